@@ -1,0 +1,35 @@
+# The front door: config, rules, targets. `snakemake --cores 2 figure8` builds that figure and what it needs.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/datasets.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/forward.smk"
+include: "workflow/rules/sampling.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.figure1.input,
+        rules.figure2.input,
+        rules.figure3.input,
+        rules.figure4.input,
+        rules.figure8.input,
+        rules.table2.input,
+        rules.grids.input,
+        rules.contrast.input,
+        rules.side_by_side.input,
+        rules.training_curves.input,
+        rules.findings.input,

@@ -1,0 +1,171 @@
+"""Verbs that measure: the forward process, and the scores of samples."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from nrcg.cli.options import (
+    BatchSize,
+    Data,
+    Ddpm,
+    Device,
+    On,
+    Out,
+    Seed,
+    Target,
+    Threads,
+    app,
+    parse_stabilizer,
+    parse_target,
+    set_up,
+    split_pair,
+)
+from nrcg.errors import NrcgError
+
+Extractor = Annotated[str, Option(help="inception, or judge.")]
+
+
+@app.command()
+def forward(
+    data: Data,
+    ddpm: Ddpm,
+    classifier: Annotated[Path, Option(help="Classifier's folder.")],
+    setup: Annotated[list[str], Option(help="NAME=STABILIZER, for example raw=none or smooth=ema:0.99; repeat.")],
+    out: Out,
+    target: Target = "0",
+    on: On = "xt",
+    images: Annotated[int, Option(help="Validation images to use; 0 is all.", min=0)] = 0,
+    stride: Annotated[int, Option(help="Visit every k-th t.", min=1)] = 1,
+    seed: Seed = 0,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Accuracy, logit and gradient sensitivity of a classifier along the forward process (figures 1 to 4)."""
+    where = set_up(device, threads)
+    from nrcg.datasets.imageset import ImageSet
+    from nrcg.files import write_text
+    from nrcg.forward import forward_analysis
+    from nrcg.models.classifier import load_classifier
+    from nrcg.models.ddpm import load_ddpm
+
+    image_set = ImageSet.open(data)
+    model, card = load_classifier(classifier, where)
+    unet, scheduler = load_ddpm(ddpm, where)
+    chosen = image_set.indices("valid")[: images or None]
+    table = forward_analysis(
+        image_set.images[chosen],
+        model,
+        labels=image_set.labels[chosen],
+        target=parse_target(target, card["classes"]),
+        unet=unet if on == "x0" else None,
+        scheduler=scheduler,
+        on=on,
+        setups={name: parse_stabilizer(text) for name, text in (split_pair(pair, "--setup") for pair in setup)},
+        seed=seed,
+        batch_size=batch_size,
+        stride=stride,
+    )
+    write_text(out, table.to_csv(index=False))
+
+
+@app.command()
+def select_curves(
+    tables: Annotated[list[Path], Argument(help="CSV files of `nrcg forward`.")],
+    metric: Annotated[str, Option(help="accuracy, logit_sensitivity or gradient_sensitivity.")],
+    setup: Annotated[list[str], Option(help="Curves to take, in order; repeat the option.")],
+    out: Out,
+) -> None:
+    """Gather the curves of one figure in one CSV file."""
+    from nrcg.files import write_text
+    from nrcg.forward import select_curves as select
+
+    write_text(out, select(tables, metric, setup).to_csv(index=False))
+
+
+@app.command()
+def reference(
+    data: Data,
+    extractor: Extractor,
+    weights: Annotated[Path, Option(help="Inception's .pth file, or the judge's folder.")],
+    out: Out,
+    target: Annotated[str | None, Option(help="Class (name or index); without it, all training images.")] = None,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Feature statistics of the training images, to which samples are compared."""
+    where = set_up(device, threads)
+    from nrcg.datasets.imageset import ImageSet
+    from nrcg.metrics.features import load_extractor
+    from nrcg.metrics.score import reference_statistics
+
+    label = None if target is None else parse_target(target, ImageSet.open(data).classes)
+    network = load_extractor(extractor, weights=weights, device=where)
+    reference_statistics(data, network, target=label, batch_size=batch_size).save(out)
+
+
+@app.command()
+def score(
+    shards: Annotated[list[Path], Argument(help="Sample shards (.npy) of one point.")],
+    guiding: Annotated[Path, Option(help="Folder of the classifier whose verdict is the paper's accuracy.")],
+    judge: Annotated[Path, Option(help="Folder of the judge, which never guided.")],
+    extractor: Annotated[list[str], Option(help="inception or judge; repeat, with the three options below.")],
+    weights: Annotated[list[Path], Option(help="The extractor's weights.")],
+    reference_all: Annotated[list[Path], Option(help="Its statistics of all training images.")],
+    reference_target: Annotated[list[Path], Option(help="Its statistics of the target class.")],
+    out: Out,
+    target: Target = "0",
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Accuracies and Fréchet distances of the samples of one point (data set, setup, scale)."""
+    where = set_up(device, threads)
+    from nrcg.files import write_text
+    from nrcg.metrics.features import load_extractor
+    from nrcg.metrics.frechet import FeatureStatistics
+    from nrcg.metrics.score import score as score_shards
+    from nrcg.models.classifier import load_classifier
+
+    if not len(extractor) == len(weights) == len(reference_all) == len(reference_target):
+        raise NrcgError("--extractor, --weights, --reference-all and --reference-target: give each equally often")
+    references = {
+        name: (
+            load_extractor(name, weights=path, device=where),
+            FeatureStatistics.load(everything),
+            FeatureStatistics.load(of_target),
+        )
+        for name, path, everything, of_target in zip(extractor, weights, reference_all, reference_target, strict=True)
+    }
+    judge_model = load_classifier(judge, where)
+    table = score_shards(
+        shards,
+        target=parse_target(target, judge_model[1]["classes"]),
+        guiding=load_classifier(guiding, where),
+        judge=judge_model,
+        references=references,
+        batch_size=batch_size,
+        device=where,
+    )
+    write_text(out, table.to_csv(index=False))
+
+
+@app.command()
+def collect_scores(
+    point: Annotated[list[str], Option(help="DATASET:SETUP:SCALE=CSV, SCALE - where there is none; repeat.")],
+    out: Out,
+) -> None:
+    """Join the scores of many points in one CSV file."""
+    from nrcg.files import write_text
+    from nrcg.metrics.score import collect
+
+    parts = []
+    for name, path in (split_pair(text, "--point") for text in point):
+        try:
+            dataset, setup, scale = name.split(":")
+            parts.append((dataset, setup, None if scale == "-" else float(scale), path))
+        except ValueError:
+            raise NrcgError(f"--point {name!r}: write DATASET:SETUP:SCALE=CSV") from None
+    write_text(out, collect(parts).to_csv(index=False))

@@ -1,0 +1,189 @@
+"""Verbs that draw: figures, grids and tables, from CSV files and sample shards."""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from nrcg.cli.options import Dataset, Note, Outs, Paper, Setups, Style, Title, app, split_pair
+from nrcg.errors import NrcgError
+
+Csv = Annotated[Path, Argument(help="Tidy CSV file to draw.")]
+TargetName = Annotated[str, Option("--target", help="Name of the target class, for labels.")]
+
+
+@app.command()
+def plot_forward(
+    csv: Csv,
+    out: Outs,
+    setups: Setups,
+    chance: Annotated[float | None, Option(help="Accuracy of guessing, drawn as a line.")] = None,
+    style: Style = None,
+    title: Title = "",
+    note: Note = "",
+) -> None:
+    """Figures 1 to 4: a metric along the forward process, a curve a setup."""
+    from nrcg.plots.curves import plot_forward as plot
+
+    plot(csv, out, setups_tsv=setups, chance=chance, style=style, title=title, note=note)
+
+
+@app.command()
+def plot_scales(
+    csv: Csv,
+    metric: Annotated[str, Option(help="accuracy, accuracy_judge, fid, cfid, fd_judge or cfd_judge.")],
+    out: Outs,
+    setups: Setups,
+    dataset: Dataset = None,
+    paper: Paper = None,
+    style: Style = None,
+    title: Title = "",
+    note: Note = "",
+) -> None:
+    """Figures 5 to 8: a score against the guidance scale, a line a setup."""
+    from nrcg.plots.scales import plot_scales as plot
+
+    plot(
+        csv, metric, out, setups_tsv=setups, dataset=dataset, paper_csv=paper, style=style, title=title, note=note
+    )
+
+
+@app.command()
+def plot_contrast(
+    csv: Csv,
+    out: Outs,
+    setups: Setups,
+    target: TargetName,
+    setup: Annotated[list[str], Option(help="The setup with the logit objective, then the one with log_prob.")],
+    dataset: Dataset = None,
+    style: Style = None,
+    title: Title = "",
+    note: Note = "",
+) -> None:
+    """What the guiding classifier says of its samples, and what the judge says, for two objectives."""
+    from nrcg.plots.scales import plot_contrast as plot
+
+    if len(setup) != 2:
+        raise NrcgError(f"--setup: {len(setup)} given; give two, logit and log_prob")
+    plot(
+        csv,
+        out,
+        setups_tsv=setups,
+        target_name=target,
+        setups=(setup[0], setup[1]),
+        dataset=dataset,
+        style=style,
+        title=title,
+        note=note,
+    )
+
+
+@app.command()
+def table(
+    csv: Csv,
+    out: Outs,
+    setups: Setups,
+    target: TargetName,
+    paper: Annotated[Path, Option(help="Table (TSV) of what the paper reports, to show beside.")],
+    dataset: Dataset = None,
+    title: Title = "",
+    note: Note = "",
+) -> None:
+    """Tables 1 to 3: unconditional beside the best guided setup, the paper's numbers beside ours."""
+    from nrcg.plots.tables import write_table
+
+    write_table(
+        csv, out, setups_tsv=setups, target_name=target, paper_csv=paper, dataset=dataset, title=title, note=note
+    )
+
+
+@app.command()
+def all_points(
+    csv: Csv, out: Outs, setups: Setups, dataset: Dataset = None, title: Title = "", note: Note = ""
+) -> None:
+    """Every score of every point, as one table."""
+    from nrcg.plots.tables import write_all_points
+
+    write_all_points(csv, out, setups_tsv=setups, dataset=dataset, title=title, note=note)
+
+
+@app.command()
+def grid(
+    shards: Annotated[list[Path], Argument(help="Sample shards (.npy), in order.")],
+    out: Outs,
+    n: Annotated[int, Option(help="Samples to show.", min=1)] = 256,
+    columns: Annotated[int, Option(min=1)] = 16,
+    style: Style = None,
+    title: Title = "",
+    note: Note = "",
+) -> None:
+    """Figure 9: the first samples of a point."""
+    from nrcg.plots.grids import plot_grid
+
+    plot_grid(shards, out, n=n, columns=columns, style=style, title=title, note=note)
+
+
+@app.command()
+def side_by_side(
+    row: Annotated[list[str], Option(help="LABEL=SHARD, a row of the figure; repeat.")],
+    out: Outs,
+    n: Annotated[int, Option(help="Seeds to show.", min=1)] = 10,
+    style: Style = None,
+    title: Title = "",
+    note: Note = "",
+) -> None:
+    """The same seeds across setups and scales."""
+    from nrcg.plots.grids import plot_side_by_side
+
+    rows = [(label, Path(shard)) for label, shard in (split_pair(text, "--row") for text in row)]
+    plot_side_by_side(rows, out, n=n, style=style, title=title, note=note)
+
+
+@app.command()
+def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", note: Note = "") -> None:
+    """The loss curve of a DDPM training."""
+    from nrcg.plots.training import plot_ddpm_log as plot
+
+    plot(csv, out, style=style, title=title, note=note)
+
+
+@app.command()
+def plot_classifier_logs(
+    log: Annotated[list[str], Option(help="LABEL=CSV; repeat.")],
+    out: Outs,
+    style: Style = None,
+    title: Title = "",
+    note: Note = "",
+) -> None:
+    """Loss and validation accuracy of the classifiers' trainings."""
+    from nrcg.plots.training import plot_classifier_logs as plot
+
+    plot([split_pair(text, "--log") for text in log], out, style=style, title=title, note=note)
+
+
+@app.command()
+def findings(
+    figure: Annotated[list[str], Option(help="NUMBER=CSV of figures 1 to 4; repeat.")],
+    scores: Annotated[Path, Option(help="Collected scores (CSV).")],
+    unconditional: Annotated[list[Path], Option(help="Unguided sample shards (.npy); repeat.")],
+    out: Outs,
+    setups: Setups,
+    target: TargetName,
+    dataset: Annotated[str, Option(help="Data set.")],
+    classes: Annotated[int, Option(help="Number of classes.", min=2)],
+    note: Note = "",
+) -> None:
+    """The paper's claims, each with what was measured and whether it is seen."""
+    from nrcg.plots.findings import write_findings
+
+    write_findings(
+        out,
+        figures={int(number): Path(csv) for number, csv in (split_pair(text, "--figure") for text in figure)},
+        scores=scores,
+        unconditional_shards=unconditional,
+        setups_tsv=setups,
+        target_name=target,
+        n_classes=classes,
+        dataset=dataset,
+        note=note,
+    )

@@ -1,0 +1,212 @@
+"""Verbs that make things: data, networks, samples, downloads."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Option
+
+from nrcg.cli.options import (
+    BatchSize,
+    Checkpoint,
+    Data,
+    Ddpm,
+    Device,
+    On,
+    Out,
+    Scheduler,
+    Seed,
+    Target,
+    Threads,
+    app,
+    parse_json,
+    parse_stabilizer,
+    parse_target,
+    set_up,
+)
+
+
+@app.command()
+def sportballs(
+    out: Out,
+    n: Annotated[int, Option(help="Number of images.", min=1)] = 100_000,
+    size: Annotated[int, Option(help="Width and height in pixels.", min=8)] = 64,
+    seed: Seed = 0,
+    ball: Annotated[list[str] | None, Option(help="Classes, in order; repeat the option.")] = None,
+    icons: Annotated[Path | None, Option(help="Folder of your own PNGs instead of the drawn balls.")] = None,
+    ball_pixels: Annotated[int, Option(help="Diameter of a ball at scale 1, in pixels.", min=2)] = 32,
+    scale: Annotated[list[float] | None, Option(help="Scales drawn from; repeat the option.")] = None,
+    positions: Annotated[int, Option(help="Balls' corners lie in [0, positions) pixels.", min=1)] = 32,
+    valid_fraction: Annotated[float, Option(help="Share of the validation split.", min=0, max=1)] = 0.2,
+) -> None:
+    """Generate the SportBalls image set: one ball on white at a random place, rotation and scale."""
+    from nrcg.datasets.imageset import contact_sheet
+    from nrcg.datasets.sportballs import SCALES, THREE_BALLS, generate
+
+    image_set = generate(
+        out,
+        n=n,
+        size=size,
+        seed=seed,
+        balls=tuple(ball or (None if icons else THREE_BALLS) or ()) or None,
+        icons=icons,
+        ball_pixels=ball_pixels,
+        scales=tuple(scale or SCALES),
+        positions=positions,
+        valid_fraction=valid_fraction,
+    )
+    contact_sheet(image_set, out / "contact_sheet.png")
+
+
+@app.command()
+def train_classifier(
+    data: Data,
+    out: Out,
+    scheduler: Scheduler,
+    checkpoint: Checkpoint,
+    architecture: Annotated[str, Option(help="mobilenet_v3_small or resnet18_judge.")] = "mobilenet_v3_small",
+    robust: Annotated[bool, Option(help="Noise the training images along the forward process.")] = False,
+    max_epochs: Annotated[int, Option(min=1)] = 20,
+    batch_size: BatchSize = 128,
+    learning_rate: Annotated[float, Option(help="Peak of the cosine schedule.", min=0)] = 1e-4,
+    warmup_steps: Annotated[int, Option(min=0)] = 500,
+    min_epochs: Annotated[int, Option(help="Never stop before this epoch.", min=0)] = 5,
+    min_gain: Annotated[float, Option(help="Stop when an epoch gains less validation accuracy.")] = 0.01,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Train a classifier, robust or not; continues from its checkpoint after a kill."""
+    from nrcg.training.classifier import ClassifierTraining
+    from nrcg.training.classifier import train_classifier as train
+
+    settings = ClassifierTraining(
+        architecture=architecture,
+        robust=robust,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=warmup_steps,
+        min_epochs=min_epochs,
+        min_gain=min_gain,
+        seed=seed,
+    )
+    scheduler_arguments = parse_json(scheduler, "--scheduler")
+    where = set_up(device, threads)
+    train(data, out, scheduler=scheduler_arguments, settings=settings, checkpoint=checkpoint, device=where)
+
+
+@app.command()
+def train_ddpm(
+    data: Data,
+    out: Out,
+    unet: Annotated[str, Option(help="Arguments of diffusers' UNet2DModel: JSON, or @file.json.")],
+    scheduler: Scheduler,
+    checkpoint: Checkpoint,
+    epochs: Annotated[int, Option(min=1)] = 1000,
+    batch_size: BatchSize = 128,
+    learning_rate: Annotated[float, Option(help="Peak of the cosine schedule.", min=0)] = 1e-4,
+    warmup_steps: Annotated[int, Option(min=0)] = 500,
+    gradient_clip: Annotated[float, Option(help="Largest norm of the gradient.", min=0)] = 1.0,
+    precision: Annotated[str, Option(help="Inside the network: fp32 or bf16.")] = "bf16",
+    ema_decay: Annotated[float, Option(help="Of the weights' moving average; 0 is off.", min=0, max=1)] = 0.0,
+    seed: Seed = 0,
+    checkpoint_every: Annotated[int, Option(help="Steps.", min=1)] = 1000,
+    preview_every: Annotated[int, Option(help="Steps between grids of samples; 0 is never.", min=0)] = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Train a DDPM; continues from its checkpoint after a kill."""
+    from nrcg.training.ddpm import DDPMTraining
+    from nrcg.training.ddpm import train_ddpm as train
+
+    settings = DDPMTraining(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=warmup_steps,
+        gradient_clip=gradient_clip,
+        precision=precision,
+        ema_decay=ema_decay,
+        seed=seed,
+    )
+    train(
+        data,
+        out,
+        unet=parse_json(unet, "--unet"),
+        scheduler=parse_json(scheduler, "--scheduler"),
+        settings=settings,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        preview_every=preview_every,
+        device=set_up(device, threads),
+    )
+
+
+@app.command()
+def sample(
+    ddpm: Ddpm,
+    out: Annotated[Path, Option("--out", help="Shard to write: NAME.npy, with its card NAME.json beside it.")],
+    start: Annotated[int, Option(help="First sample of the shard.", min=0)],
+    stop: Annotated[int, Option(help="Sample after the last.", min=1)],
+    num_inference_steps: Annotated[int, Option(help="Reverse steps.", min=1)],
+    classifier: Annotated[Path | None, Option(help="Guiding classifier's folder; without it, unguided.")] = None,
+    target: Target = "0",
+    scale: Annotated[float, Option(help="Guidance scale s of eq. 1.", min=0)] = 0.0,
+    on: On = "x0",
+    stabilizer: Annotated[str, Option(help="none, ema:BETA or adam:BETA1:BETA2:EPS.")] = "none",
+    objective: Annotated[str, Option(help="log_prob, or logit (of the target).")] = "log_prob",
+    seed: Seed = 0,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Draw a shard of samples, guided or not; sample i depends on (seed, i) alone."""
+    where = set_up(device, threads)
+    from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
+    from nrcg.models.classifier import load_classifier
+    from nrcg.models.ddpm import load_ddpm
+    from nrcg.sampling import sample_shard
+
+    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": _weights_digest(ddpm)}
+    guidance = None
+    if classifier:
+        model, card = load_classifier(classifier, where)
+        guidance = ClassifierGuidance(
+            model,
+            target=parse_target(target, card["classes"]),
+            scale=scale,
+            on=on,
+            objective=objective,
+            stabilizer=parse_stabilizer(stabilizer),
+        )
+        provenance |= {"classifier": str(classifier), "classifier_digest": _weights_digest(classifier)}
+        provenance |= {"target": target, "scale": scale, "on": on}
+        provenance |= {"stabilizer": stabilizer, "objective": objective}
+    unet, scheduler = load_ddpm(ddpm, where)
+    sample_shard(
+        out,
+        range(start, stop),
+        pipeline=GuidedDDPMPipeline(unet=unet, scheduler=scheduler),
+        guidance=guidance,
+        num_inference_steps=num_inference_steps,
+        batch_size=batch_size,
+        seed=seed,
+        provenance=provenance,
+    )
+
+
+def _weights_digest(source: str | Path) -> str | None:
+    """Digest of a local folder's weights; a hub id has none here."""
+    from nrcg.files import sha256
+
+    weights = sorted(Path(source).rglob("*.safetensors"))
+    return sha256(*weights) if weights else None
+
+
+@app.command()
+def download_inception(out: Annotated[Path, Option("--out", help="File to write.")]) -> None:
+    """Fetch pytorch-fid's Inception weights (91 MB) and check their digest."""
+    from nrcg.download import download
+    from nrcg.metrics.features import INCEPTION_SHA256, INCEPTION_URL
+
+    download(INCEPTION_URL, out, INCEPTION_SHA256)

@@ -1,0 +1,89 @@
+"""The application, the options that several verbs share, and how their text becomes values."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nrcg.errors import NrcgError
+
+if TYPE_CHECKING:  # torch is imported by the verbs that need it, so that --help answers at once
+    import torch
+
+app = typer.Typer(
+    help="Diffusion classifier guidance for non-robust classifiers: data, training, analysis, sampling, figures.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder or file to write.")]
+Outs = Annotated[list[Path], typer.Option("--out", help="File to write; repeat for other formats (the suffix says).")]
+Data = Annotated[Path, typer.Option("--data", help="Image set, a folder as made by `nrcg sportballs`.")]
+Ddpm = Annotated[str, typer.Option("--ddpm", help="DDPM: a diffusers folder or a hub id.")]
+Checkpoint = Annotated[Path, typer.Option(help="File to continue from and to write checkpoints to.")]
+Scheduler = Annotated[str, typer.Option(help="Arguments of diffusers' DDPMScheduler: JSON, or @file.json.")]
+Target = Annotated[str, typer.Option("--target", help="Target class: its name or index.")]
+On = Annotated[str, typer.Option("--on", help="What the classifier sees: xt, or x0 (the one-step prediction).")]
+BatchSize = Annotated[int, typer.Option(help="Images in the networks at a time.", min=1)]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
+Device = Annotated[str, typer.Option(help="auto (CUDA if there is one), cpu, cuda or cuda:N.")]
+Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to torch.", min=0)]
+Setups = Annotated[Path, typer.Option("--setups", help="Table of setups (TSV): labels, and colours by row order.")]
+Style = Annotated[Path | None, typer.Option(help="matplotlib style file; default: the project's.")]
+Title = Annotated[str, typer.Option(help="Title of the figure or table.")]
+Note = Annotated[str, typer.Option(help="Small print: how large the run was.")]
+Dataset = Annotated[str | None, typer.Option(help="Data set, where the CSV file holds several.")]
+Paper = Annotated[Path | None, typer.Option(help="Table (TSV) of what the paper reports, to show beside.")]
+
+
+def parse_json(text: str, option: str) -> Any:
+    """A JSON value, or one from a file as `@file.json`."""
+    try:
+        return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except (OSError, json.JSONDecodeError) as error:
+        raise NrcgError(f"{option}: not JSON ({error}); give a JSON object or @file.json") from None
+
+
+def parse_stabilizer(text: str) -> Any:
+    """`none`, `ema:BETA` or `adam:BETA1:BETA2:EPS` as the object of `nrcg.guidance`, or None."""
+    from nrcg.guidance import EMA, Adam
+
+    kind, *constants = text.split(":")
+    arity = {"none": 0, "ema": 1, "adam": 3}
+    try:
+        values = [float(constant) for constant in constants]
+    except ValueError:
+        values = None
+    if values is None or arity.get(kind) != len(values):
+        raise NrcgError(f"stabilizer {text!r}: use none, ema:BETA or adam:BETA1:BETA2:EPS")
+    return {"none": lambda: None, "ema": EMA, "adam": Adam}[kind](*values)
+
+
+def parse_target(text: str, classes: list[str]) -> int:
+    """The index of a class given by name or index."""
+    if text in classes:
+        return classes.index(text)
+    if text.isdigit() and int(text) < len(classes):
+        return int(text)
+    raise NrcgError(f"--target {text}: no such class; classes are {', '.join(classes)} (0 to {len(classes) - 1})")
+
+
+def split_pair(text: str, option: str) -> tuple[str, str]:
+    """`NAME=VALUE` as two strings; a name may hold `=`, a value may not."""
+    name, equals, value = text.rpartition("=")
+    if not (name and equals and value):
+        raise NrcgError(f"{option} {text!r}: write NAME=VALUE")
+    return name, value
+
+
+def set_up(device: str, threads: int) -> "torch.device":
+    """The torch device by name, with the number of CPU threads set."""
+    import torch
+
+    from nrcg.device import pick_device
+
+    if threads:
+        torch.set_num_threads(threads)
+    return pick_device(device)

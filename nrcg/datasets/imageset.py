@@ -1,0 +1,124 @@
+"""An image set: a folder of uint8 images, labels, a split and a JSON card."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nrcg.errors import NrcgError
+from nrcg.files import atomic, read_array, read_json, sha256, write_array, write_json
+from nrcg.images import grid
+
+SPLITS = {"train": 0, "valid": 1, "test": 2}
+CARD_KEYS = ("name", "classes", "n", "size", "seed", "parameters", "digest")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A labelled, split set of square images on disk; `images` is memory-mapped, so opening costs nothing.
+
+    folder   where it lies
+    images   uint8 N×H×W×3, 0…255
+    labels   int64 N, index into `classes`
+    split    uint8 N: 0 train, 1 valid, 2 test
+    card     the JSON card: name, classes, n, size, seed, parameters, digest
+    """
+
+    folder: Path
+    images: np.ndarray
+    labels: np.ndarray
+    split: np.ndarray
+    card: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "ImageSet":
+        """Open the image set in `folder`; raises NrcgError naming the file that is missing or does not fit."""
+        folder = Path(folder)
+        if not (folder / "card.json").is_file():  # the card is written last
+            raise NrcgError(f"{folder}: not a complete image set (no card.json); make it again")
+        card = read_json(folder / "card.json")
+        missing = [key for key in CARD_KEYS if key not in card]
+        if missing:
+            raise NrcgError(f"{folder / 'card.json'}: no key {missing[0]!r}; make the image set again")
+        images = read_array(folder / "images.npy")
+        labels = read_array(folder / "labels.npy", mmap=False)
+        split = read_array(folder / "split.npy", mmap=False)
+        n, size = card["n"], card["size"]
+        _check(folder / "images.npy", images, np.uint8, (n, size, size, 3))
+        _check(folder / "labels.npy", labels, np.int64, (n,))
+        _check(folder / "split.npy", split, np.uint8, (n,))
+        _check_values(folder, labels, split, len(card["classes"]))
+        return cls(folder, images, labels, split, card)
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names; a label is an index into them."""
+        return self.card["classes"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def indices(self, split: str, target: int | None = None) -> np.ndarray:
+        """int64 positions, ascending, of the images of `split` ("train", "valid", "test"), or of one class of it.
+
+        Raises NrcgError for an unknown split or class.
+        """
+        if split not in SPLITS:
+            raise NrcgError(f"split {split!r}: unknown; use one of {', '.join(SPLITS)}")
+        chosen = self.split == SPLITS[split]
+        if target is not None:
+            if not 0 <= target < len(self.classes):
+                raise NrcgError(f"target {target}: {self.folder} has classes 0 to {len(self.classes) - 1}")
+            chosen = chosen & (self.labels == target)
+        return np.flatnonzero(chosen)
+
+
+def _check(path: Path, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        found, wanted = f"{array.dtype} {array.shape}", f"{np.dtype(dtype)} {shape}"
+        raise NrcgError(f"{path}: holds {found}, its card says {wanted}; make the image set again")
+
+
+def _check_values(folder: Path, labels: np.ndarray, split: np.ndarray, n_classes: int) -> None:
+    if len(labels) and (labels.min() < 0 or labels.max() >= n_classes):
+        raise NrcgError(f"{folder / 'labels.npy'}: labels outside 0 to {n_classes - 1}, the classes of card.json")
+    if len(split) and split.max() > max(SPLITS.values()):
+        raise NrcgError(f"{folder / 'split.npy'}: values outside 0 (train), 1 (valid), 2 (test)")
+
+
+def write_image_set(
+    folder: str | Path,
+    images: np.ndarray,  # uint8 N×S×S×3; may be a memory map
+    labels: np.ndarray,  # integers N, index into classes
+    split: np.ndarray,  # integers N, see SPLITS
+    *,
+    name: str,
+    classes: Sequence[str],
+    seed: int | None,  # None where the data were not drawn by the project
+    parameters: dict[str, Any],  # what else made them; JSON values
+) -> ImageSet:
+    """Write an image set and open it. Each file is whole or absent; without its card, the last, the set is not open."""
+    folder = Path(folder)
+    labels, split = np.asarray(labels, dtype=np.int64), np.asarray(split, dtype=np.uint8)
+    n, size = images.shape[0], images.shape[1]
+    _check(folder / "images.npy", images, np.uint8, (n, size, size, 3))
+    _check(folder / "labels.npy", labels, np.int64, (n,))
+    _check(folder / "split.npy", split, np.uint8, (n,))
+    _check_values(folder, labels, split, len(classes))
+    (folder / "card.json").unlink(missing_ok=True)  # an old card must not vouch for half-replaced files
+    files = {"images.npy": images, "labels.npy": labels, "split.npy": split}
+    for file, array in files.items():
+        write_array(folder / file, array)
+    values = (name, list(classes), n, size, seed, parameters, sha256(*(folder / file for file in files)))
+    write_json(folder / "card.json", dict(zip(CARD_KEYS, values, strict=True)))
+    return ImageSet.open(folder)
+
+
+def contact_sheet(image_set: ImageSet, path: str | Path, n: int = 100, columns: int = 10) -> None:
+    """Write the first `n` images (or all, if fewer), `columns` to a row, as the PNG file `path`."""
+    sheet = grid(image_set.images[:n], columns)
+    with atomic(path) as file:
+        Image.fromarray(sheet).save(file, format="PNG")

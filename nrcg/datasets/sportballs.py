@@ -1,0 +1,153 @@
+"""SportBalls: one ball on a white canvas, at a random place, size and rotation."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from nrcg.datasets.balls import BALLS, draw_ball, load_icons
+from nrcg.datasets.imageset import SPLITS, ImageSet, write_image_set
+from nrcg.errors import NrcgError
+
+MASTER = 256  # pixels across the ball that is turned and then reduced; ten times what ends on a canvas
+THREE_BALLS = ("baseball", "basketball", "soccer")
+SCALES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+
+class SportBalls:
+    """Draws image i from (seed, i) alone; the sprites it needs on the way are kept.
+
+    icons        RGBA squares by class name; the order gives the labels
+    size         canvas width and height, pixels
+    seed         0 … 2⁶⁴ − 1
+    ball_pixels  ball diameter at scale 1; a ball is drawn int(ball_pixels * scale) pixels wide
+    scales       drawn from uniformly
+    positions    left and top edge of the ball are each uniform on 0 … positions − 1
+
+    Raises NrcgError when a ball could cross the canvas's edge.
+    """
+
+    def __init__(
+        self,
+        icons: dict[str, Image.Image],
+        *,
+        size: int = 64,
+        seed: int = 0,
+        ball_pixels: int = 32,
+        scales: Sequence[float] = SCALES,
+        positions: int = 32,
+    ):
+        self.classes = tuple(icons)
+        self.size, self.seed, self.positions = size, seed, positions
+        self.diameters = tuple(int(ball_pixels * scale) for scale in scales)
+        self._check()
+        self._masters = [_on_white(icon) for icon in icons.values()]
+        self._sprites: dict[tuple[int, int], list[np.ndarray]] = {}
+
+    def _check(self) -> None:
+        if not 0 <= self.seed < 2**64:
+            raise NrcgError(f"seed {self.seed}: must lie in 0 … 2⁶⁴ − 1")
+        if not self.diameters or min(self.diameters) < 1:
+            raise NrcgError("scales: none, or one that draws a ball of no pixel; raise it or ball_pixels")
+        if self.positions < 1:
+            raise NrcgError(f"positions {self.positions}: must be at least 1")
+        reach = self.positions - 1 + max(self.diameters)
+        if reach > self.size:
+            raise NrcgError(
+                f"positions {self.positions}: with a ball {max(self.diameters)} pixels wide a ball would reach pixel "
+                f"{reach} of a canvas of {self.size}; lower positions, ball_pixels or scales, or raise size"
+            )
+
+    def label(self, i: int) -> int:
+        """Class of image i: the classes take turns, which balances them exactly."""
+        return i % len(self.classes)
+
+    def image(self, i: int) -> np.ndarray:
+        """Image i, uint8 size×size×3."""
+        canvas = np.full((self.size, self.size, 3), 255, dtype=np.uint8)
+        self.paint(i, canvas)
+        return canvas
+
+    def paint(self, i: int, canvas: np.ndarray) -> None:
+        """Put the ball of image i on `canvas`, uint8 size×size×3, white."""
+        # One block of the counter-based Philox generator, whose raw stream numpy keeps from version to version.
+        words = np.random.Philox(key=self.seed + (i << 64)).random_raw(4)
+        ranges = (len(self.diameters), 360, self.positions, self.positions)
+        scale, degrees, left, top = (int(word) * n >> 64 for word, n in zip(words, ranges, strict=True))
+        sprite = self._sprite(self.label(i), degrees)[scale]
+        canvas[top : top + len(sprite), left : left + len(sprite)] = sprite
+
+    def _sprite(self, label: int, degrees: int) -> list[np.ndarray]:
+        """The ball, turned, in all diameters: uint8 d×d×3, on white."""
+        if (label, degrees) not in self._sprites:
+            turned = self._masters[label].rotate(degrees, Image.Resampling.BICUBIC, fillcolor="white")
+            sizes = [turned.resize((d, d), Image.Resampling.LANCZOS) for d in self.diameters]
+            self._sprites[label, degrees] = [np.asarray(image) for image in sizes]
+        return self._sprites[label, degrees]
+
+
+def _on_white(icon: Image.Image) -> Image.Image:
+    """An RGBA icon as RGB on white, MASTER pixels wide: on a white canvas nothing needs to be blended later.
+
+    What lies outside the icon's inscribed circle is cut off as it turns; a ball has nothing there.
+    """
+    white = Image.new("RGBA", icon.size, "white")
+    return Image.alpha_composite(white, icon).convert("RGB").resize((MASTER, MASTER), Image.Resampling.LANCZOS)
+
+
+def choose_icons(balls: Sequence[str] | None, folder: str | Path | None) -> dict[str, Image.Image]:
+    """The icons of `balls`, in that order, drawn, or from a folder of PNGs; None is all there are, sorted.
+
+    Raises NrcgError for a ball named twice or not there.
+    """
+    found = load_icons(folder) if folder is not None else None
+    there = tuple(found) if found is not None else BALLS
+    balls = there if balls is None else tuple(balls)
+    for ball in balls:
+        if ball not in there:
+            raise NrcgError(f"balls: {ball!r} is not among {', '.join(there)} ({folder or 'drawn by nrcg'})")
+    if not balls or len(set(balls)) < len(balls):
+        raise NrcgError(f"balls {', '.join(balls) or '(none)'}: name each class once, and at least one")
+    return {ball: found[ball] if found is not None else draw_ball(ball, MASTER) for ball in balls}
+
+
+def generate(
+    folder: str | Path,
+    *,
+    n: int,  # images; 12 288 bytes each at 64×64, all held in memory
+    size: int = 64,
+    seed: int = 0,
+    balls: Sequence[str] | None = THREE_BALLS,  # classes in label order; None is all there are
+    icons: str | Path | None = None,  # a folder of PNGs instead of the project's own balls
+    ball_pixels: int = 32,
+    scales: Sequence[float] = SCALES,
+    positions: int = 32,
+    valid_fraction: float = 0.2,  # of n, the last images: the validation split
+) -> ImageSet:
+    """Write a SportBalls image set; the other parameters are SportBalls's. Raises NrcgError for values that clash."""
+    if n < 1:
+        raise NrcgError(f"n {n}: at least one image is needed")
+    if not 0 <= valid_fraction < 1:
+        raise NrcgError(f"valid_fraction {valid_fraction}: must lie in [0, 1)")
+    chosen = choose_icons(balls, icons)
+    drawn = {"ball_pixels": ball_pixels, "scales": list(scales), "positions": positions}
+    painter = SportBalls(chosen, size=size, seed=seed, **drawn)
+    images = np.full((n, size, size, 3), 255, dtype=np.uint8)
+    for i in tqdm(range(n), desc="SportBalls", unit=" images"):
+        painter.paint(i, images[i])
+    split = np.full(n, SPLITS["train"])
+    split[n - round(n * valid_fraction) :] = SPLITS["valid"]
+    digests = {name: hashlib.sha256(icon.tobytes()).hexdigest() for name, icon in chosen.items()}
+    return write_image_set(
+        folder,
+        images,
+        np.arange(n) % len(chosen),
+        split,
+        name="sportballs",
+        classes=tuple(chosen),
+        seed=seed,
+        parameters={**drawn, "valid_fraction": valid_fraction, "icons": digests},
+    )

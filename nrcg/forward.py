@@ -1,0 +1,177 @@
+"""Accuracy and sensitivity of a classifier along the forward process (figures 1 to 4, eq. 3, 4 and 6).
+
+One noise ε per image for its whole trajectory, so that x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · ε and its neighbour differ by
+the schedule alone. Each x_t is evaluated once, from t = T down to 0, and compared with the one before.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from nrcg.errors import NrcgError
+from nrcg.guidance.gradient import INPUTS, check_choice, frozen, image_gradient, one_step_denoiser
+from nrcg.guidance.stabilizers import Identity, Stabilizer
+from nrcg.images import to_float
+from nrcg.models.classifier import predictions
+from nrcg.rng import keyed_generator
+
+COLUMNS = ["setup", "metric", "t", "mean", "std", "n"]
+
+
+def forward_analysis(
+    images: np.ndarray,
+    classifier: nn.Module,
+    *,
+    target: int,
+    labels: np.ndarray,
+    unet: nn.Module | None,
+    scheduler: Any,
+    on: str,
+    setups: Mapping[str, Stabilizer | None],
+    seed: int,
+    batch_size: int,
+    stride: int = 1,
+    first_index: int = 0,
+) -> pd.DataFrame:
+    """One classifier's curves over t, one pass through the networks for all stabilisers.
+
+    images       uint8 N×H×W×3
+    classifier   maps images in [−1, 1] to logits; it says on which device everything runs
+    target       the class whose log-probability's gradient is taken, as in guided sampling
+    labels       true classes, int64 N, for the accuracy
+    unet         noise predictor; needed for on="x0" only, and told t at t and t − 1 at t − 1
+    scheduler    DDPM scheduler of T training steps; its time step t − 1 is the t of here, and t = 0 is the image itself
+    on           "xt": the classifier sees x_t; "x0": it sees x̂_0(x_t), at t = 0 the image itself
+    setups       name → stabiliser of the gradients, run from t = T down; None for the raw ones
+    seed         image i's noise depends on (seed, first_index + i) alone
+    stride       k > 1 visits t = T, T − k, … and 0, and neighbours are neighbours on that grid (the last gap may be
+                 shorter); stabilisers then see every k-th gradient
+
+    Returns a row for each setup, metric and visited t ≥ 1, with the mean and population standard deviation over the
+    n = N images. With s(t) the next lower t on the grid:
+
+    accuracy               share of images classified as labelled at t
+    logit_sensitivity      ‖f(x_t) − f(x_s)‖ / ‖x_t − x_s‖                     (eq. 3)
+    gradient_sensitivity   ‖d_t − d_s‖ / ‖x_t − x_s‖, d the stabilised ∇_{x_t} log p(target | ·)   (eq. 4, 6)
+
+    The first two do not depend on the stabiliser and are listed for the setups that have none. Raises NrcgError for
+    sizes that do not match, and for input outside of the above.
+    """
+    _check(images, labels, unet, on, setups, batch_size, stride)
+    steps = [*range(scheduler.config.num_train_timesteps, 0, -stride), 0]
+    raw = [name for name, stabilizer in setups.items() if stabilizer is None]
+    totals = _Totals(steps)
+    starts = range(0, len(images), batch_size)
+    networks = [classifier] if unet is None else [classifier, unet]
+    with frozen(*networks), tqdm(total=len(starts) * len(steps), desc="forward", unit="step") as progress:
+        for start in starts:
+            x0, noise = _batch(images[start : start + batch_size], classifier, seed, first_index + start)
+            truth = torch.as_tensor(labels[start : start + batch_size], device=x0.device)
+            states = {name: (stabilizer or Identity()).init(x0) for name, stabilizer in setups.items()}
+            above = None  # the point at the next higher t
+            for t in steps:
+                x = scheduler.add_noise(x0, noise, torch.tensor([t - 1])) if t else x0
+                denoise = one_step_denoiser(unet, scheduler, t - 1) if on == "x0" and t else None
+                gradient, logits, _ = image_gradient(classifier, x, target, denoise=denoise)
+                directions = {}
+                for name, stabilizer in setups.items():
+                    directions[name], states[name] = (stabilizer or Identity()).update(gradient, states[name])
+                here = _Point(t, x, logits, directions)
+                if t:
+                    totals.add(raw, "accuracy", t, predictions(logits) == truth)
+                if above is not None:
+                    distance = _norm(above.x - here.x)
+                    totals.add(raw, "logit_sensitivity", above.t, _norm(above.logits - here.logits) / distance)
+                    for name in setups:
+                        change = _norm(above.directions[name] - here.directions[name])
+                        totals.add([name], "gradient_sensitivity", above.t, change / distance)
+                above = here
+                progress.update()
+    return totals.table(len(images))
+
+
+@dataclass
+class _Point:
+    """A batch at one t: where it is, its logits, and each setup's stabilised gradient."""
+
+    t: int
+    x: torch.Tensor
+    logits: torch.Tensor
+    directions: dict[str, torch.Tensor]
+
+
+class _Totals:
+    """Sums and sums of squares over images, in float64 so that batching changes nothing that can be seen."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self._row = {t: i for i, t in enumerate(steps[:-1])}
+        self._sums: dict[tuple[str, str], np.ndarray] = {}
+
+    def add(self, setups: list[str], metric: str, t: int, values: torch.Tensor) -> None:
+        values = values.cpu().double()
+        for setup in setups:
+            sums = self._sums.setdefault((setup, metric), np.zeros((len(self._row), 2)))
+            sums[self._row[t]] += values.sum().item(), values.square().sum().item()
+
+    def table(self, n: int) -> pd.DataFrame:
+        """Sorted as met: setup and metric, then t upwards."""
+        rows = []
+        for (setup, metric), sums in self._sums.items():
+            for t, i in sorted(self._row.items()):
+                mean, mean_square = sums[i] / n
+                rows.append((setup, metric, t, mean, max(mean_square - mean**2, 0.0) ** 0.5, n))
+        return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _batch(images: np.ndarray, classifier: nn.Module, seed: int, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """x_0 and ε, N×3×H×W; noise is drawn on the CPU, image by image, so that the device changes nothing."""
+    weight = next(classifier.parameters())
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    x0 = to_float(images, weight.device).to(dtype)
+    noise = [torch.randn(x0.shape[1:], generator=keyed_generator(seed, index + i)) for i in range(len(x0))]
+    return x0, torch.stack(noise).to(x0)
+
+
+def _norm(batch: torch.Tensor) -> torch.Tensor:
+    """Euclidean length of each sample, N."""
+    return torch.linalg.vector_norm(batch.flatten(1), dim=1)
+
+
+def _check(images, labels, unet, on, setups, batch_size, stride) -> None:
+    check_choice("on", on, INPUTS)
+    if on == "x0" and unet is None:
+        raise NrcgError("forward: on='x0' needs a DDPM; give its U-Net, or use on='xt'")
+    if len(images) == 0 or len(images) != len(labels):
+        raise NrcgError(f"forward: {len(images)} images and {len(labels)} labels; give one label per image, and some")
+    if not setups:
+        raise NrcgError("forward: no setups; give at least one name, with None for no stabiliser")
+    if batch_size < 1 or stride < 1:
+        raise NrcgError(f"forward: batch_size={batch_size}, stride={stride}; both must be at least 1")
+
+
+def select_curves(tables: Sequence[str | Path], metric: str, setups: Sequence[str]) -> pd.DataFrame:
+    """The rows of `metric` for `setups`, in their order, from CSV files of `forward_analysis`.
+
+    Raises NrcgError for a file that is missing or not such a table, and for a setup without a curve.
+    """
+    frames = []
+    for path in tables:
+        try:
+            frame = pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise NrcgError(f"{path}: not a table of curves ({error}); run the forward analysis again") from None
+        if list(frame.columns) != COLUMNS:
+            raise NrcgError(f"{path}: columns {list(frame.columns)}, expected {COLUMNS}")
+        frames.append(frame[frame["metric"] == metric])
+    table = pd.concat(frames)
+    curves = dict(list(table.groupby("setup")))
+    if missing := [setup for setup in setups if setup not in curves]:
+        raise NrcgError(f"{tables[0]} and others: no {metric} of setup {missing[0]!r}")
+    return pd.concat([curves[setup] for setup in setups], ignore_index=True)

@@ -1,0 +1,189 @@
+"""The gradient that guides: of a classifier's objective with respect to the noisy image x_t, and nothing else."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import log_softmax, logsigmoid
+
+from nrcg.errors import NrcgError
+from nrcg.guidance.stabilizers import Stabilizer
+
+INPUTS = ("xt", "x0")
+OBJECTIVES = ("log_prob", "logit")
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierGuidance:
+    """What to guide towards, and how.
+
+    classifier   any module from images N×3×H×W in [−1, 1] to logits N×C, or N×1 for a binary one
+    target       class index, or a LongTensor of N, one per sample; binary: 1 is positive, 0 negative
+    scale        s of eq. 1, at least 0; 0 equals no guidance
+    on           what the classifier sees: "xt", the noisy image itself, or "x0", the one-step prediction x̂_0 (eq. 5),
+                 with the gradient taken through the U-Net back to x_t
+    objective    "log_prob", log p(target | image), or "logit", the target's logit (binary: ± the one logit)
+    stabilizer   None, EMA(…), Adam(…) or anything with their `init` and `update`
+
+    Raises NrcgError for a value outside of these.
+    """
+
+    classifier: nn.Module
+    target: int | torch.Tensor
+    scale: float
+    on: str = "x0"
+    objective: str = "log_prob"
+    stabilizer: Stabilizer | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.classifier, nn.Module):
+            raise NrcgError(f"guidance: classifier is a {type(self.classifier).__name__}; it must be a torch module")
+        _as_target(self.target)
+        if not (isfinite(self.scale) and self.scale >= 0):
+            raise NrcgError(f"guidance: scale is {self.scale}; it must be a finite number, at least 0")
+        check_choice("on", self.on, INPUTS)
+        check_choice("objective", self.objective, OBJECTIVES)
+        if self.stabilizer is not None and not (
+            hasattr(self.stabilizer, "init") and hasattr(self.stabilizer, "update")
+        ):
+            raise NrcgError(f"guidance: stabilizer is {self.stabilizer!r}; it must be None, EMA(…) or Adam(…)")
+
+
+def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises NrcgError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise NrcgError(f"guidance: {key} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def image_gradient(
+    classifier: nn.Module,
+    x: torch.Tensor,
+    target: int | torch.Tensor,
+    objective: str = "log_prob",
+    denoise: Callable[[torch.Tensor], tuple[torch.Tensor, Any]] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """∇_x of the objective for each image of a batch, also under `torch.no_grad` and `torch.inference_mode`.
+
+    x         images N×3×H×W, float
+    denoise   maps x to the images that the classifier sees, and to anything that shall be handed back with the
+              gradient; without it the classifier sees x itself
+    returns   gradient N×3×H×W, logits N×C, and what `denoise` handed back (None without it)
+
+    The networks should be `frozen`, or the graph is kept for their weights too. Raises NrcgError for logits or targets
+    of the wrong shape or range.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.detach().clone().requires_grad_()  # a clone: an inference tensor could not require a gradient
+        seen, aside = (x, None) if denoise is None else denoise(x)
+        logits = classify(classifier, seen)
+        values = objective_values(logits, target, objective)
+        (gradient,) = torch.autograd.grad(values.sum(), x)  # x alone; samples do not mix in the sum
+    return gradient, logits.detach(), aside
+
+
+def classify(classifier: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Logits N×C in the images' precision, whatever precision the classifier runs in."""
+    dtype = next((p.dtype for p in classifier.parameters() if p.is_floating_point()), images.dtype)
+    logits = classifier(images.to(dtype))
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise NrcgError(f"classifier: returned {found} for {len(images)} images; wrap it to return logits N×C or N×1")
+    return logits.to(images.dtype)
+
+
+def objective_values(logits: torch.Tensor, target: int | torch.Tensor, objective: str) -> torch.Tensor:
+    """The guiding objective of each sample, N values.
+
+    log_prob   log softmax(f)_y, or for a single logit z: log σ(z) for target 1, log σ(−z) for target 0
+    logit      f_y, or for a single logit: z for target 1, −z for target 0
+    """
+    n, n_logits = logits.shape
+    target = _as_target(target)
+    n_classes = max(n_logits, 2)
+    if target.ndim == 1 and len(target) != n:
+        raise NrcgError(f"guidance: target holds {len(target)} classes for {n} samples; give an int, or one per sample")
+    if target.numel() and (target.min() < 0 or target.max() >= n_classes):
+        raise NrcgError(f"guidance: target {target.tolist()} is not among the classifier's classes 0…{n_classes - 1}")
+    target = target.expand(n).to(logits.device)
+    if n_logits == 1:
+        signed = torch.where(target == 1, logits[:, 0], -logits[:, 0])
+        return logsigmoid(signed) if objective == "log_prob" else signed
+    scores = log_softmax(logits, dim=1) if objective == "log_prob" else logits
+    return scores.gather(1, target[:, None])[:, 0]
+
+
+def predict(unet: nn.Module, x: torch.Tensor, timestep: int | torch.Tensor) -> torch.Tensor:
+    """The U-Net's output in the precision of x, whatever precision the network runs in."""
+    return unet(x.to(unet.dtype), timestep).sample.to(x.dtype)
+
+
+def pred_original_sample(
+    scheduler: Any, model_output: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
+) -> torch.Tensor:
+    """x̂_0 as the scheduler's own `step` sees it: by its prediction type, then thresholded or clipped if it does so.
+
+    epsilon        (x_t − √(1 − ᾱ_t) · ε) / √ᾱ_t   (eq. 5)
+    sample         the output itself
+    v_prediction   √ᾱ_t · x_t − √(1 − ᾱ_t) · v
+
+    Raises NrcgError for another prediction type.
+    """
+    alpha_bar = scheduler.alphas_cumprod[timestep].clone()  # never an inference tensor: autograd keeps it
+    signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon":
+        x0 = (sample - noise * model_output) / signal
+    elif kind == "sample":
+        x0 = model_output
+    elif kind == "v_prediction":
+        x0 = signal * sample - noise * model_output
+    else:
+        raise NrcgError(f"scheduler: prediction_type {kind!r} is unknown; use epsilon, sample or v_prediction")
+    if scheduler.config.thresholding:
+        return scheduler._threshold_sample(x0)
+    if scheduler.config.clip_sample:
+        return x0.clamp(-scheduler.config.clip_sample_range, scheduler.config.clip_sample_range)
+    return x0
+
+
+def one_step_denoiser(
+    unet: nn.Module, scheduler: Any, timestep: int | torch.Tensor
+) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """For `image_gradient`: maps x_t to x̂_0, and hands the U-Net's output back so that it need not run twice."""
+
+    def denoise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        output = predict(unet, x, timestep)
+        return pred_original_sample(scheduler, output, timestep, x), output.detach()
+
+    return denoise
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradient for any weight inside; every single flag as it was afterwards, also on an error."""
+    training = [(child, child.training) for module in modules for child in module.modules()]
+    trainable = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
+    try:
+        for module in modules:
+            module.eval()
+        for weight in trainable:
+            weight.requires_grad_(False)
+        yield
+    finally:
+        for child, flag in training:
+            child.training = flag
+        for weight in trainable:
+            weight.requires_grad_(True)
+
+
+def _as_target(target: int | torch.Tensor) -> torch.Tensor:
+    """A LongTensor on the CPU, scalar or N; kept there so that checking it never waits for a GPU."""
+    if isinstance(target, int) and not isinstance(target, bool):
+        return torch.tensor(target)
+    if isinstance(target, torch.Tensor) and target.ndim <= 1 and target.dtype == torch.long:
+        return target.detach().cpu().clone()
+    raise NrcgError(f"guidance: target is {target!r}; it must be a class index or a LongTensor with one per sample")

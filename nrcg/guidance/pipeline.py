@@ -1,0 +1,170 @@
+"""The guided sampler: Algorithm 1, and diffusers' DDPM pipeline around it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import torch
+from diffusers import DDPMPipeline, ImagePipelineOutput
+from diffusers.utils.torch_utils import randn_tensor
+from torch import nn
+
+from nrcg.errors import NrcgError
+from nrcg.guidance.gradient import ClassifierGuidance, frozen, image_gradient, one_step_denoiser, predict
+from nrcg.guidance.stabilizers import Identity
+
+OUTPUT_TYPES = ("pil", "np", "pt")
+
+
+@torch.no_grad()
+def guided_ddpm(
+    unet: nn.Module,
+    scheduler: Any,
+    x: torch.Tensor,
+    timesteps: Iterable[torch.Tensor],
+    generator: torch.Generator | list[torch.Generator] | None = None,
+    guidance: ClassifierGuidance | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Algorithm 1. From x_T (N×3×H×W, float) to x_0 in [−1, 1], and N flags of trajectories that became non-finite.
+
+    draw x_T ~ N(0, I);  m, v ← 0
+    for t = T … 1:
+        ε ← ε_θ(x_t, t)
+        x̂_0 ← (x_t − √(1 − ᾱ_t) · ε) / √ᾱ_t                               (eq. 5)
+        g ← ∇_{x_t} log p(y | x_t or x̂_0)
+        g ← stabilise(g)                                                  (eq. 7, 8)
+        draw x_{t−1} ~ N(μ_θ(x_t, t) + s · σ_t² · g, σ_t² I)              (eq. 1)
+    return x_0
+    """
+    stabilizer = guidance.stabilizer if guidance and guidance.stabilizer else Identity()
+    state = stabilizer.init(x)
+    diverged = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for t in timesteps:
+        output, gradient = predict_with_gradient(unet, scheduler, x, t, guidance)
+        x = scheduler.step(output, t, x, generator=generator).prev_sample  # μ_θ(x_t, t) + σ_t · noise
+        if guidance:
+            direction, state = stabilizer.update(gradient, state)
+            x = x + guidance.scale * posterior_variance(scheduler, t) * direction
+        diverged = diverged | ~x.isfinite().flatten(1).all(1)
+        x = x.masked_fill(diverged[:, None, None, None], 0.0)  # frozen at mid-grey; the others go on
+    return x, diverged
+
+
+def predict_with_gradient(
+    unet: nn.Module, scheduler: Any, x: torch.Tensor, t: torch.Tensor, guidance: ClassifierGuidance | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The U-Net's output at x_t and the guidance gradient there (None unguided), by one pass through the U-Net."""
+    if guidance is None:
+        return predict(unet, x, t), None
+    if guidance.on == "xt":
+        gradient, _, _ = image_gradient(guidance.classifier, x, guidance.target, guidance.objective)
+        return predict(unet, x, t), gradient
+    denoise = one_step_denoiser(unet, scheduler, t)
+    gradient, _, output = image_gradient(guidance.classifier, x, guidance.target, guidance.objective, denoise)
+    return output, gradient
+
+
+def posterior_variance(scheduler: Any, timestep: int | torch.Tensor) -> float:
+    """σ_t², the variance of the noise that the scheduler adds at `timestep` (its own counting, from 0).
+
+    fixed_small, fixed_small_log   (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · β_t   (0 at the last step)
+    fixed_large, fixed_large_log   β_t
+
+    With fewer inference than training steps, t − 1 is the next of the scheduler's time steps, and
+    β_t = 1 − ᾱ_t / ᾱ_{t−1}. Raises NrcgError for a learned variance, or a scheduler that has none.
+    """
+    kind = getattr(scheduler.config, "variance_type", None)
+    previous = int(scheduler.previous_timestep(timestep)) if kind else -1
+    alpha_bar = float(scheduler.alphas_cumprod[timestep])
+    alpha_bar_previous = float(scheduler.alphas_cumprod[previous]) if previous >= 0 else 1.0
+    beta = 1 - alpha_bar / alpha_bar_previous
+    if kind in ("fixed_small", "fixed_small_log"):
+        return (1 - alpha_bar_previous) / (1 - alpha_bar) * beta
+    if kind in ("fixed_large", "fixed_large_log"):
+        return beta
+    raise NrcgError(
+        f"scheduler: {type(scheduler).__name__} with variance_type {kind!r} cannot be guided; use a DDPMScheduler "
+        "with fixed_small or fixed_large"
+    )
+
+
+@dataclass
+class GuidedDDPMOutput(ImagePipelineOutput):
+    """`images` as asked for by `output_type`, and `diverged`, a bool tensor N: True where the image is mere grey."""
+
+    diverged: torch.Tensor
+
+
+class GuidedDDPMPipeline(DDPMPipeline):
+    """diffusers' `DDPMPipeline` with classifier guidance: `unet` a `UNet2DModel`, `scheduler` a `DDPMScheduler`."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> "GuidedDDPMPipeline":
+        """Open a diffusers DDPM folder or hub id; safetensors only, unless `use_safetensors` says otherwise."""
+        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+
+    def __call__(
+        self,
+        batch_size: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        num_inference_steps: int = 1000,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        guidance: ClassifierGuidance | None = None,
+    ) -> GuidedDDPMOutput | tuple[Any, torch.Tensor]:
+        """Draw images; without guidance the very ones that `DDPMPipeline` draws.
+
+        generator     one for the batch, or a list with one per sample, which makes a sample the same in any batch
+        output_type   "pil" images, "np" N×H×W×3 or "pt" N×3×H×W, both float32 in [0, 1]
+        guidance      None, or a `ClassifierGuidance`; it takes no random draws
+        returns       `GuidedDDPMOutput(images, diverged)`, or that as a tuple without `return_dict`
+
+        The trajectory is float32 even if the networks are not. Raises NrcgError for an unknown output type, a list of
+        generators of another length than the batch, and guidance that does not fit the networks.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise NrcgError(f"output_type is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}")
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise NrcgError(f"generator holds {len(generator)} for batch_size={batch_size}; give one per sample")
+        if guidance is not None and guidance.scale == 0:
+            guidance = None
+        networks = [self.unet] if guidance is None else [self.unet, guidance.classifier]
+        with frozen(*networks), torch.inference_mode(False):
+            self.scheduler.set_timesteps(num_inference_steps)
+            if guidance is not None:
+                _refuse_unusable(networks, self.scheduler)
+            x = randn_tensor(
+                self._image_shape(batch_size),
+                generator=generator,
+                device=self._execution_device,
+                dtype=torch.promote_types(self.unet.dtype, torch.float32),
+            )
+            timesteps = self.progress_bar(self.scheduler.timesteps)
+            x, diverged = guided_ddpm(self.unet, self.scheduler, x, timesteps, generator, guidance)
+            images = _present(x, output_type)
+        self.maybe_free_model_hooks()
+        return GuidedDDPMOutput(images, diverged) if return_dict else (images, diverged)
+
+    def _image_shape(self, batch_size: int) -> tuple[int, ...]:
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return batch_size, self.unet.config.in_channels, height, width
+
+
+def _present(x: torch.Tensor, output_type: str) -> Any:
+    images = (x / 2 + 0.5).clamp(0, 1)
+    if output_type == "pt":
+        return images
+    array = images.cpu().permute(0, 2, 3, 1).numpy()
+    return DDPMPipeline.numpy_to_pil(array) if output_type == "pil" else array
+
+
+def _refuse_unusable(networks: list[nn.Module], scheduler: Any) -> None:
+    posterior_variance(scheduler, scheduler.timesteps[0])
+    for network in networks:
+        if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
+            raise NrcgError(
+                f"{type(network).__name__}: made under torch.inference_mode, which rules out gradients; "
+                "build or load it outside"
+            )

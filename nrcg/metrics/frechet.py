@@ -1,0 +1,110 @@
+"""Statistics of features that merge over batches and shards, and the Fréchet distance between two of them."""
+
+import io
+import warnings
+import zipfile
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pytorch_fid.fid_score import calculate_frechet_distance
+
+from nrcg.errors import NrcgError
+from nrcg.files import atomic
+
+
+@dataclass
+class FeatureStatistics:
+    """Count, mean and scatter of features, all that a Fréchet distance needs; memory does not grow with the count.
+
+    n        number of feature vectors seen
+    mean     float64 D
+    scatter  float64 D×D, Σ (f − mean)(f − mean)ᵀ
+
+    The sums are kept about the mean, not about zero, so that features far from zero lose no digits, and merged by
+    Chan, Golub & LeVeque (1983): any split into batches and shards gives the same result up to rounding.
+    """
+
+    n: int
+    mean: np.ndarray
+    scatter: np.ndarray
+
+    @classmethod
+    def empty(cls, dim: int) -> "FeatureStatistics":
+        """Statistics of nothing, to be updated."""
+        return cls(0, np.zeros(dim), np.zeros((dim, dim)))
+
+    def update(self, features: np.ndarray) -> None:
+        """Take in N×D features, in place. Raises ValueError for another D."""
+        if features.ndim != 2 or features.shape[1] != len(self.mean):
+            raise ValueError(f"features {features.shape}: expected N×{len(self.mean)}")
+        if len(features) == 0:
+            return
+        features = features.astype(np.float64, copy=False)
+        mean = features.mean(axis=0)
+        centred = features - mean
+        self._merge(len(features), mean, centred.T @ centred)
+
+    def __add__(self, other: "FeatureStatistics") -> "FeatureStatistics":
+        """Statistics of both; neither is changed."""
+        if len(self.mean) != len(other.mean):
+            raise ValueError(f"statistics of {len(self.mean)} and of {len(other.mean)} features do not merge")
+        merged = FeatureStatistics(self.n, self.mean.copy(), self.scatter.copy())
+        if other.n:
+            merged._merge(other.n, other.mean, other.scatter)
+        return merged
+
+    def _merge(self, n: int, mean: np.ndarray, scatter: np.ndarray) -> None:
+        total = self.n + n
+        shift = mean - self.mean
+        self.scatter += scatter
+        self.scatter += np.outer(shift, shift * (self.n * n / total))
+        self.mean += shift * (n / total)
+        self.n = total
+
+    @property
+    def cov(self) -> np.ndarray:
+        """Covariance D×D by N − 1, as `np.cov`. Of rank N − 1 at most: singular for N ≤ D."""
+        if self.n < 2:
+            raise NrcgError(f"features of {self.n} images: a covariance needs at least 2")
+        return self.scatter / (self.n - 1)
+
+    def save(self, path: str | Path) -> None:
+        """Write as .npz, atomically."""
+        with atomic(path) as file:
+            np.savez(file, n=self.n, mean=self.mean, scatter=self.scatter)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "FeatureStatistics":
+        """Read what `save` wrote; raises NrcgError naming a file that is missing, truncated or something else."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls(int(arrays["n"]), arrays["mean"], arrays["scatter"])
+        except FileNotFoundError:
+            raise NrcgError(f"{path}: no such file") from None
+        except (zipfile.BadZipFile, ValueError, EOFError, KeyError, IndexError, TypeError) as error:
+            raise NrcgError(f"{path}: not complete feature statistics ({error}); delete it and make it again") from None
+
+
+def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
+    """Fréchet distance between the Gaussians with these means and covariances, computed by pytorch-fid.
+
+        d² = ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½)        (Heusel et al. 2017, eq. 6)
+
+    With fewer samples than features the covariances are singular; the number is then still computed, but biased
+    upwards. Raises NrcgError when the dimensions differ, for fewer than 2 samples, or when the matrix root fails.
+    """
+    if len(a.mean) != len(b.mean):
+        raise NrcgError(f"statistics of {len(a.mean)} and of {len(b.mean)} features: not of the same extractor")
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        # SciPy warns that `disp` will go in 1.18 and that a product is singular; pytorch-fid prints the latter.
+        # The tables tell the reader about singular covariances: they hold the sample count and the dimension.
+        warnings.simplefilter("ignore")
+        try:
+            return float(calculate_frechet_distance(a.mean, a.cov, b.mean, b.cov))
+        except ValueError as error:
+            raise NrcgError(
+                f"Fréchet distance of {a.n} and {b.n} samples, {len(a.mean)} features: no real matrix root ({error}); "
+                "take more samples"
+            ) from None

@@ -1,0 +1,1 @@
+"""Classifiers and DDPMs: build, load, save."""

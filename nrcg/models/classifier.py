@@ -1,0 +1,84 @@
+"""Classifiers: any module from images N×3×H×W in [−1, 1] to logits N×C (or N×1, binary).
+
+A classifier on disk is a folder: `model.safetensors` and `card.json`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torchvision.models import mobilenet_v3_small, resnet18
+
+from nrcg.errors import NrcgError
+from nrcg.files import read_json, save_with, write_json
+
+JUDGE_FEATURES = 64  # few, so that a covariance over some hundred samples has full rank
+
+
+def _resnet18_judge(n_logits: int) -> nn.Module:
+    """ResNet-18 with the small-image stem (3×3, no pooling) and a 64-dimensional last feature layer."""
+    model = resnet18(num_classes=n_logits)
+    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+    model.fc = nn.Sequential(nn.Linear(512, JUDGE_FEATURES), nn.ReLU(), nn.Linear(JUDGE_FEATURES, n_logits))
+    return model
+
+
+ARCHITECTURES = {
+    "mobilenet_v3_small": lambda n_logits: mobilenet_v3_small(num_classes=n_logits),
+    "resnet18_judge": _resnet18_judge,
+}
+
+
+def build_classifier(architecture: str, n_logits: int) -> nn.Module:
+    """A randomly initialised classifier. `n_logits` is the number of classes, or 1 for a binary one."""
+    if architecture not in ARCHITECTURES:
+        raise NrcgError(f"architecture {architecture!r}: unknown; known are {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[architecture](n_logits)
+
+
+def features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The judge's last features, N×64, before the ReLU (whose zeros would make them less Gaussian)."""
+    captured: list[torch.Tensor] = []
+    hook = model.fc[0].register_forward_hook(lambda _module, _inputs, output: captured.append(output))
+    try:
+        model(images)
+    finally:
+        hook.remove()
+    return captured[0]
+
+
+def save_classifier(folder: str | Path, model: nn.Module, card: dict[str, Any]) -> None:
+    """Write weights and card. The card holds at least `architecture`, `classes` and `n_logits`."""
+    weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    save_with(Path(folder) / "model.safetensors", lambda path: save_file(weights, path))
+    write_json(Path(folder) / "card.json", card)
+
+
+def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+    """The classifier in eval mode, and its card.
+
+    Raises NrcgError when a file is missing, damaged, or of another architecture than its card says.
+    """
+    card = read_json(Path(folder) / "card.json")
+    model = build_classifier(card["architecture"], card["n_logits"])
+    path = Path(folder) / "model.safetensors"
+    try:
+        model.load_state_dict(load_file(path))
+    except FileNotFoundError:
+        raise NrcgError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise NrcgError(f"{path}: damaged weights ({error}); delete the folder and train again") from None
+    except RuntimeError as error:
+        raise NrcgError(f"{path}: not weights of a {card['architecture']} ({str(error).splitlines()[0]})") from None
+    return model.to(device).eval(), card
+
+
+
+
+def predictions(logits: torch.Tensor) -> torch.Tensor:
+    """Class indices N: the largest of C logits, or the sign of a single one."""
+    return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)

@@ -1,0 +1,1 @@
+"""Figures, grids and tables, drawn from tidy CSV files."""

@@ -1,0 +1,200 @@
+"""Training of classifiers: on clean images (non-robust), or on images noised by eq. 2 (robust)."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers import DDPMScheduler
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from tqdm import tqdm
+
+from nrcg.datasets.imageset import ImageSet
+from nrcg.errors import NrcgError
+from nrcg.files import write_text
+from nrcg.images import to_float
+from nrcg.models.classifier import build_classifier, predictions, save_classifier
+from nrcg.models.ddpm import build_scheduler
+from nrcg.rng import keyed_generator, keyed_seed
+from nrcg.training.common import epoch_order, fingerprint, load_checkpoint, log, save_checkpoint
+
+VALIDATION_NOISE = 2**31  # key of the validation set's noise, so that no training step shares it
+
+
+@dataclass(frozen=True)
+class ClassifierTraining:
+    """The settings of a training; defaults are the paper's."""
+
+    architecture: str = "mobilenet_v3_small"
+    robust: bool = False  # noise each training image with its own t ~ U{0, …, T−1}
+    max_epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-4
+    warmup_steps: int = 500
+    min_epochs: int = 5  # never stop before
+    min_gain: float = 0.01  # stop when an epoch gains less validation accuracy than this
+    seed: int = 0
+
+
+def train_classifier(
+    data: str | Path,
+    out: str | Path,
+    *,
+    scheduler: dict[str, Any],
+    settings: ClassifierTraining,
+    checkpoint: str | Path,
+    device: torch.device,
+) -> None:
+    """Train on the image set `data`; write weights, card and a CSV log of every epoch to `out`.
+
+    `scheduler` (arguments of DDPMScheduler) makes the noise of robust training and of the noisy validation
+    accuracy, which is measured for every classifier. Continues from `checkpoint`, one an epoch.
+    """
+    images = ImageSet.open(data)
+    if len(images.indices("train")) < settings.batch_size:
+        raise NrcgError(f"{data}: fewer training images than batch_size {settings.batch_size}")
+    if not len(images.indices("valid")):
+        raise NrcgError(f"{data}: no validation images, so training cannot know when to stop")
+    torch.manual_seed(keyed_seed(settings.seed))
+    trainer = _Trainer(images, build_scheduler(scheduler), settings, device)
+    identity = fingerprint(data=images.card["digest"], scheduler=scheduler, **asdict(settings))
+    checkpoint = Path(checkpoint)
+    if state := load_checkpoint(checkpoint, identity):
+        trainer.load_state_dict(state)
+        log.info("continuing after epoch %d", len(trainer.rows))
+
+    started = time.monotonic()
+    while not trainer.finished():
+        trainer.train_epoch()
+        save_checkpoint(checkpoint, identity, trainer.state_dict())
+    write_text(Path(out) / "log.csv", pd.DataFrame(trainer.rows).to_csv(index=False))
+    last = trainer.rows[-1]
+    card = {
+        "architecture": settings.architecture,
+        "classes": images.classes,
+        "n_logits": trainer.n_logits,
+        "data": images.card["name"],
+        "data_digest": images.card["digest"],
+        "training": asdict(settings),
+        "epochs": len(trainer.rows),
+        "valid_accuracy": last["valid_accuracy"],
+        "valid_accuracy_noisy": last["valid_accuracy_noisy"],
+        "seconds": round(time.monotonic() - started),
+        "device": device.type,
+        "torch": torch.__version__,
+    }
+    save_classifier(out, trainer.model, card)
+    checkpoint.unlink(missing_ok=True)
+
+
+class _Trainer:
+    """Network, optimiser and log: all that a checkpoint holds."""
+
+    def __init__(
+        self, images: ImageSet, scheduler: DDPMScheduler, settings: ClassifierTraining, device: torch.device
+    ):
+        self.images, self.scheduler, self.settings, self.device = images, scheduler, settings, device
+        self.train, self.valid = images.indices("train"), images.indices("valid")
+        self.n_logits = 1 if len(images.classes) == 2 else len(images.classes)
+        self.model = build_classifier(settings.architecture, self.n_logits).to(device)
+        self.steps_per_epoch = len(self.train) // settings.batch_size
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=settings.learning_rate)
+        self.lr_schedule = get_cosine_schedule_with_warmup(
+            self.optimizer, settings.warmup_steps, settings.max_epochs * self.steps_per_epoch
+        )
+        self.rows: list[dict[str, float]] = []
+
+    def finished(self) -> bool:
+        """All epochs done, or the last one after `min_epochs` gained less than `min_gain`."""
+        if len(self.rows) >= self.settings.max_epochs:
+            return True
+        if len(self.rows) <= self.settings.min_epochs:
+            return False
+        kind = "valid_accuracy_noisy" if self.settings.robust else "valid_accuracy"
+        return self.rows[-1][kind] - self.rows[-2][kind] < self.settings.min_gain
+
+    def train_epoch(self) -> None:
+        """One pass over the training images, then both validation accuracies."""
+        epoch = len(self.rows)
+        order = self.train[epoch_order(len(self.train), self.settings.seed, epoch)]
+        steps = tqdm(range(self.steps_per_epoch), desc=f"epoch {epoch + 1}/{self.settings.max_epochs}", unit="step")
+        self.model.train()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for i in steps:
+            batch = np.sort(order[i * self.settings.batch_size : (i + 1) * self.settings.batch_size])
+            total += self._train_step(batch, step=epoch * self.steps_per_epoch + i)
+        loss, accuracy = self._validate(noisy=False)
+        _, accuracy_noisy = self._validate(noisy=True)
+        self.rows.append(
+            {
+                "epoch": epoch + 1,
+                "train_loss": total.item() / self.steps_per_epoch,
+                "valid_loss": loss,
+                "valid_accuracy": accuracy,
+                "valid_accuracy_noisy": accuracy_noisy,
+                "lr": self.lr_schedule.get_last_lr()[0],
+            }
+        )
+        log.info("epoch %d: accuracy %.4f clean, %.4f noisy", epoch + 1, accuracy, accuracy_noisy)
+
+    def _train_step(self, batch: np.ndarray, step: int) -> torch.Tensor:
+        torch.manual_seed(keyed_seed(self.settings.seed, step, 2))  # MobileNet has dropout
+        x, labels = self._load(batch)
+        if self.settings.robust:
+            x = self._noise(x, keyed_generator(self.settings.seed, step, 1, device=self.device))
+        loss = self._loss(self.model(x), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.lr_schedule.step()
+        return loss.detach()
+
+    def _load(self, batch: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.from_numpy(self.images.labels[batch]).to(self.device)
+        return to_float(self.images.images[batch], self.device), labels
+
+    def _noise(self, x0: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Eq. 2, each image at its own timestep."""
+        n_timesteps = self.scheduler.config.num_train_timesteps
+        timesteps = torch.randint(n_timesteps, (len(x0),), generator=generator, device=x0.device)
+        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+        return self.scheduler.add_noise(x0, noise, timesteps)
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if self.n_logits == 1:
+            return binary_cross_entropy_with_logits(logits[:, 0], labels.float())
+        return cross_entropy(logits, labels)
+
+    @torch.no_grad()
+    def _validate(self, noisy: bool) -> tuple[float, float]:
+        """Mean loss and accuracy over the validation images; the noise is the same after every epoch."""
+        self.model.eval()
+        loss, correct = 0.0, 0
+        for i, batch in enumerate(self._validation_batches()):
+            x, labels = self._load(batch)
+            if noisy:
+                x = self._noise(x, keyed_generator(self.settings.seed, VALIDATION_NOISE, i, device=self.device))
+            logits = self.model(x)
+            loss += self._loss(logits, labels).item() * len(batch)
+            correct += (predictions(logits) == labels).sum().item()
+        return loss / len(self.valid), correct / len(self.valid)
+
+    def _validation_batches(self, size: int = 500) -> Iterator[np.ndarray]:
+        yield from np.split(self.valid, range(size, len(self.valid), size))
+
+    def _parts(self) -> dict[str, nn.Module | Any]:
+        return {"model": self.model, "optimizer": self.optimizer, "lr_schedule": self.lr_schedule}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, **{name: part.state_dict() for name, part in self._parts().items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = state["rows"]
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])

@@ -1,0 +1,216 @@
+"""Training of the noise predictor: the simplified objective of Ho et al. (2020), eq. 14, for any prediction type."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.training_utils import EMAModel
+from PIL import Image
+from torch.nn.functional import mse_loss
+from tqdm import tqdm
+
+from nrcg.datasets.imageset import ImageSet
+from nrcg.errors import NrcgError
+from nrcg.files import save_with, write_json, write_text
+from nrcg.images import grid, to_float
+from nrcg.models.ddpm import build_scheduler, build_unet, save_ddpm
+from nrcg.rng import keyed_generator, keyed_seed
+from nrcg.training.common import autocast, epoch_order, fingerprint, load_checkpoint, log, save_checkpoint
+
+LOG_EVERY = 50  # steps a row of the loss log
+
+
+@dataclass(frozen=True)
+class DDPMTraining:
+    """The settings of a training; defaults are the paper's."""
+
+    epochs: int = 1000
+    batch_size: int = 128
+    learning_rate: float = 1e-4
+    warmup_steps: int = 500
+    gradient_clip: float = 1.0  # largest norm of the whole gradient
+    precision: str = "bf16"  # of the network's activations; weights and optimiser stay float32
+    ema_decay: float = 0.0  # of the weights; 0 is off, as in the paper
+    seed: int = 0
+
+
+def train_ddpm(
+    data: str | Path,
+    out: str | Path,
+    *,
+    unet: dict[str, Any],
+    scheduler: dict[str, Any],
+    settings: DDPMTraining,
+    checkpoint: str | Path,
+    checkpoint_every: int = 1000,
+    preview_every: int = 0,
+    device: torch.device,
+) -> None:
+    """Train on the train split of the image set `data`; write a diffusers folder, card and log to `out`.
+
+    Every random draw of step k is a function of (seed, k), so a run that was killed and continues from
+    `checkpoint` ends, on a CPU, with the same bits as one that was not. Raises NrcgError on unusable settings.
+    """
+    images = ImageSet.open(data)
+    train = images.indices("train")
+    if len(train) < settings.batch_size:
+        raise NrcgError(f"{data}: {len(train)} training images, fewer than batch_size {settings.batch_size}")
+    noise_scheduler = build_scheduler(scheduler)
+    torch.manual_seed(keyed_seed(settings.seed))
+    trainer = _Trainer(build_unet(unet).to(device), noise_scheduler, settings, len(train) // settings.batch_size)
+    identity = fingerprint(
+        data=images.card["digest"], unet=unet, scheduler=scheduler, log_every=LOG_EVERY, **asdict(settings)
+    )
+    checkpoint = Path(checkpoint)
+    if state := load_checkpoint(checkpoint, identity):
+        trainer.load_state_dict(state)
+        log.info("continuing from step %d of %d", trainer.step, trainer.total_steps)
+
+    started = time.monotonic()
+    progress = tqdm(total=trainer.total_steps, initial=trainer.step, desc="DDPM training", unit="step")
+    while trainer.step < trainer.total_steps:
+        epoch, position = divmod(trainer.step, trainer.steps_per_epoch)
+        if position == 0 or trainer.step == progress.initial:
+            order = train[epoch_order(len(train), settings.seed, epoch)]
+        batch = np.sort(order[position * settings.batch_size : (position + 1) * settings.batch_size])
+        trainer.train_step(to_float(images.images[batch], device))
+        progress.update()
+        if trainer.step % LOG_EVERY == 0:
+            progress.set_postfix(loss=f"{trainer.rows[-1]['loss']:.4f}")
+        if trainer.step % checkpoint_every == 0:
+            save_checkpoint(checkpoint, identity, trainer.state_dict(time.monotonic() - started))
+            started = time.monotonic()
+        if preview_every and trainer.step % preview_every == 0:
+            trainer.preview(Path(out) / "previews" / f"step_{trainer.step:07d}.png")
+    progress.close()
+    trainer.seconds += time.monotonic() - started
+    _write(Path(out), trainer, images, settings, device)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _write(out: Path, trainer: "_Trainer", images: ImageSet, settings: DDPMTraining, device: torch.device) -> None:
+    with trainer.averaged_weights() as weights:
+        save_ddpm(out, weights, trainer.scheduler)
+    log_table = pd.DataFrame(trainer.rows)
+    write_text(out / "log.csv", log_table.to_csv(index=False))
+    card = {
+        "data": images.card["name"],
+        "data_digest": images.card["digest"],
+        "training": asdict(settings),
+        "steps": trainer.total_steps,
+        "images_seen": trainer.total_steps * settings.batch_size,
+        "final_loss": round(float(log_table["loss"].tail(20).mean()), 6),
+        "seconds": round(trainer.seconds),
+        "device": device.type,
+        "torch": torch.__version__,
+    }
+    write_json(out / "card.json", card)
+
+
+class _Trainer:
+    """Network, optimiser and step count: all that a checkpoint holds."""
+
+    def __init__(self, unet: UNet2DModel, scheduler: DDPMScheduler, settings: DDPMTraining, steps_per_epoch: int):
+        self.unet, self.scheduler, self.settings = unet, scheduler, settings
+        self.steps_per_epoch = steps_per_epoch
+        self.total_steps = settings.epochs * steps_per_epoch
+        self.optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate)
+        self.lr_schedule = get_cosine_schedule_with_warmup(self.optimizer, settings.warmup_steps, self.total_steps)
+        self.ema = EMAModel(unet.parameters(), decay=settings.ema_decay) if settings.ema_decay else None
+        self.step = 0
+        self.seconds = 0.0
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=unet.device)
+        self.rows: list[dict[str, float]] = []
+
+    def train_step(self, x0: torch.Tensor) -> None:
+        """One optimiser step on clean images N×3×H×W in [−1, 1]."""
+        generator = keyed_generator(self.settings.seed, self.step, 1, device=x0.device)
+        torch.manual_seed(keyed_seed(self.settings.seed, self.step, 2))  # for a U-Net with dropout
+        timesteps = torch.randint(
+            self.scheduler.config.num_train_timesteps, (len(x0),), generator=generator, device=x0.device
+        )
+        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+        x_t = self.scheduler.add_noise(x0, noise, timesteps)
+        with autocast(self.settings.precision, x0.device):
+            prediction = self.unet(x_t, timesteps).sample
+        loss = mse_loss(prediction.float(), self._target(x0, noise, timesteps))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.settings.gradient_clip)
+        self.optimizer.step()
+        self.lr_schedule.step()
+        if self.ema:
+            self.ema.step(self.unet.parameters())
+        self.step += 1
+        self._record(loss.detach())
+
+    def _target(self, x0: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        kind = self.scheduler.config.prediction_type
+        if kind == "epsilon":
+            return noise
+        return x0 if kind == "sample" else self.scheduler.get_velocity(x0, noise, timesteps)
+
+    def _record(self, loss: torch.Tensor) -> None:
+        self.loss_sum += loss
+        if self.step % LOG_EVERY:
+            return
+        mean = self.loss_sum.item() / LOG_EVERY
+        if not math.isfinite(mean):
+            raise NrcgError(f"training diverged at step {self.step}: loss {mean}; lower learning_rate")
+        self.loss_sum.zero_()
+        images = self.step * self.settings.batch_size
+        self.rows.append({"step": self.step, "images": images, "loss": mean, "lr": self.lr_schedule.get_last_lr()[0]})
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[UNet2DModel]:
+        """The U-Net in eval mode with the EMA weights, if any; its own weights come back after it."""
+        if self.ema:
+            self.ema.store(self.unet.parameters())
+            self.ema.copy_to(self.unet.parameters())
+        yield self.unet.eval()
+        if self.ema:
+            self.ema.restore(self.unet.parameters())
+        self.unet.train()
+
+    def preview(self, path: Path, n: int = 64) -> None:
+        """A grid of `n` samples; always the same seeds, so that previews can be compared."""
+        with self.averaged_weights() as unet:
+            pipe = DDPMPipeline(unet=unet, scheduler=self.scheduler)
+            pipe.set_progress_bar_config(disable=True)
+            steps = self.scheduler.config.num_train_timesteps
+            generator = keyed_generator(self.settings.seed, device=unet.device)
+            samples = pipe(n, generator=generator, num_inference_steps=steps, output_type="np").images
+        sheet = Image.fromarray(grid((samples * 255).round().astype(np.uint8), columns=8))
+        save_with(path, lambda place: sheet.resize((2 * sheet.width, 2 * sheet.height), Image.NEAREST).save(place))
+
+    def state_dict(self, seconds: float) -> dict[str, Any]:
+        self.seconds += seconds
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "rows": self.rows,
+            "loss_sum": self.loss_sum,
+            "unet": self.unet.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "lr_schedule": self.lr_schedule.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.seconds, self.rows = state["step"], state["seconds"], state["rows"]
+        self.loss_sum.copy_(state["loss_sum"])
+        self.unet.load_state_dict(state["unet"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.lr_schedule.load_state_dict(state["lr_schedule"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+            self.ema.to(self.unet.device)

@@ -1,0 +1,33 @@
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests compare bits; the networks are tiny anyway
+
+import numpy as np
+import pytest
+
+from nrcg.datasets.imageset import ImageSet, write_image_set
+
+TINY_UNET = {
+    "sample_size": 8,
+    "in_channels": 3,
+    "out_channels": 3,
+    "layers_per_block": 1,
+    "block_out_channels": [8, 16],
+    "norm_num_groups": 4,
+    "down_block_types": ["DownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "UpBlock2D"],
+}
+
+
+@pytest.fixture(scope="session")
+def blob_set(tmp_path_factory) -> ImageSet:
+    """96 images of 8×8 in three classes that a small network can tell apart: red, green or blue on grey."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(96) % 3
+    images = rng.integers(100, 140, (96, 8, 8, 3), dtype=np.uint8)
+    for i, label in enumerate(labels):
+        images[i, 2:6, 2:6, label] = 250
+    folder = tmp_path_factory.mktemp("blobs")
+    split = (np.arange(96) >= 64).astype(np.uint8)
+    write_image_set(folder, images, labels, split, name="blobs", classes=["r", "g", "b"], seed=0, parameters={})
+    return ImageSet.open(folder)

@@ -1,0 +1,189 @@
+"""The forward analysis against a naive one: every neighbour evaluated afresh, image by image, in float64."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import TINY_UNET
+from diffusers import DDPMScheduler, UNet2DModel
+from torch import nn
+
+from nrcg import EMA, Adam
+from nrcg.errors import NrcgError
+from nrcg.forward import COLUMNS, forward_analysis
+from nrcg.rng import keyed_generator
+
+T, SEED, TARGET = 6, 3, 1
+SETUPS = {"raw": None, "ema": EMA(0.7), "adam": Adam()}
+
+
+def make_classifier(n_logits: int = 3) -> nn.Module:
+    torch.manual_seed(1)
+    layers = nn.Conv2d(3, 4, 3, stride=2), nn.SiLU(), nn.Flatten(), nn.Linear(36, n_logits)
+    return nn.Sequential(*layers).double()
+
+
+def make_case(n: int = 5):
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
+    return images, np.arange(n) % 3, UNet2DModel(**TINY_UNET).double().eval(), make_scheduler()
+
+
+def make_scheduler() -> DDPMScheduler:
+    return DDPMScheduler(num_train_timesteps=T, beta_end=0.3)
+
+
+def analyse(images, labels, unet, scheduler, **kwargs) -> pd.DataFrame:
+    defaults = {"target": TARGET, "on": "x0", "setups": SETUPS, "seed": SEED, "batch_size": 2}
+    classifier = kwargs.pop("classifier", None) or make_classifier()
+    return forward_analysis(images, classifier, labels=labels, unet=unet, scheduler=scheduler, **defaults | kwargs)
+
+
+def curve(table: pd.DataFrame, setup: str, metric: str, column: str = "mean") -> np.ndarray:
+    rows = table[(table.setup == setup) & (table.metric == metric)]
+    assert list(rows.t) == sorted(rows.t)
+    return rows[column].to_numpy()
+
+
+class Naive:
+    """x_t, logits and gradient of one image at one t, from the formulas alone."""
+
+    def __init__(self, image, index, classifier, unet, on):
+        self.x0 = torch.tensor(image / 127.5 - 1).permute(2, 0, 1)[None]
+        self.noise = torch.randn(3, 8, 8, generator=keyed_generator(SEED, index)).double()
+        self.alphas = np.cumprod(1 - np.linspace(1e-4, 0.3, T))
+        self.classifier, self.unet, self.on = classifier, unet, on
+        self.gradients = {}
+
+    def x(self, t):
+        a = self.alphas[t - 1] if t else 1.0
+        return a**0.5 * self.x0 + (1 - a) ** 0.5 * self.noise
+
+    def logits_and_gradient(self, t):
+        x = self.x(t).requires_grad_()
+        seen = x
+        if self.on == "x0" and t:
+            a = self.alphas[t - 1]
+            seen = ((x - (1 - a) ** 0.5 * self.unet(x, t - 1).sample) / a**0.5).clamp(-1, 1)
+        logits = self.classifier(seen)
+        (gradient,) = torch.autograd.grad(logits.softmax(1)[0, TARGET].log(), x)
+        return logits.detach()[0], gradient
+
+    def stabilised(self, name, t, grid):
+        """The direction at t: the recursions from t = T down, started anew."""
+        m, v = 0.0, 0.0
+        for u in (u for u in grid if u >= t):
+            if u not in self.gradients:  # only to spare the test's time
+                self.gradients[u] = self.logits_and_gradient(u)[1]
+            g = self.gradients[u]
+            if name == "raw":
+                m = g
+            elif name == "ema":
+                m = 0.7 * m + 0.3 * g
+            else:
+                m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        return m / (v**0.5 + 1e-4) if name == "adam" else m
+
+
+def naive_curves(images, labels, unet, on, grid) -> dict:
+    """(setup, metric) → per-image values, images × t upwards."""
+    classifier, curves = make_classifier(), {}
+    for i, image in enumerate(images):
+        one = Naive(image, i, classifier, unet, on)
+        for t, s in reversed(list(pairwise(grid))):
+            distance = (one.x(t) - one.x(s)).norm()
+            logits, below = one.logits_and_gradient(t)[0], one.logits_and_gradient(s)[0]
+            values = {
+                ("raw", "accuracy"): float(logits.argmax() == labels[i]),
+                ("raw", "logit_sensitivity"): ((logits - below).norm() / distance).item(),
+            }
+            for name in SETUPS:
+                change = one.stabilised(name, t, grid) - one.stabilised(name, s, grid)
+                values[name, "gradient_sensitivity"] = (change.norm() / distance).item()
+            for key, value in values.items():
+                curves.setdefault(key, [[] for _ in images])[i].append(value)
+    return {key: np.array(value) for key, value in curves.items()}
+
+
+@pytest.mark.parametrize(
+    ("on", "stride", "grid"),
+    [
+        ("xt", 1, [6, 5, 4, 3, 2, 1, 0]),
+        ("x0", 1, [6, 5, 4, 3, 2, 1, 0]),
+        ("x0", 4, [6, 2, 0]),
+    ],
+)
+def test_equals_the_naive_evaluation(on, stride, grid):
+    images, labels, unet, scheduler = make_case(3)
+    table = analyse(images, labels, unet, scheduler, on=on, stride=stride)
+    expected = naive_curves(images, labels, unet, on, grid)
+    assert list(table.columns) == COLUMNS and (table.n == len(images)).all()
+    assert set(zip(table.setup, table.metric, strict=True)) == set(expected)
+    assert sorted(set(table.t)) == grid[-2::-1]
+    for (setup, metric), values in expected.items():
+        # the scheduler keeps ᾱ in float32, which is felt in the short steps
+        np.testing.assert_allclose(curve(table, setup, metric), values.mean(0), rtol=1e-3)
+        np.testing.assert_allclose(curve(table, setup, metric, "std"), values.std(0), rtol=1e-3, atol=1e-9)
+
+
+def test_batching_and_chunking_change_nothing():
+    images, labels, unet, scheduler = make_case()
+    whole = analyse(images, labels, unet, scheduler, batch_size=5)
+    for batch_size in 1, 3:
+        table = analyse(images, labels, unet, scheduler, batch_size=batch_size)
+        pd.testing.assert_frame_equal(table, whole, rtol=1e-9)
+    head = analyse(images[:2], labels[:2], unet, scheduler)
+    tail = analyse(images[2:], labels[2:], unet, scheduler, first_index=2)
+    np.testing.assert_allclose((2 * head["mean"] + 3 * tail["mean"]) / 5, whole["mean"], rtol=1e-9)
+
+
+def test_each_point_is_evaluated_once_and_the_unet_is_told_its_own_t():
+    images, labels, unet, scheduler = make_case()
+    classifier, told, seen = make_classifier(), [], []
+    unet.register_forward_pre_hook(lambda _module, inputs: told.append(int(inputs[1])))
+    classifier.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
+    analyse(images, labels, unet, scheduler, classifier=classifier, batch_size=5)
+    assert told == [5, 4, 3, 2, 1, 0] and seen == [5] * (T + 1)
+    told.clear()
+    analyse(images, labels, unet, scheduler, on="xt")
+    assert told == []
+
+
+def test_on_xt_needs_no_unet_and_binary_classifiers_work():
+    images, _, _, scheduler = make_case()
+    classifier = make_classifier(n_logits=1)
+    labels = (classifier(torch.tensor(images / 127.5 - 1).permute(0, 3, 1, 2))[:, 0] > 0).long().numpy()
+    scheduler = DDPMScheduler(num_train_timesteps=2, beta_start=1e-8, beta_end=1e-8)  # hardly any noise
+    for truth, share in (labels, 1.0), (1 - labels, 0.0):
+        table = analyse(images, truth, None, scheduler, classifier=classifier, on="xt", setups={"raw": None})
+        assert (curve(table, "raw", "accuracy") == share).all()
+
+
+def test_networks_are_left_as_they_were():
+    images, labels, unet, scheduler = make_case()
+    classifier = make_classifier()
+    unet.train()
+    with torch.inference_mode():
+        analyse(images, labels, unet, scheduler, classifier=classifier)
+    assert all(module.training for module in unet.modules())
+    assert all(weight.requires_grad and weight.grad is None for weight in unet.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"on": "x1"}, "on is 'x1'"),
+        ({"unet": None}, "on='x0' needs"),
+        ({"labels": np.zeros(4, int)}, "5 images and 4 labels"),
+        ({"setups": {}}, "no setups"),
+        ({"stride": 0}, "stride=0"),
+        ({"target": 3}, "target"),
+    ],
+)
+def test_bad_input_is_refused(change, message):
+    images, labels, unet, scheduler = make_case()
+    with pytest.raises(NrcgError, match=message):
+        analyse(**{"images": images, "labels": labels, "unet": unet, "scheduler": scheduler} | change)

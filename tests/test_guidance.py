@@ -1,0 +1,238 @@
+"""Stabilisers, objectives, x̂_0 and the gradient, each against an independent implementation."""
+
+import ast
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_UNET
+from diffusers import DDPMScheduler, UNet2DModel
+from torch import nn
+
+import nrcg.guidance
+from nrcg import EMA, Adam, ClassifierGuidance
+from nrcg.errors import NrcgError
+from nrcg.guidance.gradient import frozen, image_gradient, objective_values, one_step_denoiser, pred_original_sample
+
+
+def make_classifier(n_logits: int = 3, dtype: torch.dtype = torch.float64) -> nn.Module:
+    torch.manual_seed(1)
+    layers = nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.SiLU(), nn.Flatten(), nn.Linear(36, n_logits)
+    return nn.Sequential(*layers).to(dtype).eval()
+
+
+def make_unet(dtype: torch.dtype = torch.float64) -> UNet2DModel:
+    torch.manual_seed(2)
+    return UNet2DModel(**TINY_UNET).to(dtype).eval()
+
+
+def gradients(steps: int = 7) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, 3, 4, 4, generator=generator, dtype=torch.float64) * 10.0**-i for i in range(steps)]
+
+
+def run(stabilizer, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    state, directions = stabilizer.init(inputs[0]), []
+    for gradient in inputs:
+        direction, state = stabilizer.update(gradient, state)
+        directions.append(direction)
+    return directions
+
+
+@pytest.mark.parametrize("bias_correction", [False, True])
+def test_ema_is_the_weighted_sum_of_eq_7(bias_correction):
+    beta, inputs = 0.9, gradients()
+    for k, direction in enumerate(run(EMA(beta, bias_correction), inputs), start=1):
+        weights = [(1 - beta) * beta ** (k - 1 - i) for i in range(k)]
+        expected = sum(w * g for w, g in zip(weights, inputs, strict=False))
+        torch.testing.assert_close(direction, expected / sum(weights) if bias_correction else expected)
+
+
+def test_adam_with_bias_correction_is_torch_optims_step():
+    inputs = gradients()
+    weight = nn.Parameter(torch.zeros_like(inputs[0]))
+    optimizer = torch.optim.Adam([weight], lr=1.0, betas=(0.8, 0.95), eps=1e-3)
+    for gradient, direction in zip(inputs, run(Adam(0.8, 0.95, 1e-3, bias_correction=True), inputs), strict=True):
+        before = weight.detach().clone()
+        weight.grad = gradient.clone()
+        optimizer.step()
+        torch.testing.assert_close(direction, before - weight.detach())
+
+
+def test_adam_without_bias_correction_is_eq_8():
+    inputs = gradients()
+    m, v = 0.0, 0.0
+    for gradient, direction in zip(inputs, run(Adam(), inputs), strict=True):
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        torch.testing.assert_close(direction, m / (v**0.5 + 1e-4))
+
+
+def test_update_leaves_the_old_state_alone():
+    for stabilizer in EMA(), Adam():
+        state = stabilizer.init(gradients()[0])
+        first, _ = stabilizer.update(gradients()[0], state)
+        again, _ = stabilizer.update(gradients()[0], state)
+        assert torch.equal(first, again)
+
+
+def test_state_of_half_precision_gradients_is_float32():
+    tiny = torch.full((1, 3, 2, 2), 1e-6, dtype=torch.float16)  # its square is 0 in half precision
+    for stabilizer in EMA(), Adam():
+        direction, state = stabilizer.update(tiny, stabilizer.init(tiny))
+        assert direction.dtype == state.m.dtype == torch.float32
+    assert (state.v > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: EMA(1.0), "beta"),
+        (lambda: EMA(math.nan), "beta"),
+        (lambda: Adam(beta1=-0.1), "beta1"),
+        (lambda: Adam(beta2=1.0), "beta2"),
+        (lambda: Adam(eps=0.0), "eps"),
+        (lambda: ClassifierGuidance(None, 0, 1.0), "classifier"),
+        (lambda: ClassifierGuidance(nn.Identity(), 1.5, 1.0), "target"),
+        (lambda: ClassifierGuidance(nn.Identity(), torch.zeros(2), 1.0), "target"),
+        (lambda: ClassifierGuidance(nn.Identity(), 0, -1.0), "scale"),
+        (lambda: ClassifierGuidance(nn.Identity(), 0, math.inf), "scale"),
+        (lambda: ClassifierGuidance(nn.Identity(), 0, 1.0, on="x1"), "on"),
+        (lambda: ClassifierGuidance(nn.Identity(), 0, 1.0, objective="prob"), "objective"),
+        (lambda: ClassifierGuidance(nn.Identity(), 0, 1.0, stabilizer=0.99), "stabilizer"),
+    ],
+)
+def test_bad_values_are_refused_by_name(make, key):
+    with pytest.raises(NrcgError, match=key):
+        make()
+
+
+def test_defaults_are_the_issues():
+    guidance = ClassifierGuidance(make_classifier(), target=0, scale=15.0)
+    assert (guidance.on, guidance.objective, guidance.stabilizer) == ("x0", "log_prob", None)
+    assert not EMA().bias_correction and not Adam().bias_correction
+
+
+def test_objectives_of_many_classes():
+    logits = torch.tensor([[1.0, 2.0, -1.0], [0.0, -3.0, 5.0]], dtype=torch.float64)
+    for target, picks in (2, (2, 2)), (torch.tensor([0, 2]), (0, 2)):
+        expected = [
+            math.log(math.exp(row[y]) / sum(map(math.exp, row))) for row, y in zip(logits.tolist(), picks, strict=True)
+        ]
+        assert objective_values(logits, target, "log_prob").tolist() == pytest.approx(expected)
+        assert objective_values(logits, target, "logit").tolist() == [logits[i, y].item() for i, y in enumerate(picks)]
+
+
+def test_objectives_of_a_binary_classifier():
+    logits = torch.tensor([[2.0], [-1.0]], dtype=torch.float64)
+    positive = [1 / (1 + math.exp(-2.0)), 1 / (1 + math.exp(1.0))]
+    assert objective_values(logits, 1, "log_prob").tolist() == pytest.approx([math.log(p) for p in positive])
+    assert objective_values(logits, 0, "log_prob").tolist() == pytest.approx([math.log(1 - p) for p in positive])
+    assert objective_values(logits, 1, "logit").tolist() == [2.0, -1.0]
+    assert objective_values(logits, torch.tensor([0, 1]), "logit").tolist() == [-2.0, -1.0]
+
+
+def test_log_prob_does_not_overflow():
+    assert objective_values(torch.tensor([[200.0]]), 0, "log_prob").item() == -200.0
+    assert objective_values(torch.tensor([[0.0, 500.0]]), 0, "log_prob").item() == -500.0
+
+
+@pytest.mark.parametrize(("n_logits", "target"), [(3, 3), (3, -1), (1, 2), (3, torch.tensor([0, 1, 2]))])
+def test_targets_that_do_not_fit_the_logits_are_refused(n_logits, target):
+    with pytest.raises(NrcgError, match="target"):
+        objective_values(torch.zeros(2, n_logits), target, "log_prob")
+
+
+def test_logits_of_another_shape_are_refused():
+    with pytest.raises(NrcgError, match="N×C"):
+        image_gradient(nn.Flatten(0), torch.zeros(2, 3, 8, 8), 0)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize(
+    "limits",
+    [{"clip_sample": False}, {"clip_sample": True}, {"clip_sample_range": 0.7}, {"thresholding": True}],
+    ids=["free", "clip", "clip_range", "threshold"],
+)
+def test_pred_original_sample_is_the_schedulers_own(prediction_type, limits):
+    scheduler = DDPMScheduler(num_train_timesteps=40, prediction_type=prediction_type, **limits)
+    torch.manual_seed(0)
+    output, sample = torch.randn(2, 2, 3, 8, 8)
+    for t in 0, 13, 39:
+        expected = scheduler.step(output, t, sample).pred_original_sample
+        torch.testing.assert_close(pred_original_sample(scheduler, output, t, sample), expected, rtol=0, atol=1e-6)
+
+
+def test_pred_original_sample_inverts_the_forward_process():
+    scheduler = DDPMScheduler(num_train_timesteps=40)
+    image, noise = torch.rand(2, 1, 3, 8, 8, dtype=torch.float64)
+    noisy = scheduler.add_noise(image, noise, torch.tensor([20]))
+    torch.testing.assert_close(pred_original_sample(scheduler, noise, 20, noisy), image, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_logits", [1, 3])
+@pytest.mark.parametrize("on", ["xt", "x0"])
+def test_gradient_equals_finite_differences(on, n_logits):
+    classifier, unet, t = make_classifier(n_logits), make_unet(), 25
+    scheduler = DDPMScheduler(num_train_timesteps=40)
+    torch.manual_seed(0)
+    x, direction = torch.randn(2, 1, 3, 8, 8, dtype=torch.float64)
+
+    def log_prob(x: torch.Tensor) -> torch.Tensor:
+        if on == "x0":
+            alpha = scheduler.alphas_cumprod[t].double()
+            x = ((x - (1 - alpha).sqrt() * unet(x, t).sample) / alpha.sqrt()).clamp(-1, 1)
+        logits = classifier(x)
+        return logits.sigmoid().log().sum() if n_logits == 1 else logits.softmax(1)[0, 1].log()
+
+    step = 1e-5 * direction
+    with torch.no_grad():
+        expected = (log_prob(x + step) - log_prob(x - step)) / 2e-5
+    denoise = one_step_denoiser(unet, scheduler, t) if on == "x0" else None
+    gradient, _, output = image_gradient(classifier, x, 1, denoise=denoise)
+    assert (gradient * direction).sum().item() == pytest.approx(expected.item(), rel=1e-4)
+    assert output is None or torch.equal(output, unet(x, t).sample)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_gradient_in_any_grad_mode(mode):
+    classifier, unet, scheduler = make_classifier(), make_unet(), DDPMScheduler(num_train_timesteps=40)
+    x = torch.ones(2, 3, 8, 8, dtype=torch.float64)
+    expected, *_ = image_gradient(classifier, x, 1, denoise=one_step_denoiser(unet, scheduler, 20))
+    with mode(), frozen(classifier, unet):
+        noisy, target = x + 0, torch.tensor([1, 1])  # made in that mode too
+        gradient, *_ = image_gradient(classifier, noisy, target, denoise=one_step_denoiser(unet, scheduler, 20))
+    torch.testing.assert_close(gradient, expected)
+    assert expected.abs().max() > 0
+    assert all(weight.grad is None for weight in [*classifier.parameters(), *unet.parameters()])
+
+
+def test_frozen_restores_every_flag_even_on_an_error():
+    network = make_classifier().train()
+    network[1].eval()
+    network[0].bias.requires_grad_(False)
+
+    def flags():
+        return [m.training for m in network.modules()], [p.requires_grad for p in network.parameters()]
+
+    before = flags()
+    with pytest.raises(RuntimeError, match="inside"), frozen(network):
+        assert not any(flags()[0]) and not any(flags()[1])
+        raise RuntimeError("inside")
+    assert flags() == before
+
+
+def test_a_bfloat16_classifier_gives_a_float32_gradient():
+    x = torch.full((2, 3, 8, 8), 0.3)
+    expected, *_ = image_gradient(make_classifier(dtype=torch.float32), x, 1)
+    gradient, logits, _ = image_gradient(make_classifier(dtype=torch.bfloat16), x, 1)
+    assert gradient.dtype == logits.dtype == torch.float32
+    assert 0 < (gradient - expected).norm() < 0.05 * expected.norm()
+
+
+def test_guidance_imports_nothing_of_the_project_but_models_and_errors():
+    allowed = ("nrcg.guidance", "nrcg.models", "nrcg.errors")
+    for path in Path(nrcg.guidance.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in getattr(node, "names", [])]
+            assert all(name.startswith(allowed) for name in names if name.startswith("nrcg")), f"{path}: {names}"

@@ -1,0 +1,333 @@
+"""The guided pipeline: diffusers' own images when unguided, Algorithm 1 when guided, and no traces left behind."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_UNET
+from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from torch import nn
+
+from nrcg import EMA, Adam, ClassifierGuidance, GuidedDDPMPipeline
+from nrcg.errors import NrcgError
+from nrcg.guidance.pipeline import guided_ddpm, posterior_variance
+
+T, STEPS = 40, 8
+
+
+def make_pipeline(kind=GuidedDDPMPipeline, dtype=torch.float32, **scheduler):
+    torch.manual_seed(0)
+    unet = UNet2DModel(**TINY_UNET).to(dtype).eval()
+    pipe = kind(unet=unet, scheduler=DDPMScheduler(num_train_timesteps=T, **scheduler))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def make_guidance(scale=5.0, n_logits=3, target=1, **kwargs) -> ClassifierGuidance:
+    torch.manual_seed(1)
+    classifier = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.SiLU(), nn.Flatten(), nn.Linear(36, n_logits))
+    return ClassifierGuidance(classifier, target, scale, **kwargs)
+
+
+def generator(seed=0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def draw(pipe, guidance=None, **kwargs):
+    return pipe(
+        **{"batch_size": 2, "generator": generator(), "num_inference_steps": STEPS, "output_type": "pt"}
+        | kwargs
+        | ({"guidance": guidance} if guidance else {})
+    )
+
+
+@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_small_log", "fixed_large"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_unguided_is_bitwise_diffusers(variance_type, prediction_type):
+    kwargs = {"variance_type": variance_type, "prediction_type": prediction_type}
+    theirs = draw(make_pipeline(DDPMPipeline, **kwargs)).images
+    ours = draw(make_pipeline(**kwargs))
+    assert torch.equal(ours.images, theirs) and not ours.diverged.any()
+    assert theirs.std() > 0.05
+
+
+def test_output_types_are_diffusers():
+    ours, theirs = make_pipeline(), make_pipeline(DDPMPipeline)
+    array, expected = (draw(pipe, output_type="np").images for pipe in (ours, theirs))
+    assert array.shape == (2, 8, 8, 3) and array.dtype == expected.dtype and np.array_equal(array, expected)
+    pictures, expected = (draw(pipe, output_type="pil").images for pipe in (ours, theirs))
+    assert all(a.tobytes() == b.tobytes() and a.size == b.size for a, b in zip(pictures, expected, strict=True))
+    tensor = draw(ours).images
+    assert tensor.shape == (2, 3, 8, 8) and 0 <= tensor.min() < tensor.max() <= 1
+    with pytest.raises(NrcgError, match="output_type"):
+        draw(ours, output_type="jpg")
+
+
+def test_arguments_in_diffusers_order_and_tuple():
+    images, diverged = make_pipeline()(2, generator(), STEPS, "pt", False)
+    (expected,) = make_pipeline(DDPMPipeline)(2, generator(), STEPS, "pt", False)
+    assert torch.equal(images, expected)
+    assert diverged.dtype == torch.bool and diverged.shape == (2,)
+
+
+@pytest.mark.parametrize("on", ["xt", "x0"])
+def test_scale_zero_is_no_guidance_even_by_a_broken_classifier(on):
+    pipe, inner = make_pipeline(), make_guidance().classifier
+    guidance = ClassifierGuidance(BadFor(inner, 1, float("nan")), 1, 0.0, on=on, stabilizer=EMA())
+    out = draw(pipe, guidance)
+    assert torch.equal(out.images, draw(pipe).images) and not out.diverged.any()
+
+
+def test_guidance_takes_no_random_draws():
+    ours, theirs = generator(), generator()
+    global_state = torch.get_rng_state()
+    pipe, guidance = make_pipeline(), make_guidance()
+    torch.set_rng_state(global_state)
+    draw(pipe, guidance, generator=ours)
+    draw(pipe, generator=theirs)
+    assert torch.equal(ours.get_state(), theirs.get_state())
+    assert torch.equal(torch.get_rng_state(), global_state)
+
+
+def algorithm_1(pipe, guidance, stabilise) -> torch.Tensor:
+    """Algorithm 1 as the paper writes it, by itself: mean, variance and x̂_0 from ᾱ in float64; x_0 in [0, 1]."""
+    pipe.scheduler.set_timesteps(STEPS)
+    steps, random = pipe.scheduler.timesteps.tolist(), generator()
+    alphas = np.cumprod(1 - np.linspace(1e-4, 0.02, T))
+    x = torch.randn(2, 3, 8, 8, generator=random).double()
+    for i, t in enumerate(steps):
+        a, a_prev = alphas[t], alphas[steps[i + 1]] if i + 1 < len(steps) else 1.0
+        beta = 1 - a / a_prev
+        variance = (1 - a_prev) / (1 - a) * beta
+        leaf = x.clone().requires_grad_()
+        noise = pipe.unet(leaf.float(), t).sample.double()
+        x0 = ((leaf - (1 - a) ** 0.5 * noise) / a**0.5).clamp(-1, 1)
+        seen = x0 if guidance.on == "x0" else leaf
+        scores = guidance.classifier(seen.float())[:, 1] if guidance.objective == "logit" else None
+        if scores is None:
+            scores = guidance.classifier(seen.float()).softmax(1)[:, 1].log()
+        (gradient,) = torch.autograd.grad(scores.sum(), leaf)
+        mean = (a_prev**0.5 * beta * x0 + (a / a_prev) ** 0.5 * (1 - a_prev) * x) / (1 - a)
+        x = mean.detach() + guidance.scale * variance * stabilise(gradient)
+        if t > 0:
+            x = x + variance**0.5 * torch.randn(2, 3, 8, 8, generator=random).double()
+    return (x / 2 + 0.5).clamp(0, 1).float()
+
+
+@pytest.mark.parametrize("objective", ["log_prob", "logit"])
+@pytest.mark.parametrize("on", ["xt", "x0"])
+def test_guided_is_algorithm_1(on, objective):
+    pipe = make_pipeline()
+    moment = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
+
+    def ema(gradient):
+        moment.mul_(0.6).add_(0.4 * gradient)
+        return moment
+
+    guidance = make_guidance(30.0, on=on, objective=objective, stabilizer=EMA(0.6))
+    expected = algorithm_1(pipe, guidance, ema)
+    torch.testing.assert_close(draw(pipe, guidance).images, expected, rtol=0, atol=1e-4)
+    assert (expected - draw(pipe).images).abs().max() > 0.01  # guidance did something
+
+
+def test_state_starts_at_zero_in_every_call():
+    pipe, guidance = make_pipeline(), make_guidance(stabilizer=Adam())
+    assert torch.equal(draw(pipe, guidance).images, draw(pipe, guidance).images)
+
+
+@pytest.mark.parametrize("on", ["xt", "x0"])
+def test_one_unet_pass_a_step_and_backward_through_it_for_x0_only(on):
+    pipe, passes = make_pipeline(), []
+    pipe.unet.register_forward_hook(lambda _module, _inputs, output: passes.append(output.sample.requires_grad))
+    draw(pipe, make_guidance(on=on))
+    assert passes == [on == "x0"] * STEPS
+
+
+@pytest.mark.parametrize("stabilizer", [None, EMA(0.9)])
+def test_a_sample_is_the_same_in_any_batch(stabilizer):
+    pipe = make_pipeline()
+    targets = torch.tensor([1, 0, 2])
+    together = draw(
+        pipe,
+        make_guidance(target=targets, stabilizer=stabilizer),
+        batch_size=3,
+        generator=[generator(i) for i in range(3)],
+    ).images
+    for i in range(3):
+        guidance = make_guidance(target=int(targets[i]), stabilizer=stabilizer)
+        alone = draw(pipe, guidance, batch_size=1, generator=[generator(i)]).images
+        torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-5)
+
+
+def test_generators_must_match_the_batch():
+    with pytest.raises(NrcgError, match="generator"):
+        draw(make_pipeline(), generator=[generator()] * 3)
+
+
+def test_binary_targets_steer_in_opposite_directions():
+    pipe = make_pipeline()
+
+    def logit(target):
+        guidance = make_guidance(50.0, n_logits=1, target=target)
+        return guidance.classifier(draw(pipe, guidance).images * 2 - 1).mean()
+
+    assert logit(1) > logit(0) + 0.1
+
+
+class BadFor(nn.Module):
+    """A classifier whose logits turn bad for one sample, from the third call on."""
+
+    def __init__(self, inner: nn.Module, sample: int, value: float) -> None:
+        super().__init__()
+        self.inner, self.sample, self.value, self.calls = inner, sample, value, 0
+
+    def forward(self, images):
+        self.calls += 1
+        factor = torch.ones(len(images), 1)
+        if self.calls == 3:
+            factor[self.sample] = self.value
+        return self.inner(images) * factor
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("stabilizer", [None, EMA(0.5), Adam()])
+def test_a_diverged_sample_is_grey_and_disturbs_no_other(value, stabilizer):
+    pipe, good = make_pipeline(), make_guidance(stabilizer=stabilizer)
+    bad = ClassifierGuidance(BadFor(good.classifier, 1, value), 1, good.scale, stabilizer=stabilizer)
+    expected = draw(pipe, good, batch_size=3).images
+    out = draw(pipe, bad, batch_size=3)
+    assert out.diverged.tolist() == [False, True, False]
+    assert (out.images[1] == 0.5).all()
+    assert torch.equal(out.images[[0, 2]], expected[[0, 2]])
+
+
+@pytest.mark.parametrize(("output_type", "grey"), [("np", 0.5), ("pil", 128)])
+def test_mid_grey_in_every_output_type(output_type, grey):
+    guidance = make_guidance()
+    bad = ClassifierGuidance(BadFor(guidance.classifier, 1, float("nan")), 1, guidance.scale)
+    out = draw(make_pipeline(), bad, output_type=output_type)
+    assert (np.asarray(out.images[1]) == grey).all() and out.diverged.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_any_grad_mode_of_the_caller(mode):
+    pipe, guidance = make_pipeline(), make_guidance()
+    expected = draw(pipe, guidance).images
+    with mode():
+        target = torch.tensor([1, 1])
+        inside = draw(pipe, ClassifierGuidance(guidance.classifier, target, guidance.scale)).images
+    assert torch.equal(inside, expected)
+    assert not inside.requires_grad and not inside.is_inference()  # so that it can be trained on later
+
+
+def test_networks_made_under_inference_mode_are_refused():
+    with torch.inference_mode():
+        pipe = make_pipeline()
+        draw(pipe)
+        with pytest.raises(NrcgError, match=r"UNet2DModel.*inference_mode"):
+            draw(pipe, make_guidance())
+
+
+def test_algorithm_1_by_itself_keeps_no_graph():
+    pipe = make_pipeline()
+    pipe.scheduler.set_timesteps(STEPS)
+    x, _ = guided_ddpm(pipe.unet, pipe.scheduler, torch.ones(1, 3, 8, 8), pipe.scheduler.timesteps, generator())
+    assert not x.requires_grad
+
+
+@pytest.mark.parametrize("on", ["xt", "x0"])
+def test_the_networks_are_frozen_while_drawing(on):
+    pipe, guidance, seen = make_pipeline(), make_guidance(on=on), []
+    for network in pipe.unet.train(), guidance.classifier.train():
+        network.register_forward_pre_hook(
+            lambda module, _inputs: seen.append(module.training or any(p.requires_grad for p in module.parameters()))
+        )
+    draw(pipe, guidance)
+    assert seen == [False] * 2 * STEPS
+
+
+@pytest.mark.parametrize("on", ["xt", "x0"])
+def test_the_networks_are_left_as_they_were(on):
+    pipe, guidance = make_pipeline(), make_guidance(on=on)
+    networks = [pipe.unet, guidance.classifier]
+    pipe.unet.train()
+    pipe.unet.mid_block.eval()
+    guidance.classifier[0].weight.requires_grad_(False)
+
+    def flags():
+        modules = [module.training for network in networks for module in network.modules()]
+        return modules, [weight.requires_grad for network in networks for weight in network.parameters()]
+
+    before = flags()
+    draw(pipe, guidance)
+    with pytest.raises(NrcgError):
+        draw(pipe, ClassifierGuidance(guidance.classifier, 7, 1.0, on=on))
+    assert flags() == before
+    assert all(weight.grad is None for network in networks for weight in network.parameters())
+
+
+def test_state_is_float32_though_the_unet_is_bfloat16():
+    pipe, seen = make_pipeline(dtype=torch.bfloat16), []
+    step = pipe.scheduler.step
+    pipe.scheduler.step = lambda output, t, x, **kw: seen.extend([output.dtype, x.dtype]) or step(output, t, x, **kw)
+    out = draw(pipe, make_guidance(stabilizer=EMA(0.9)))
+    assert set(seen) == {torch.float32} and out.images.dtype == torch.float32
+    assert draw(pipe, output_type="np").images.dtype == np.float32
+    reference = draw(make_pipeline(), make_guidance(stabilizer=EMA(0.9))).images
+    assert 0 < (out.images - reference).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"])
+@pytest.mark.parametrize("steps", [T, STEPS])
+def test_posterior_variance_is_the_formulas(variance_type, steps):
+    scheduler = DDPMScheduler(num_train_timesteps=T, variance_type=variance_type)
+    scheduler.set_timesteps(steps)
+    alphas = np.cumprod(1 - np.linspace(1e-4, 0.02, T))  # float64, the scheduler's are float32
+    for t in scheduler.timesteps:
+        a, a_prev = alphas[t], alphas[t - T // steps] if t >= T // steps else 1.0
+        beta = 1 - a / a_prev
+        expected = beta if "large" in variance_type else (1 - a_prev) / (1 - a) * beta
+        assert posterior_variance(scheduler, t) == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_small_log", "fixed_large"])
+def test_posterior_variance_is_that_of_the_schedulers_noise(variance_type):
+    scheduler = DDPMScheduler(num_train_timesteps=T, variance_type=variance_type, clip_sample=False)
+    scheduler.set_timesteps(T)
+    zeros = torch.zeros(1, 3, 200, 200)
+    drawn = scheduler.step(zeros, 20, zeros, generator=generator()).prev_sample
+    assert drawn.double().var().item() == pytest.approx(posterior_variance(scheduler, 20), rel=0.02)
+
+
+def test_schedulers_without_a_fixed_variance_are_refused():
+    pipe = make_pipeline(variance_type="learned")
+    with pytest.raises(NrcgError, match="variance_type 'learned'"):
+        draw(pipe, make_guidance())
+    pipe.scheduler = DDIMScheduler(num_train_timesteps=T)
+    with pytest.raises(NrcgError, match="DDIMScheduler"):
+        draw(pipe, make_guidance())
+
+
+def test_folders_open_in_both_pipelines(tmp_path):
+    theirs = make_pipeline(DDPMPipeline)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = GuidedDDPMPipeline.from_pretrained(tmp_path / "theirs")
+    assert isinstance(ours, GuidedDDPMPipeline)
+    assert torch.equal(draw(ours).images, draw(theirs).images)
+    ours.save_pretrained(tmp_path / "ours")
+    assert torch.equal(draw(DDPMPipeline.from_pretrained(tmp_path / "ours")).images, draw(theirs).images)
+
+
+def test_pickled_weights_are_not_opened_by_default(tmp_path):
+    make_pipeline(DDPMPipeline).save_pretrained(tmp_path, safe_serialization=False)
+    with pytest.raises(OSError, match="safetensors"):
+        GuidedDDPMPipeline.from_pretrained(tmp_path)
+    GuidedDDPMPipeline.from_pretrained(tmp_path, use_safetensors=False)
+
+
+def test_progress_bar_is_diffusers(capsys):
+    pipe = make_pipeline()
+    draw(pipe)
+    assert capsys.readouterr().err == ""
+    pipe.set_progress_bar_config(disable=False, desc="drawing")
+    draw(pipe, make_guidance())
+    assert f"{STEPS}/{STEPS}" in (shown := capsys.readouterr().err) and "drawing" in shown

@@ -1,0 +1,121 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_UNET
+from diffusers import DDPMScheduler, UNet2DModel
+
+from nrcg import ClassifierGuidance, GuidedDDPMPipeline
+from nrcg.errors import NrcgError
+from nrcg.models.classifier import build_classifier, save_classifier
+from nrcg.sampling import sample_shard
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> GuidedDDPMPipeline:
+    torch.manual_seed(0)
+    scheduler = DDPMScheduler(num_train_timesteps=20, beta_end=0.2)
+    return GuidedDDPMPipeline(unet=UNet2DModel(**TINY_UNET), scheduler=scheduler)
+
+
+def draw(out, seeds, pipeline, batch_size=4, guidance=None, seed=0, **provenance):
+    sample_shard(
+        out, seeds, pipeline=pipeline, guidance=guidance, num_inference_steps=5, batch_size=batch_size, seed=seed,
+        provenance=provenance,
+    )  # fmt: skip
+    return np.load(out), json.loads(out.with_suffix(".json").read_text())
+
+
+def test_samples_depend_on_seed_and_index_alone(pipeline, tmp_path):
+    whole, card = draw(tmp_path / "a.npy", range(0, 10), pipeline, batch_size=10)
+    assert whole.shape == (10, 8, 8, 3) and whole.dtype == np.uint8
+    assert card["seeds"] == [0, 10] and card["diverged"] == []
+    part, _ = draw(tmp_path / "b.npy", range(6, 10), pipeline, batch_size=3)
+    assert np.abs(whole[6:].astype(int) - part).max() <= 1  # one level: 1e-5 may cross a rounding border
+    other, _ = draw(tmp_path / "c.npy", range(6, 10), pipeline, seed=1)
+    assert np.abs(other.astype(int) - part).max() > 10
+
+
+def test_interrupted_shards_keep_what_was_drawn(pipeline, tmp_path, monkeypatch):
+    whole, _ = draw(tmp_path / "whole.npy", range(10), pipeline)
+    import nrcg.sampling
+
+    original, calls = nrcg.sampling._draw, []
+
+    def second_batch_fails(*arguments):
+        calls.append(arguments[2])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(nrcg.sampling, "_draw", second_batch_fails)
+    with pytest.raises(KeyboardInterrupt):
+        draw(tmp_path / "cut.npy", range(10), pipeline)
+    assert not (tmp_path / "cut.npy").exists()
+    cut, _ = draw(tmp_path / "cut.npy", range(10), pipeline)
+    assert calls == [range(0, 4), range(4, 8), range(4, 8), range(8, 10)]
+    assert np.array_equal(whole, cut)
+    assert not (tmp_path / "cut.parts").exists()
+
+
+def test_parts_of_other_settings_or_damaged_ones_are_drawn_again(pipeline, tmp_path, caplog):
+    folder = tmp_path / "s.parts"
+    whole, _ = draw(tmp_path / "whole.npy", range(8), pipeline, scale=2)
+    (folder / "of_other_settings").mkdir(parents=True)
+    (folder / "of_other_settings" / "0.npz").write_bytes(b"nonsense")
+    from nrcg.training.common import fingerprint
+
+    own = folder / fingerprint(scale=2, seed=0, num_inference_steps=5)
+    own.mkdir()
+    (own / "0.npz").write_bytes(b"truncated")
+    again, _ = draw(tmp_path / "s.npy", range(8), pipeline, scale=2)
+    assert np.array_equal(whole, again) and "drawn again" in caplog.text
+
+
+def test_diverged_samples_are_named_on_the_card(pipeline, tmp_path):
+    class Exploding(torch.nn.Module):
+        def forward(self, x):
+            # a gradient beyond float32 for every image whose first pixel is positive
+            return (x.flatten(1).sum(1, keepdim=True) * torch.where(x[:, :1, 0, 0] > 0, 3e38, 0.0)) * 1e38
+
+    guidance = ClassifierGuidance(Exploding(), target=1, scale=1e9, on="xt", objective="logit")
+    images, card = draw(tmp_path / "d.npy", range(5, 13), pipeline, guidance=guidance)
+    assert card["diverged"] and set(card["diverged"]) <= set(range(5, 13))
+    for seed in card["diverged"]:
+        assert (images[seed - 5] == 128).all()
+
+
+def test_a_killed_sampling_job_finishes_with_the_same_images(pipeline, tmp_path):
+    pipeline.save_pretrained(tmp_path / "ddpm")
+    torch.manual_seed(1)
+    card = {"architecture": "mobilenet_v3_small", "classes": ["a", "b", "c"], "n_logits": 3}
+    save_classifier(tmp_path / "classifier", build_classifier("mobilenet_v3_small", 3), card)
+
+    def command(out):
+        options = ["--ddpm", tmp_path / "ddpm", "--classifier", tmp_path / "classifier", "--target", "a", "--scale", "2"]
+        options += ["--on", "x0", "--stabilizer", "ema:0.9", "--objective", "logit", "--start", "0", "--stop", "24"]
+        options += ["--batch-size", "2", "--num-inference-steps", "20", "--device", "cpu", "--threads", "1"]
+        return [sys.executable, "-m", "nrcg.cli", "sample", "--out", out, *options]
+
+    subprocess.run(command(tmp_path / "whole.npy"), check=True, capture_output=True)
+    process = subprocess.Popen(command(tmp_path / "killed.npy"), stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("killed.parts/*/*.npz")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed.npy").exists(), "finished before the kill"
+    done = subprocess.run(command(tmp_path / "killed.npy"), check=True, capture_output=True, text=True)
+    assert "were drawn before" in done.stderr
+    assert (tmp_path / "whole.npy").read_bytes() == (tmp_path / "killed.npy").read_bytes()
+
+
+def test_an_empty_range_is_refused(pipeline, tmp_path):
+    with pytest.raises(NrcgError, match="no seeds"):
+        draw(tmp_path / "e.npy", range(3, 3), pipeline)

@@ -1,0 +1,188 @@
+# Names of files and lists of jobs, derived from the config; nothing is run here.
+import json
+import shlex
+from math import ceil
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from jsonschema import Draft202012Validator
+from snakemake.exceptions import WorkflowError
+
+
+def check(value, schema, where):
+    """Refuse a value that its schema does not allow, in one line that names the key."""
+    validator = Draft202012Validator(yaml.safe_load(Path(workflow.basedir, f"workflow/schemas/{schema}.schema.yaml").read_text()))
+    for error in validator.iter_errors(value):
+        raise WorkflowError(f"{where}: {'.'.join(map(str, error.path)) or 'top level'}: {error.message}")
+
+
+check(config, "config", "config")
+SETUPS = pd.read_csv(config["setups"], sep="\t", dtype=str, keep_default_na=False)
+for row in SETUPS.to_dict("records"):
+    check(row, "setups", f"{config['setups']}: setup {row.get('setup')}")
+SETUPS = SETUPS.set_index("setup", drop=False)
+
+DATASETS = list(config["datasets"])
+UNGUIDED = "unconditional"
+UNGUIDED_SCORED_BY = "nonrobust"  # the paper's accuracy of unguided samples needs some classifier
+
+RUN = "results/" + config["run"]
+HOME = RUN + "/{dataset}"
+DATA = HOME + "/data"
+DDPM = HOME + "/ddpm"
+CLASSIFIER = HOME + "/classifiers/{classifier}"
+FORWARD = HOME + "/forward/{classifier}_{on}.csv"
+SHARD = HOME + "/samples/{setup}/scale_{scale}/shard_{shard}"
+SCORE = HOME + "/scores/{setup}_scale_{scale}.csv"
+SCORES = HOME + "/scores.csv"
+REFERENCE = HOME + "/references/{extractor}_{part}.npz"
+FIGURE = HOME + "/figures/"
+LOGS = RUN + "/logs/{dataset}/"
+BENCHMARKS = RUN + "/benchmarks/{dataset}/"
+INCEPTION = config["inception_weights"] or "results/downloads/pt_inception-2015-12-05-6726825d.pth"
+
+IMAGE_SET = [DATA + "/" + name for name in ("card.json", "images.npy", "labels.npy", "split.npy")]
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+
+
+wildcard_constraints:
+    dataset="|".join(DATASETS),
+    classifier="nonrobust|robust|judge",
+    on="xt|x0",
+    scale="none|[0-9.]+",
+    shard="[0-9]+",
+    extractor="inception|judge",
+    part="all|target",
+
+
+def settings(wildcards):
+    """The config of the wildcards' data set."""
+    return config["datasets"][wildcards.dataset]
+
+
+def flags(options):
+    """Config keys as command-line options: `batch_size: 64` is `--batch-size 64`, a list repeats, null is left out."""
+    words = []
+    for key, value in options.items():
+        option = "--" + key.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        elif value is not None:
+            for item in value if isinstance(value, list) else [value]:
+                words += [option, shlex.quote(str(item))]
+    return " ".join(words)
+
+
+def as_json(value):
+    """A config section as one shell word."""
+    return shlex.quote(json.dumps(value))
+
+
+def ddpm_source(wildcards):
+    """Where the DDPM comes from: trained here, a folder, or a hub id."""
+    return settings(wildcards)["ddpm"]["pretrained"] or DDPM.format(dataset=wildcards.dataset)
+
+
+def ddpm_files(wildcards):
+    """The DDPM's files that a job waits for; none for a hub id."""
+    source = Path(ddpm_source(wildcards))
+    trained_here = not settings(wildcards)["ddpm"]["pretrained"]
+    return [str(source / WEIGHTS)] if trained_here or source.is_dir() else []
+
+
+def classifier_files(name):
+    """Input function: weights and card of a classifier, `name` or the wildcard's."""
+    return lambda wildcards: [
+        CLASSIFIER.format(dataset=wildcards.dataset, classifier=name or wildcards.classifier) + "/" + file
+        for file in ("model.safetensors", "card.json")
+    ]
+
+
+def guiding(setup):
+    """The classifier that guides a setup, and whose verdict is its accuracy."""
+    return UNGUIDED_SCORED_BY if setup == UNGUIDED else SETUPS.loc[setup, "classifier"]
+
+
+def guided_points(dataset):
+    """(setup, scale) of every guided point of a data set, in the order of the setups table."""
+    scales = config["datasets"][dataset]["scales"]
+    if unknown := [setup for setup in scales if setup not in SETUPS.index or setup == UNGUIDED]:
+        known = ", ".join(SETUPS.index.drop(UNGUIDED))
+        raise WorkflowError(f"datasets.{dataset}.scales: unknown setup {unknown[0]!r}; {config['setups']} has {known}")
+    return [(setup, f"{scale:g}") for setup in SETUPS.index if setup in scales for scale in scales[setup]]
+
+
+def points(dataset):
+    """Every point of a data set; the unconditional one has scale `none`."""
+    return [(UNGUIDED, "none"), *guided_points(dataset)]
+
+
+def n_samples(dataset, setup):
+    return config["datasets"][dataset]["sampling"]["n_unconditional" if setup == UNGUIDED else "n_samples"]
+
+
+def shards(dataset, setup, scale, first=None):
+    """The sample shards of a point, or only those that hold its `first` samples."""
+    n = min(first or n_samples(dataset, setup), n_samples(dataset, setup))
+    count = ceil(n / config["datasets"][dataset]["sampling"]["shard_size"])
+    stem = [SHARD.format(dataset=dataset, setup=setup, scale=scale, shard=f"{i:03d}") for i in range(count)]
+    return [name + ".npy" for name in stem]
+
+
+def shard_range(wildcards):
+    """Seeds of a shard: start and stop."""
+    size = settings(wildcards)["sampling"]["shard_size"]
+    start = int(wildcards.shard) * size
+    return start, min(start + size, n_samples(wildcards.dataset, wildcards.setup))
+
+
+def forward_setups(dataset, classifier=None, on=None):
+    """Guided setups of the forward analysis, or of one of its jobs: those the objective makes no other of."""
+    rows = SETUPS[(SETUPS["objective"] == "default") & SETUPS["setup"].isin(config["datasets"][dataset]["scales"])]
+    if classifier:
+        rows = rows[(rows["classifier"] == classifier) & (rows["on"] == on)]
+    return rows
+
+
+def forward_tables(dataset):
+    """The CSV files of all forward jobs of a data set."""
+    pairs = forward_setups(dataset)[["classifier", "on"]].drop_duplicates()
+    return [FORWARD.format(dataset=dataset, classifier=c, on=on) for c, on in pairs.itertuples(index=False)]
+
+
+def figure_setups(dataset, figure):
+    """Setups whose curves a figure of the forward process shows: figure 4 adds the stabilised ones."""
+    rows = forward_setups(dataset)
+    return list(rows.index if figure == "4" else rows.index[rows["stabilizer"] == "none"])
+
+
+def class_names(dataset):
+    """Classes of a data set, as far as the config knows them."""
+    images = config["datasets"][dataset]["images"]
+    return images["ball"] or sorted(path.stem for path in Path(images["icons"]).glob("*.png"))
+
+
+def note(dataset, forward=False):
+    """Small print of a figure: how large the run was."""
+    data = config["datasets"][dataset]
+    steps, size = data["scheduler"]["num_train_timesteps"], data["images"]["size"]
+    if forward:
+        count = data["forward"]["images"] or "all"
+        grid = "" if data["forward"]["stride"] == 1 else f", every {data['forward']['stride']}th t"
+        text = f"{count} validation images of {size}×{size}, T = {steps}{grid}"
+    else:
+        n, free = (data["sampling"][key] for key in ("n_samples", "n_unconditional"))
+        text = f"{n} guided samples a point, {free} unconditional, of {size}×{size}, T = {steps}"
+    return f"run “{config['run']}”: {text}"
+
+
+for name in DATASETS:
+    shown = config["datasets"][name]["showcase"]
+    if (shown["setup"], f"{shown['scale']:g}") not in guided_points(name):
+        raise WorkflowError(f"datasets.{name}.showcase: {shown['setup']} at {shown['scale']} is not among the scales")
+    if config["datasets"][name]["target"] not in class_names(name):
+        raise WorkflowError(
+            f"datasets.{name}.target: no class {config['datasets'][name]['target']!r}; "
+            f"classes are {', '.join(class_names(name))}"
+        )

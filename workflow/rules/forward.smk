@@ -1,0 +1,39 @@
+# Accuracy and sensitivity along the forward process: one job a classifier and input, all stabilisers in it.
+
+
+rule forward:
+    input:
+        IMAGE_SET,
+        ddpm=ddpm_files,
+        classifier=classifier_files(None),
+    output:
+        FORWARD,
+    params:
+        data=subpath(input[0], parent=True),
+        ddpm=ddpm_source,
+        classifier=CLASSIFIER,
+        setups=lambda w: flags(
+            {
+                "setup": [
+                    f"{row.setup}={row.stabilizer}"
+                    for row in forward_setups(w.dataset, w.classifier, w.on).itertuples()
+                ]
+            }
+        ),
+        target=lambda w: settings(w)["target"],
+        options=lambda w: flags(settings(w)["forward"]),
+        seed=config["seed"],
+        device=config["device"],
+    log:
+        LOGS + "forward_{classifier}_{on}.log",
+    benchmark:
+        BENCHMARKS + "forward_{classifier}_{on}.tsv"
+    threads: config["threads"]
+    resources:
+        mem_mb=16000,
+        runtime=24 * 60,
+        gpu=1,
+    shell:
+        "nrcg forward --data {params.data} --ddpm {params.ddpm} --classifier {params.classifier}"
+        " --on {wildcards.on} {params.setups} --target {params.target} {params.options} --seed {params.seed}"
+        " --device {params.device} --threads {threads} --out {output} 2>&1 | tee {log}"
