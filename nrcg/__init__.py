@@ -8,7 +8,7 @@ try:
 except PackageNotFoundError:  # a checkout that was not installed
     __version__ = "0+unknown"
 
-__all__ = ["Adam", "ClassifierGuidance", "EMA", "GuidedDDPMPipeline"]
+__all__ = ["EMA", "Adam", "ClassifierGuidance", "GuidedDDPMPipeline"]
 
 
 def __getattr__(name: str):

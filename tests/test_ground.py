@@ -3,10 +3,10 @@
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 import yaml
 from environment_yml import ROOT, environment, locked
 from packaging.requirements import Requirement
@@ -33,7 +33,9 @@ def test_lock_holds_every_dependency_with_hashes_and_no_index_address():
     assert text.count("--hash=sha256:") > len(pins)
 
 
-@pytest.mark.parametrize("verb", [[], *([command.callback.__name__.replace("_", "-")] for command in app.registered_commands)])
+@pytest.mark.parametrize(
+    "verb", [[], *([command.callback.__name__.replace("_", "-")] for command in app.registered_commands)]
+)
 def test_help_answers_for_every_verb(verb):
     result = CliRunner().invoke(app, [*verb, "--help"])
     assert result.exit_code == 0 and "Usage" in result.output

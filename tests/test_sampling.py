@@ -98,8 +98,18 @@ def test_a_killed_sampling_job_finishes_with_the_same_images(pipeline, tmp_path)
     save_classifier(tmp_path / "classifier", build_classifier("mobilenet_v3_small", 3), card)
 
     def command(out):
-        options = ["--ddpm", tmp_path / "ddpm", "--classifier", tmp_path / "classifier", "--target", "a", "--scale", "2"]
-        options += ["--on", "x0", "--stabilizer", "ema:0.9", "--objective", "logit", "--start", "0", "--stop", "24"]
+        options = [
+            "--ddpm",
+            tmp_path / "ddpm",
+            "--classifier",
+            tmp_path / "classifier",
+            "--target",
+            "a",
+            "--scale",
+            "2",
+        ]
+        options += ["--on", "x0", "--stabilizer", "ema:0.9", "--objective", "logit"]
+        options += ["--start", "0", "--stop", "24"]
         options += ["--batch-size", "2", "--num-inference-steps", "20", "--device", "cpu", "--threads", "1"]
         return [sys.executable, "-m", "nrcg.cli", "sample", "--out", out, *options]
 

@@ -71,7 +71,9 @@ def test_training_stops_when_nothing_is_gained(blob_set, tmp_path):
 def test_robust_training_sees_noise_and_clean_training_does_not(blob_set, tmp_path, monkeypatch):
     calls = []
     original = module._Trainer._noise
-    monkeypatch.setattr(module._Trainer, "_noise", lambda self, x, g: calls.append(self.model.training) or original(self, x, g))
+    monkeypatch.setattr(
+        module._Trainer, "_noise", lambda self, x, g: calls.append(self.model.training) or original(self, x, g)
+    )
     for robust in (False, True):
         calls.clear()
         run(blob_set.folder, tmp_path, ClassifierTraining(max_epochs=1, batch_size=32, robust=robust))

@@ -43,9 +43,7 @@ def plot_scales(
     """Figures 5 to 8: a score against the guidance scale, a line a setup."""
     from nrcg.plots.scales import plot_scales as plot
 
-    plot(
-        csv, metric, out, setups_tsv=setups, dataset=dataset, paper_csv=paper, style=style, title=title, note=note
-    )
+    plot(csv, metric, out, setups_tsv=setups, dataset=dataset, paper_csv=paper, style=style, title=title, note=note)
 
 
 @app.command()

@@ -77,8 +77,6 @@ def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> t
     return model.to(device).eval(), card
 
 
-
-
 def predictions(logits: torch.Tensor) -> torch.Tensor:
     """Class indices N: the largest of C logits, or the sign of a single one."""
     return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)

@@ -96,9 +96,7 @@ def train_classifier(
 class _Trainer:
     """Network, optimiser and log: all that a checkpoint holds."""
 
-    def __init__(
-        self, images: ImageSet, scheduler: DDPMScheduler, settings: ClassifierTraining, device: torch.device
-    ):
+    def __init__(self, images: ImageSet, scheduler: DDPMScheduler, settings: ClassifierTraining, device: torch.device):
         self.images, self.scheduler, self.settings, self.device = images, scheduler, settings, device
         self.train, self.valid = images.indices("train"), images.indices("valid")
         self.n_logits = 1 if len(images.classes) == 2 else len(images.classes)

@@ -26,7 +26,7 @@ from nrcg.models.ddpm import build_scheduler, build_unet, save_ddpm
 from nrcg.rng import keyed_generator, keyed_seed
 from nrcg.training.common import autocast, epoch_order, fingerprint, load_checkpoint, log, save_checkpoint
 
-LOG_EVERY = 50  # steps a row of the loss log
+LOG_EVERY = 50  # steps a row of the loss log; the last row may stand for fewer
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,9 @@ class _Trainer:
 
     def _record(self, loss: torch.Tensor) -> None:
         self.loss_sum += loss
-        if self.step % LOG_EVERY:
+        if self.step % LOG_EVERY and self.step < self.total_steps:
             return
-        mean = self.loss_sum.item() / LOG_EVERY
+        mean = self.loss_sum.item() / (self.step - (self.rows[-1]["step"] if self.rows else 0))
         if not math.isfinite(mean):
             raise NrcgError(f"training diverged at step {self.step}: loss {mean}; lower learning_rate")
         self.loss_sum.zero_()

@@ -12,7 +12,9 @@ from snakemake.exceptions import WorkflowError
 
 def check(value, schema, where):
     """Refuse a value that its schema does not allow, in one line that names the key."""
-    validator = Draft202012Validator(yaml.safe_load(Path(workflow.basedir, f"workflow/schemas/{schema}.schema.yaml").read_text()))
+    validator = Draft202012Validator(
+        yaml.safe_load(Path(workflow.basedir, f"workflow/schemas/{schema}.schema.yaml").read_text())
+    )
     for error in validator.iter_errors(value):
         raise WorkflowError(f"{where}: {'.'.join(map(str, error.path)) or 'top level'}: {error.message}")
 
@@ -27,22 +29,22 @@ DATASETS = list(config["datasets"])
 UNGUIDED = "unconditional"
 UNGUIDED_SCORED_BY = "nonrobust"  # the paper's accuracy of unguided samples needs some classifier
 
-RUN = "results/" + config["run"]
-HOME = RUN + "/{dataset}"
-DATA = HOME + "/data"
-DDPM = HOME + "/ddpm"
-CLASSIFIER = HOME + "/classifiers/{classifier}"
-FORWARD = HOME + "/forward/{classifier}_{on}.csv"
-SHARD = HOME + "/samples/{setup}/scale_{scale}/shard_{shard}"
-SCORE = HOME + "/scores/{setup}_scale_{scale}.csv"
-SCORES = HOME + "/scores.csv"
-REFERENCE = HOME + "/references/{extractor}_{part}.npz"
-FIGURE = HOME + "/figures/"
-LOGS = RUN + "/logs/{dataset}/"
-BENCHMARKS = RUN + "/benchmarks/{dataset}/"
+RUN = f"results/{config['run']}"
+HOME = f"{RUN}/{{dataset}}"
+DATA = f"{HOME}/data"
+DDPM = f"{HOME}/ddpm"
+CLASSIFIER = f"{HOME}/classifiers/{{classifier}}"
+FORWARD = f"{HOME}/forward/{{classifier}}_{{on}}.csv"
+SHARD = f"{HOME}/samples/{{setup}}/scale_{{scale}}/shard_{{shard}}"
+SCORE = f"{HOME}/scores/{{setup}}_scale_{{scale}}.csv"
+SCORES = f"{HOME}/scores.csv"
+REFERENCE = f"{HOME}/references/{{extractor}}_{{part}}.npz"
+FIGURE = f"{HOME}/figures/"
+LOGS = f"{RUN}/logs/{{dataset}}/"
+BENCHMARKS = f"{RUN}/benchmarks/{{dataset}}/"
 INCEPTION = config["inception_weights"] or "results/downloads/pt_inception-2015-12-05-6726825d.pth"
 
-IMAGE_SET = [DATA + "/" + name for name in ("card.json", "images.npy", "labels.npy", "split.npy")]
+IMAGE_SET = [f"{DATA}/{name}" for name in ("card.json", "images.npy", "labels.npy", "split.npy")]
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
@@ -65,7 +67,7 @@ def flags(options):
     """Config keys as command-line options: `batch_size: 64` is `--batch-size 64`, a list repeats, null is left out."""
     words = []
     for key, value in options.items():
-        option = "--" + key.replace("_", "-")
+        option = f"--{key.replace('_', '-')}"
         if isinstance(value, bool):
             words.append(option if value else option.replace("--", "--no-", 1))
         elif value is not None:
@@ -94,7 +96,7 @@ def ddpm_files(wildcards):
 def classifier_files(name):
     """Input function: weights and card of a classifier, `name` or the wildcard's."""
     return lambda wildcards: [
-        CLASSIFIER.format(dataset=wildcards.dataset, classifier=name or wildcards.classifier) + "/" + file
+        str(Path(CLASSIFIER.format(dataset=wildcards.dataset, classifier=name or wildcards.classifier), file))
         for file in ("model.safetensors", "card.json")
     ]
 
@@ -127,7 +129,7 @@ def shards(dataset, setup, scale, first=None):
     n = min(first or n_samples(dataset, setup), n_samples(dataset, setup))
     count = ceil(n / config["datasets"][dataset]["sampling"]["shard_size"])
     stem = [SHARD.format(dataset=dataset, setup=setup, scale=scale, shard=f"{i:03d}") for i in range(count)]
-    return [name + ".npy" for name in stem]
+    return [f"{name}.npy" for name in stem]
 
 
 def shard_range(wildcards):

@@ -4,16 +4,18 @@
 rule sportballs:
     output:
         IMAGE_SET,
-        sheet=report(DATA + "/contact_sheet.png", caption="../report/data.rst", category="Data"),
-    params:
-        out=subpath(output[0], parent=True),
-        options=lambda w: flags(settings(w)["images"]),
+        sheet=report(f"{DATA}/contact_sheet.png", caption="../report/data.rst", category="Data"),
     log:
-        LOGS + "data.log",
+        f"{LOGS}data.log",
     benchmark:
-        BENCHMARKS + "data.tsv"
+        f"{BENCHMARKS}data.tsv"
+    conda:
+        "nrcg"
     resources:
         mem_mb=6000,
         runtime=20,
+    params:
+        out=subpath(output[0], parent=True),
+        options=lambda w: flags(settings(w)["images"]),
     shell:
         "nrcg sportballs --out {params.out} {params.options} 2>&1 | tee {log}"

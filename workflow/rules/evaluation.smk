@@ -1,21 +1,6 @@
 # Scores of samples: accuracy by the guiding classifier and by the judge, Fréchet distances.
 
 
-def extractor_weights(extractor, dataset):
-    """What an extractor is loaded from: Inception's file, or the judge's folder."""
-    return INCEPTION if extractor == "inception" else CLASSIFIER.format(dataset=dataset, classifier="judge")
-
-
-def extractor_files(wildcards):
-    """The files behind it that a job waits for."""
-    return [INCEPTION] if wildcards.extractor == "inception" else classifier_files("judge")(wildcards)
-
-
-def references(part):
-    """Input function: statistics of the training images for every configured extractor."""
-    return lambda w: expand(REFERENCE, dataset=w.dataset, extractor=config["extractors"], part=part)
-
-
 rule download_inception:
     output:
         "results/downloads/pt_inception-2015-12-05-6726825d.pth",
@@ -24,6 +9,8 @@ rule download_inception:
     benchmark:
         "results/downloads/inception.tsv"
     localrule: True
+    conda:
+        "nrcg"
     shell:
         "nrcg download-inception --out {output} 2>&1 | tee {log}"
 
@@ -34,20 +21,22 @@ rule reference:
         weights=extractor_files,
     output:
         REFERENCE,
-    params:
-        data=subpath(input[0], parent=True),
-        weights=lambda w: extractor_weights(w.extractor, w.dataset),
-        target=lambda w: flags({"target": settings(w)["target"] if w.part == "target" else None}),
-        device=config["device"],
     log:
-        LOGS + "reference_{extractor}_{part}.log",
+        f"{LOGS}reference_{{extractor}}_{{part}}.log",
     benchmark:
-        BENCHMARKS + "reference_{extractor}_{part}.tsv"
+        f"{BENCHMARKS}reference_{{extractor}}_{{part}}.tsv"
+    conda:
+        "nrcg"
     threads: config["threads"]
     resources:
         mem_mb=8000,
         runtime=120,
         gpu=1,
+    params:
+        data=subpath(input[0], parent=True),
+        weights=lambda w: extractor_weights(w.extractor, w.dataset),
+        target=lambda w: flags({"target": settings(w)["target"] if w.part == "target" else None}),
+        device=config["device"],
     shell:
         "nrcg reference --data {params.data} --extractor {wildcards.extractor} --weights {params.weights}"
         " {params.target} --device {params.device} --threads {threads} --out {output} 2>&1 | tee {log}"
@@ -63,6 +52,17 @@ rule score:
         target=references("target"),
     output:
         SCORE,
+    log:
+        f"{LOGS}score_{{setup}}_{{scale}}.log",
+    benchmark:
+        f"{BENCHMARKS}score_{{setup}}_{{scale}}.tsv"
+    conda:
+        "nrcg"
+    threads: config["threads"]
+    resources:
+        mem_mb=12000,
+        runtime=120,
+        gpu=1,
     params:
         guiding=lambda w, input: Path(input.guiding[0]).parent,
         judge=lambda w, input: Path(input.judge[0]).parent,
@@ -76,15 +76,6 @@ rule score:
             }
         ),
         device=config["device"],
-    log:
-        LOGS + "score_{setup}_{scale}.log",
-    benchmark:
-        BENCHMARKS + "score_{setup}_{scale}.tsv"
-    threads: config["threads"]
-    resources:
-        mem_mb=12000,
-        runtime=120,
-        gpu=1,
     shell:
         "nrcg score {input.shards} --guiding {params.guiding} --judge {params.judge} --target {params.target}"
         " {params.extractors} --device {params.device} --threads {threads} --out {output} 2>&1 | tee {log}"
@@ -95,6 +86,13 @@ rule collect_scores:
         lambda w: [SCORE.format(dataset=w.dataset, setup=setup, scale=s) for setup, s in points(w.dataset)],
     output:
         SCORES,
+    log:
+        f"{LOGS}collect_scores.log",
+    benchmark:
+        f"{BENCHMARKS}collect_scores.tsv"
+    localrule: True
+    conda:
+        "nrcg"
     params:
         points=lambda w, input: flags(
             {
@@ -104,10 +102,5 @@ rule collect_scores:
                 ]
             }
         ),
-    log:
-        LOGS + "collect_scores.log",
-    benchmark:
-        BENCHMARKS + "collect_scores.tsv"
-    localrule: True
     shell:
         "nrcg collect-scores {params.points} --out {output} 2>&1 | tee {log}"

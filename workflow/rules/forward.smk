@@ -8,6 +8,17 @@ rule forward:
         classifier=classifier_files(None),
     output:
         FORWARD,
+    log:
+        f"{LOGS}forward_{{classifier}}_{{on}}.log",
+    benchmark:
+        f"{BENCHMARKS}forward_{{classifier}}_{{on}}.tsv"
+    conda:
+        "nrcg"
+    threads: config["threads"]
+    resources:
+        mem_mb=16000,
+        runtime=24 * 60,
+        gpu=1,
     params:
         data=subpath(input[0], parent=True),
         ddpm=ddpm_source,
@@ -24,15 +35,6 @@ rule forward:
         options=lambda w: flags(settings(w)["forward"]),
         seed=config["seed"],
         device=config["device"],
-    log:
-        LOGS + "forward_{classifier}_{on}.log",
-    benchmark:
-        BENCHMARKS + "forward_{classifier}_{on}.tsv"
-    threads: config["threads"]
-    resources:
-        mem_mb=16000,
-        runtime=24 * 60,
-        gpu=1,
     shell:
         "nrcg forward --data {params.data} --ddpm {params.ddpm} --classifier {params.classifier}"
         " --on {wildcards.on} {params.setups} --target {params.target} {params.options} --seed {params.seed}"
