@@ -106,9 +106,14 @@ def guiding(setup):
     return UNGUIDED_SCORED_BY if setup == UNGUIDED else SETUPS.loc[setup, "classifier"]
 
 
+def scales_of(dataset):
+    """The guidance scales of each setup that runs; an overlay leaves a setup out by giving it none."""
+    return {setup: scales for setup, scales in config["datasets"][dataset]["scales"].items() if scales}
+
+
 def guided_points(dataset):
     """(setup, scale) of every guided point of a data set, in the order of the setups table."""
-    scales = config["datasets"][dataset]["scales"]
+    scales = scales_of(dataset)
     if unknown := [setup for setup in scales if setup not in SETUPS.index or setup == UNGUIDED]:
         known = ", ".join(SETUPS.index.drop(UNGUIDED))
         raise WorkflowError(f"datasets.{dataset}.scales: unknown setup {unknown[0]!r}; {config['setups']} has {known}")
@@ -141,7 +146,7 @@ def shard_range(wildcards):
 
 def forward_setups(dataset, classifier=None, on=None):
     """Guided setups of the forward analysis, or of one of its jobs: those the objective makes no other of."""
-    rows = SETUPS[(SETUPS["objective"] == "default") & SETUPS["setup"].isin(config["datasets"][dataset]["scales"])]
+    rows = SETUPS[(SETUPS["objective"] == "default") & SETUPS["setup"].isin(scales_of(dataset))]
     if classifier:
         rows = rows[(rows["classifier"] == classifier) & (rows["on"] == on)]
     return rows
@@ -159,10 +164,15 @@ def figure_setups(dataset, figure):
     return list(rows.index if figure == "4" else rows.index[rows["stabilizer"] == "none"])
 
 
+def icon_files(dataset):
+    """The user's own PNGs, if any."""
+    folder = config["datasets"][dataset]["images"]["icons"]
+    return sorted(map(str, Path(folder).glob("*.[pP][nN][gG]"))) if folder else []
+
+
 def class_names(dataset):
-    """Classes of a data set, as far as the config knows them."""
-    images = config["datasets"][dataset]["images"]
-    return images["ball"] or sorted(path.stem for path in Path(images["icons"]).glob("*.png"))
+    """Classes of a data set: those named, or every PNG of the user's folder."""
+    return config["datasets"][dataset]["images"]["ball"] or [Path(path).stem for path in icon_files(dataset)]
 
 
 def note(dataset, forward=False):

@@ -2,6 +2,8 @@
 
 
 rule sportballs:
+    input:
+        lambda w: icon_files(w.dataset),
     output:
         IMAGE_SET,
         sheet=report(f"{DATA}/contact_sheet.png", caption="../report/data.rst", category="Data"),
@@ -9,8 +11,6 @@ rule sportballs:
         f"{LOGS}data.log",
     benchmark:
         f"{BENCHMARKS}data.tsv"
-    conda:
-        "nrcg"
     resources:
         mem_mb=6000,
         runtime=20,

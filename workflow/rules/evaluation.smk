@@ -9,8 +9,6 @@ rule download_inception:
     benchmark:
         "results/downloads/inception.tsv"
     localrule: True
-    conda:
-        "nrcg"
     shell:
         "nrcg download-inception --out {output} 2>&1 | tee {log}"
 
@@ -25,8 +23,6 @@ rule reference:
         f"{LOGS}reference_{{extractor}}_{{part}}.log",
     benchmark:
         f"{BENCHMARKS}reference_{{extractor}}_{{part}}.tsv"
-    conda:
-        "nrcg"
     threads: config["threads"]
     resources:
         mem_mb=8000,
@@ -56,8 +52,6 @@ rule score:
         f"{LOGS}score_{{setup}}_{{scale}}.log",
     benchmark:
         f"{BENCHMARKS}score_{{setup}}_{{scale}}.tsv"
-    conda:
-        "nrcg"
     threads: config["threads"]
     resources:
         mem_mb=12000,
@@ -91,8 +85,6 @@ rule collect_scores:
     benchmark:
         f"{BENCHMARKS}collect_scores.tsv"
     localrule: True
-    conda:
-        "nrcg"
     params:
         points=lambda w, input: flags(
             {

@@ -41,7 +41,7 @@ rule contrast:
         [
             file
             for dataset in DATASETS
-            if set(CONTRAST) <= set(config["datasets"][dataset]["scales"])
+            if set(CONTRAST) <= set(scales_of(dataset))
             for file in expand(f"{FIGURE}contrast.{{suffix}}", dataset=dataset, suffix=["png", "pdf"])
         ],
 
@@ -79,8 +79,6 @@ rule select_curves:
     wildcard_constraints:
         figure="[1-4]",
     localrule: True
-    conda:
-        "nrcg"
     params:
         metric=lambda w: FORWARD_FIGURES[w.figure],
         setups=lambda w: flags({"setup": figure_setups(w.dataset, w.figure)}),
@@ -103,8 +101,6 @@ rule plot_forward:
     wildcard_constraints:
         figure="[1-4]",
     localrule: True
-    conda:
-        "nrcg"
     params:
         chance=lambda w: flags({"chance": 1 / len(class_names(w.dataset)) if w.figure == "1" else None}),
         title=lambda w: f"Figure {w.figure}: {PRETTY[settings(w)['kind']]}",
@@ -133,8 +129,6 @@ rule plot_scales:
         panel="[abc]",
         metric="|".join(SCALE_FIGURES),
     localrule: True
-    conda:
-        "nrcg"
     params:
         title=lambda w: f"Figure 8 {w.panel}: {PRETTY[settings(w)['kind']]}",
         note=lambda w: note(w.dataset),
@@ -157,8 +151,6 @@ rule plot_contrast:
     benchmark:
         f"{BENCHMARKS}contrast.tsv"
     localrule: True
-    conda:
-        "nrcg"
     params:
         target=lambda w: settings(w)["target"],
         pair=flags({"setup": CONTRAST}),
@@ -183,8 +175,6 @@ rule write_table2:
     benchmark:
         f"{BENCHMARKS}table2.tsv"
     localrule: True
-    conda:
-        "nrcg"
     params:
         target=lambda w: settings(w)["target"],
         title=lambda w: f"Table 2: {PRETTY[settings(w)['kind']]}",
@@ -208,8 +198,6 @@ rule write_all_points:
     benchmark:
         f"{BENCHMARKS}all_points.tsv"
     localrule: True
-    conda:
-        "nrcg"
     params:
         title=lambda w: f"All points: {PRETTY[settings(w)['kind']]}",
         note=lambda w: note(w.dataset),

@@ -12,8 +12,6 @@ rule forward:
         f"{LOGS}forward_{{classifier}}_{{on}}.log",
     benchmark:
         f"{BENCHMARKS}forward_{{classifier}}_{{on}}.tsv"
-    conda:
-        "nrcg"
     threads: config["threads"]
     resources:
         mem_mb=16000,

@@ -15,8 +15,6 @@ rule plot_grid:
     wildcard_constraints:
         which="unconditional|conditional",
     localrule: True
-    conda:
-        "nrcg"
     params:
         n=GRID_SAMPLES,
         title=lambda w: f"Figure 9: {PRETTY[settings(w)['kind']]}, {row_label(*grid_point(w))}",
@@ -38,8 +36,6 @@ rule plot_side_by_side:
     benchmark:
         f"{BENCHMARKS}side_by_side.tsv"
     localrule: True
-    conda:
-        "nrcg"
     params:
         rows=lambda w, input: flags(
             {"row": [f"{row_label(*point)}={path}" for point, path in zip(compared_points(w.dataset), input.shards)]}
@@ -66,8 +62,6 @@ rule plot_classifiers:
     benchmark:
         f"{BENCHMARKS}classifiers.tsv"
     localrule: True
-    conda:
-        "nrcg"
     params:
         logs=lambda w, input: flags(
             {"log": [f"{name}={path}" for name, path in zip(settings(w)["classifiers"], input.logs)]}
@@ -89,8 +83,6 @@ rule plot_ddpm_loss:
     benchmark:
         f"{BENCHMARKS}ddpm_loss.tsv"
     localrule: True
-    conda:
-        "nrcg"
     shell:
         "nrcg plot-ddpm-log {input.csv} --style {input.style} --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
 
@@ -109,8 +101,6 @@ rule write_findings:
     benchmark:
         f"{BENCHMARKS}findings.tsv"
     localrule: True
-    conda:
-        "nrcg"
     params:
         options=lambda w, input: flags(
             {

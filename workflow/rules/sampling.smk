@@ -12,8 +12,6 @@ rule sample:
         f"{LOGS}sample_{{setup}}_{{scale}}_{{shard}}.log",
     benchmark:
         f"{BENCHMARKS}sample_{{setup}}_{{scale}}_{{shard}}.tsv"
-    conda:
-        "nrcg"
     threads: config["threads"]
     resources:
         mem_mb=12000,

@@ -12,8 +12,6 @@ rule train_classifier:
         f"{LOGS}train_{{classifier}}.log",
     benchmark:
         f"{BENCHMARKS}train_{{classifier}}.tsv"
-    conda:
-        "nrcg"
     threads: config["threads"]
     resources:
         mem_mb=8000,
@@ -46,8 +44,6 @@ rule train_ddpm:
         f"{LOGS}train_ddpm.log",
     benchmark:
         f"{BENCHMARKS}train_ddpm.tsv"
-    conda:
-        "nrcg"
     threads: config["threads"]
     resources:
         mem_mb=24000,
