@@ -19,10 +19,8 @@ JUDGE_FEATURES = 64  # few, so that a covariance over some hundred samples has f
 
 
 def _resnet18_judge(n_logits: int) -> nn.Module:
-    """ResNet-18 with the small-image stem (3×3, no pooling) and a 64-dimensional last feature layer."""
+    """torchvision's ResNet-18 with a 64-dimensional last feature layer."""
     model = resnet18(num_classes=n_logits)
-    model.conv1 = nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1, bias=False)
-    model.maxpool = nn.Identity()
     model.fc = nn.Sequential(nn.Linear(512, JUDGE_FEATURES), nn.ReLU(), nn.Linear(JUDGE_FEATURES, n_logits))
     return model
 
