@@ -79,20 +79,21 @@ def ema_steers(evidence: Evidence) -> tuple[str, bool]:
 
 
 def _gap(evidence: Evidence, setup: str) -> tuple[float | None, str]:
-    """Own minus judge's share at the first scale that satisfies the own classifier, None if none does; in words."""
+    """Own minus judge's share, the largest over the scales that satisfy the own classifier, None if none does."""
     rows = evidence.scales(setup, "accuracy", "accuracy_judge")
     rows = rows.assign(gap=rows["accuracy"] - rows["accuracy_judge"])
     satisfied = rows[rows["accuracy"] >= REACHED]
     if satisfied.empty:
         return None, f"its own classifier is never satisfied (at best {percent(rows['accuracy'].max())})"
-    first, gaps = satisfied.iloc[0], 100 * satisfied["gap"]
-    text = f"own {percent(first['accuracy'])}, judge {percent(first['accuracy_judge'])} at s = {first.name:g}; gap "
-    return float(first["gap"]), text + f"{gaps.min():.1f} to {gaps.max():.1f} points over the {len(gaps)} such scales"
+    first, widest = satisfied.iloc[0], satisfied.loc[satisfied["gap"].idxmax()]
+    text = f"own {percent(first['accuracy'])}, judge {percent(first['accuracy_judge'])} at s = {first.name:g}, the "
+    text += f"first such scale of {len(satisfied)}; widest gap at s = {widest.name:g}: own "
+    return float(widest["gap"]), f"{text}{percent(widest['accuracy'])}, judge {percent(widest['accuracy_judge'])}"
 
 
 @claim(
     "x̂₀ + EMA 0.99 with log_prob satisfies its own classifier while the judge lies clearly lower.",
-    f"a gap ≥ {100 * GAP:g} points at the first scale where its own classifier gives ≥ {percent(REACHED)}",
+    f"a gap ≥ {100 * GAP:g} points at some scale where its own classifier gives ≥ {percent(REACHED)}",
 )
 def log_prob_fools(evidence: Evidence) -> tuple[str, bool]:
     gap, text = _gap(evidence, LOGPROB)
@@ -101,12 +102,12 @@ def log_prob_fools(evidence: Evidence) -> tuple[str, bool]:
 
 @claim(
     "With the raw logit instead, judge and classifier agree.",
-    f"at the first such scale a gap < {100 * GAP:g} points and smaller than with log_prob",
+    f"at every such scale a gap < {100 * GAP:g} points, and the widest smaller than with log_prob",
 )
 def logit_does_not(evidence: Evidence) -> tuple[str, bool]:
     (gap, text), (fooled, contrast) = _gap(evidence, EMAS[1]), _gap(evidence, LOGPROB)
     holds = gap is not None and fooled is not None and gap < min(GAP, fooled)
-    return f"{text}; with log_prob: {contrast}", holds
+    return f"{text}. With log_prob: {contrast}", holds
 
 
 @claim("x̂₀ + ADAM needs much smaller scales.", f"best scale ≤ 1/{MUCH_SMALLER} of every best one of x̂₀ without it")

@@ -186,6 +186,8 @@ def note(dataset, forward=False):
     else:
         n, free = (data["sampling"][key] for key in ("n_samples", "n_unconditional"))
         text = f"{n} guided samples a point, {free} unconditional, of {size}×{size}, T = {steps}"
+        if data["sampling"]["num_inference_steps"] != steps:
+            text += f" in {data['sampling']['num_inference_steps']} steps"
     return f"run “{config['run']}”: {text}"
 
 
