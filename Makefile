@@ -17,11 +17,9 @@ $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; install one, or say make PYTHON=/path/to/python"; exit 2; }
 	@echo "Setting up $(VENV) with $(PYTHON): some minutes and 5 GB, once"
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes \
-		--progress-bar on -r requirements.lock
+	@$(VENV)/bin/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@echo "Compiling: saves seconds in each of the jobs to come"
-	@$(VENV)/bin/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
+	@$(VENV)/bin/python -m compileall -j 0 $(VENV)/lib 2>&1 | $(VENV)/bin/tqdm --desc Compiling --unit " lines" >/dev/null
 	@touch $@
 
 demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped DDPM (about ten minutes)

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -96,14 +95,12 @@ def test_one_figure_builds_what_it_needs_and_no_more(checkout):
     assert planned["forward"] == 3 and "sample" not in planned and planned["train_classifier"] == 2
 
 
-def test_dry_run_of_the_papers_config_lists_49_shards_a_point_within_30_seconds(checkout):
-    started = time.process_time()
+def test_dry_run_of_the_papers_config_lists_49_shards_a_point(checkout):
     planned = jobs(snakemake(checkout, "-n", "--quiet", "rules", "all"))
     scales = yaml.safe_load((ROOT / "config/config.yaml").read_text())["datasets"]["sportballs"]["scales"]
     n_points = 1 + sum(map(len, scales.values()))
     assert planned["sample"] == 49 * n_points and planned["score"] == n_points
     assert planned["train_ddpm"] == 1 and planned["train_classifier"] == 3
-    assert time.process_time() - started < 30
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def train_classifier(
     warmup_steps: Annotated[int, Option(min=0)] = 500,
     min_epochs: Annotated[int, Option(help="Never stop before this epoch.", min=0)] = 5,
     min_gain: Annotated[float, Option(help="Stop when an epoch gains less validation accuracy.")] = 0.01,
+    valid_images: Annotated[int, Option(help="Validation images to use; 0 is all.", min=0)] = 0,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = 0,
@@ -88,6 +89,7 @@ def train_classifier(
         warmup_steps=warmup_steps,
         min_epochs=min_epochs,
         min_gain=min_gain,
+        valid_images=valid_images,
         seed=seed,
     )
     scheduler_arguments = parse_json(scheduler, "--scheduler")

@@ -39,6 +39,7 @@ class ClassifierTraining:
     warmup_steps: int = 500
     min_epochs: int = 5  # never stop before
     min_gain: float = 0.01  # stop when an epoch gains less validation accuracy than this
+    valid_images: int = 0  # of the validation split that are used; 0 is all
     seed: int = 0
 
 
@@ -98,7 +99,7 @@ class _Trainer:
 
     def __init__(self, images: ImageSet, scheduler: DDPMScheduler, settings: ClassifierTraining, device: torch.device):
         self.images, self.scheduler, self.settings, self.device = images, scheduler, settings, device
-        self.train, self.valid = images.indices("train"), images.indices("valid")
+        self.train, self.valid = images.indices("train"), images.indices("valid")[: settings.valid_images or None]
         self.n_logits = 1 if len(images.classes) == 2 else len(images.classes)
         self.model = build_classifier(settings.architecture, self.n_logits).to(device)
         self.steps_per_epoch = len(self.train) // settings.batch_size

@@ -92,7 +92,7 @@ rule plot_forward:
         setups=config["setups"],
         style=config["style"],
     output:
-        png=report(f"{FIGURE}figure{{figure}}.png", caption="../report/figure{figure}.rst", category="Forward process"),
+        png=report(f"{FIGURE}figure{{figure}}.png", caption="../report/forward.rst", category="Forward process"),
         pdf=f"{FIGURE}figure{{figure}}.pdf",
     log:
         f"{LOGS}figure{{figure}}.log",
