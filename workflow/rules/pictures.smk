@@ -36,7 +36,9 @@ def compared_points(dataset):
     rows = [(UNGUIDED, "none")]
     for setup in SETUPS.index:
         scales = [scale for name, scale in guided_points(dataset) if name == setup]
-        rows += [(setup, scale) for scale in dict.fromkeys(scales[i] for i in (0, (len(scales) - 1) // 2, -1) if scales)]
+        rows += [
+            (setup, scale) for scale in dict.fromkeys(scales[i] for i in (0, (len(scales) - 1) // 2, -1) if scales)
+        ]
     return rows
 
 
