@@ -111,14 +111,12 @@ def test_dry_run_of_the_papers_config_lists_49_shards_a_point(checkout):
         (lambda d: d["scales"].update(robust=[-1]), "datasets.sportballs.scales.robust.0.*-1"),
         (lambda d: d["scales"].update(robots=[1]), "datasets.sportballs.scales.*robots.*has"),
         (lambda d: d.update(target="tennis"), "datasets.sportballs.target.*tennis"),
-        (lambda d: d["showcase"].update(scale=3), "datasets.sportballs.showcase.*3"),
-        (lambda d: d["classifiers"]["judge"].update(architecture="vgg"), "classifiers.judge.architecture.*vgg"),
+        (lambda d: d.update(showcase={"scale": 3}), "datasets.sportballs.showcase.*3"),
+        (lambda d: d["classifiers"]["judge"].update(architecture="vgg"), "classifiers.*architecture.*vgg"),
     ],
 )
 def test_mistakes_in_the_config_are_refused_before_anything_runs(checkout, tmp_path, change, message):
     path = overlay(checkout, tmp_path, lambda c: change(c["datasets"]["sportballs"]))
-    config = yaml.safe_load(path.read_text())
-    config["datasets"]["sportballs"].setdefault("showcase", {})
     output = snakemake(checkout, "-n", "--configfile", path, check=False)
     assert re.search(message, output), output
 

@@ -64,9 +64,12 @@ def settings(wildcards):
 
 
 def flags(options):
-    """Config keys as command-line options: `batch_size: 64` is `--batch-size 64`, a list repeats, null is left out."""
+    """Config keys as command-line options: `batch_size: 64` is `--batch-size 64`, a list repeats, null is left out.
+
+    In alphabetical order, so that reordering a config makes nothing run again.
+    """
     words = []
-    for key, value in options.items():
+    for key, value in sorted(options.items()):
         option = f"--{key.replace('_', '-')}"
         if isinstance(value, bool):
             words.append(option if value else option.replace("--", "--no-", 1))
@@ -78,7 +81,7 @@ def flags(options):
 
 def as_json(value):
     """A config section as one shell word."""
-    return shlex.quote(json.dumps(value))
+    return shlex.quote(json.dumps(value, sort_keys=True))
 
 
 def ddpm_source(wildcards):
