@@ -48,7 +48,6 @@ class World:
                 (setup, 10): (0.98, judge, 10.0, 0),
                 (setup, 30): (0.99, judge - 0.05, 20.0, 0),
             }
-        self.change(LOGPROB, 10, distance=15.0)
         self.shares = {"baseball": 0.33, "basketball": 0.40, "soccer": 0.27}
         self.ground = 255
         self.distance = "cfd_judge"
@@ -143,10 +142,10 @@ SPOILT = [  # claim, how its files are changed, which words the page says then
     ("robust", point("robust", 10, judge=0.949), "steers at 0 of 3 scales"),
     ("robust", point("unconditional", "", distance=9.0), "unguided 33.0 % and 9"),
     ("ema", point(EMA99, 10, judge=0.94), "at best 94.0 %"),
-    ("log_prob", lambda w: [w.change(LOGPROB, s, judge=0.9) for s in (10, 30)], "widest gap at s = 30: own 99.0 %"),
+    ("log_prob", point(LOGPROB, 10, judge=0.89), "gap 9.0 to 29.0 points"),
     ("log_prob", lambda w: [w.change(LOGPROB, s, own=0.9) for s in (10, 30)], "never satisfied (at best 90.0 %)"),
-    ("logit", point(EMA99, 10, judge=0.87), "10 at s = 10 (own 98.0 %, judge 87.0 %)"),
-    ("logit", point(LOGPROB, 10, distance=5.0), "5 at s = 10 (own 98.0 %, judge 75.0 %)"),
+    ("logit", point(EMA99, 10, judge=0.87), "own 98.0 %, judge 87.0 % at s = 10"),
+    ("logit", point(LOGPROB, 10, judge=0.98), "with log_prob: own 98.0 %, judge 98.0 %"),
     ("adam scales", lambda w: [w.change(s, k, distance=1.0) for s, k in ((ADAM, 1), (X0, 3))], "non-robust + x̂₀: 3,"),
     ("turning", point("robust", 30, distance=10.5), "30 at s = 3, 10 at s = 10, 10.5 at s = 30"),
     ("turning", point("robust", 3, distance=1.0), "1 at s = 3"),
@@ -178,7 +177,7 @@ MISSING = [  # what is missing, the claims that need it
     (lambda w: w.drop(LOGPROB), {"log_prob", "logit"}),
     (lambda w: w.drop(ADAM), {"adam scales"}),
     (lambda w: w.drop("unconditional"), {"unstabilised", "robust", "ema", "inside", "classes"}),
-    (attribute("distance", "fd_judge"), {"unstabilised", "robust", "ema", "logit", "adam scales", "turning", "inside"}),
+    (attribute("distance", "fd_judge"), {"unstabilised", "robust", "ema", "adam scales", "turning", "inside"}),
     (attribute("distance", "cfid"), {"unstabilised", "robust", "ema"}),
     (lambda w: [w.drop(s) for s in dict.fromkeys(k[0] for k in w.points) if s != "unconditional"], set(NAMES[8:18])),
     (lambda w: w.shares.pop("soccer"), {"classes"}),

@@ -79,21 +79,20 @@ def ema_steers(evidence: Evidence) -> tuple[str, bool]:
 
 
 def _gap(evidence: Evidence, setup: str) -> tuple[float | None, str]:
-    """Own minus judge's share, the largest over the scales that satisfy the own classifier, None if none does."""
+    """Own minus judge's share at the first scale that satisfies the own classifier, None if none does; in words."""
     rows = evidence.scales(setup, "accuracy", "accuracy_judge")
     rows = rows.assign(gap=rows["accuracy"] - rows["accuracy_judge"])
     satisfied = rows[rows["accuracy"] >= REACHED]
     if satisfied.empty:
         return None, f"its own classifier is never satisfied (at best {percent(rows['accuracy'].max())})"
-    first, widest = satisfied.iloc[0], satisfied.loc[satisfied["gap"].idxmax()]
-    text = f"own {percent(first['accuracy'])}, judge {percent(first['accuracy_judge'])} at s = {first.name:g}, the "
-    text += f"first such scale of {len(satisfied)}; widest gap at s = {widest.name:g}: own "
-    return float(widest["gap"]), f"{text}{percent(widest['accuracy'])}, judge {percent(widest['accuracy_judge'])}"
+    first, gaps = satisfied.iloc[0], 100 * satisfied["gap"]
+    text = f"own {percent(first['accuracy'])}, judge {percent(first['accuracy_judge'])} at s = {first.name:g}; gap "
+    return float(first["gap"]), text + f"{gaps.min():.1f} to {gaps.max():.1f} points over the {len(gaps)} such scales"
 
 
 @claim(
     "x̂₀ + EMA 0.99 with log_prob satisfies its own classifier while the judge lies clearly lower.",
-    f"a gap ≥ {100 * GAP:g} points at some scale where its own classifier gives ≥ {percent(REACHED)}",
+    f"a gap ≥ {100 * GAP:g} points at the first scale where its own classifier gives ≥ {percent(REACHED)}",
 )
 def log_prob_fools(evidence: Evidence) -> tuple[str, bool]:
     gap, text = _gap(evidence, LOGPROB)
@@ -101,19 +100,13 @@ def log_prob_fools(evidence: Evidence) -> tuple[str, bool]:
 
 
 @claim(
-    "With the raw logit instead, samples come nearer to the target class.",
-    f"at the nearest scale of each, the logit's distance is smaller and its judge's share ≥ {percent(REACHED)}",
+    "With the raw logit instead, judge and classifier agree.",
+    f"at the first such scale a gap < {100 * GAP:g} points and smaller than with log_prob",
 )
-def logit_is_nearer(evidence: Evidence) -> tuple[str, bool]:
-    metric, best, texts = evidence.criterion(), {}, []
-    for setup in (EMAS[1], LOGPROB):
-        rows = evidence.scales(setup, metric, "accuracy", "accuracy_judge")
-        best[setup] = row = rows.loc[rows[metric].idxmin()]
-        shares = f"own {percent(row['accuracy'])}, judge {percent(row['accuracy_judge'])}"
-        texts.append(f"{evidence.label(setup)}: {row[metric]:.4g} at s = {row.name:g} ({shares})")
-    logit, log_prob = best.values()
-    text = f"{'; '.join(texts)} ({metric_label(metric)}). With the logit {_gap(evidence, EMAS[1])[1]}"
-    return text, bool(logit[metric] < log_prob[metric] and logit["accuracy_judge"] >= REACHED)
+def logit_does_not(evidence: Evidence) -> tuple[str, bool]:
+    (gap, text), (fooled, contrast) = _gap(evidence, EMAS[1]), _gap(evidence, LOGPROB)
+    holds = gap is not None and fooled is not None and gap < min(GAP, fooled)
+    return f"{text}; with log_prob: {contrast}", holds
 
 
 @claim("x̂₀ + ADAM needs much smaller scales.", f"best scale ≤ 1/{MUCH_SMALLER} of every best one of x̂₀ without it")
@@ -200,7 +193,7 @@ CLAIMS = (
     robust_steers,
     ema_steers,
     log_prob_fools,
-    logit_is_nearer,
+    logit_does_not,
     adam_scales,
     robust_turns,
     celeba_stable,
