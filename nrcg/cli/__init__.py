@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from nrcg.cli import analyse, draw, make  # noqa: F401  (each registers its verbs)
+from nrcg.cli import analyse, data, draw, fetch, make  # noqa: F401  (each registers its verbs)
 from nrcg.cli.options import app
 from nrcg.errors import NrcgError
 
