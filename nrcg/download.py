@@ -1,6 +1,8 @@
 """Fetch one file: with progress, resumed where it broke off, and only accepted with the right digest."""
 
+import hashlib
 import http.client
+import re
 import ssl
 import time
 import urllib.error
@@ -9,7 +11,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nrcg import files
 from nrcg.errors import NrcgError
 
 ATTEMPTS = 5  # connections in a row that may break without bringing a byte
@@ -18,34 +19,61 @@ TIMEOUT = 60.0  # seconds of silence after which a connection counts as broken
 BLOCK = 1 << 18  # bytes
 
 BROKEN = (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}|gitblob:[0-9a-f]{40}")
 
 
-def download(url: str, path: str | Path, sha256: str) -> None:
+def download(url: str, path: str | Path, digest: str) -> None:
     """Bring the file at `url` to `path`; nothing is fetched when it is there already.
 
-    What has arrived lies in `path`.part, where this call or the next one goes on after a broken connection. The file
-    takes its name only with the right SHA-256 (hex). Raises NrcgError when the file cannot be fetched (it names the
-    address and the place to put it by hand), when its digest is wrong, and when it cannot be written.
+    `digest` is "sha256:HEX" or "gitblob:HEX", see `file_digest`. What has arrived lies in `path`.part, where this call
+    or the next one goes on after a broken connection. The file takes its name only with the right digest. Raises
+    NrcgError when the file cannot be fetched (it names the address and the place to put it by hand), when its digest is
+    wrong, when it cannot be written, and for a `url` or `digest` of another form.
     """
     path = Path(path)
+    if not DIGEST.fullmatch(digest):
+        raise NrcgError(f"digest {digest!r}: write sha256: and 64 lower-case hex digits, or gitblob: and 40")
+    if not url.startswith(("http://", "https://")):
+        raise NrcgError(f"url {url!r}: write an address that starts with http:// or https://")
+    kind = digest.partition(":")[0]
     if path.exists():
-        if files.sha256(path) != sha256:
-            raise NrcgError(f"{path}: its SHA-256 is not {sha256}; delete it, then it is fetched from {url} again")
+        require_digest(path, digest, origin=url)
         return
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _fetch(url, part)
-        found = files.sha256(part)
-        if found != sha256:
+        found = file_digest(part, kind)
+        if found != digest:
             part.unlink()
-            raise NrcgError(f"{url}: SHA-256 {found}, expected {sha256}; removed. {_by_hand(url, path)}")
+            raise NrcgError(f"{url}: digest {found}, expected {digest}; removed. {_by_hand(url, path)}")
         part.replace(path)
     except (urllib.error.URLError, *BROKEN) as error:  # URLError is an OSError too: it must stand first
         reason = getattr(error, "reason", None) or error
         raise NrcgError(f"{path}: cannot be fetched from {url} ({reason}). {_by_hand(url, path)}") from None
     except OSError as error:
         raise NrcgError(f"{part}: cannot be written ({error.strerror}); make room, then run again") from None
+
+
+def require_digest(path: str | Path, digest: str, *, origin: str) -> None:
+    """Raise NrcgError when the file at `path`, put there by hand perhaps, has another digest than `origin`'s file."""
+    if file_digest(path, digest.partition(":")[0]) != digest:
+        raise NrcgError(f"{path}: its digest is not {digest}; delete it, then it is fetched from {origin} again")
+
+
+def file_digest(path: str | Path, kind: str) -> str:
+    """`kind:HEX` of a file: its "sha256", or its "gitblob", the name that git gives its content.
+
+    A git blob id is the SHA-1 over "blob SIZE", a zero byte and the content.
+    """
+    if kind == "sha256":
+        digest = hashlib.sha256()
+    else:
+        digest = hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return f"{kind}:{digest.hexdigest()}"
 
 
 def _by_hand(url: str, path: Path) -> str:

@@ -1,15 +1,19 @@
 import hashlib
+import shutil
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from nrcg import download as module
-from nrcg.download import download
+from nrcg.download import download, file_digest
 from nrcg.errors import NrcgError
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
-DIGEST = hashlib.sha256(BODY).hexdigest()
+DIGEST = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+EMPTY_BLOB = "gitblob:e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # known to every git
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -84,8 +88,9 @@ def test_a_server_without_ranges_starts_over(server, tmp_path):
 
 
 def test_a_wrong_digest_leaves_nothing(server, tmp_path):
-    with pytest.raises(NrcgError, match=f"SHA-256 {DIGEST}, expected 00"):
-        download(server.url, tmp_path / "file", "00" * 32)
+    wrong = f"sha256:{'00' * 32}"
+    with pytest.raises(NrcgError, match=f"/file: digest {DIGEST}, expected {wrong}; removed"):
+        download(server.url, tmp_path / "file", wrong)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -111,6 +116,48 @@ def test_a_missing_page_is_not_asked_for_again(server, tmp_path):
     with pytest.raises(NrcgError, match="Not Found"):
         download(server.url.replace("/file", "/gone"), tmp_path / "file", DIGEST)
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", BODY])
+def test_a_git_blob_id_is_the_one_of_git(server, tmp_path, content):
+    path = tmp_path / "blob"
+    path.write_bytes(content)
+    found = file_digest(path, "gitblob")
+    assert (found == EMPTY_BLOB) == (content == b"")
+    if git := shutil.which("git"):
+        told = subprocess.run([git, "hash-object", "--no-filters", path], capture_output=True, text=True, check=True)
+        assert found == f"gitblob:{told.stdout.strip()}"
+
+
+def test_a_git_blob_id_is_accepted_and_refused(server, tmp_path):
+    digest = f"gitblob:{hashlib.sha1(b'blob 1048576' + bytes(1) + BODY).hexdigest()}"
+    download(server.url, tmp_path / "file", digest)
+    download(server.url, tmp_path / "file", digest)
+    assert len(server.asked) == 1
+    with pytest.raises(NrcgError, match=f"expected {EMPTY_BLOB}"):
+        download(server.url, tmp_path / "other", EMPTY_BLOB)
+
+
+@pytest.mark.parametrize("digest", ["00" * 32, "sha256:00", "md5:" + "0" * 32, "gitblob:" + "0" * 64, ""])
+def test_another_kind_of_digest_is_refused(server, tmp_path, digest):
+    with pytest.raises(NrcgError, match=r"digest .*write sha256:"):
+        download(server.url, tmp_path / "file", digest)
+    assert server.asked == []
+
+
+def test_another_kind_of_address_is_refused(tmp_path):
+    (tmp_path / "source").write_bytes(BODY)
+    with pytest.raises(NrcgError, match="write an address"):
+        download(f"file://{tmp_path / 'source'}", tmp_path / "file", DIGEST)
+
+
+def test_the_verb_prints_one_line(server, tmp_path):
+    command = [sys.executable, "-m", "nrcg.cli", "download", "--out", str(tmp_path / "file"), "--digest", DIGEST]
+    server.server_close()
+    done = subprocess.run([*command, "--url", server.url], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+    (tmp_path / "file").write_bytes(BODY)
+    subprocess.run([*command, "--url", server.url], check=True)
 
 
 def test_a_place_that_cannot_be_written_is_named(server, tmp_path):

@@ -11,7 +11,8 @@ from nrcg.errors import NrcgError
 def main() -> None:
     """Run a verb; bad input is one line on standard error and exit status 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "httpx2"):  # huggingface_hub's, which would print every request
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         app()
     except NrcgError as error:

@@ -166,7 +166,7 @@ def sample(
 
 
 def _weights_digest(source: str | Path) -> str | None:
-    """Digest of a local folder's weights; a hub id has none here."""
+    """Digest of a folder's weights."""
     from nrcg.files import sha256
 
     weights = sorted(Path(source).rglob("*.safetensors"))
