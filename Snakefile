@@ -11,8 +11,10 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/sources.smk"
 include: "workflow/rules/jobs.smk"
 include: "workflow/rules/pictures.smk"
+include: "workflow/rules/downloads.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/forward.smk"
@@ -24,14 +26,4 @@ include: "workflow/rules/figures.smk"
 rule all:
     default_target: True
     input:
-        rules.figure1.input,
-        rules.figure2.input,
-        rules.figure3.input,
-        rules.figure4.input,
-        rules.figure8.input,
-        rules.table2.input,
-        rules.grids.input,
-        rules.contrast.input,
-        rules.side_by_side.input,
-        rules.training_curves.input,
-        rules.findings.input,
+        [file for files in TARGETS.values() for file in files],

@@ -4,9 +4,8 @@ One noise ε per image for its whole trajectory, so that x_t = √ᾱ_t · x_0 +
 the schedule alone. Each x_t is evaluated once, from t = T down to 0, and compared with the one before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,12 @@ from torch import nn
 from tqdm import tqdm
 
 from nrcg.errors import NrcgError
+from nrcg.gather import CURVE_COLUMNS
 from nrcg.guidance.gradient import INPUTS, check_choice, frozen, image_gradient, one_step_denoiser
 from nrcg.guidance.stabilizers import Identity, Stabilizer
 from nrcg.images import to_float
 from nrcg.models.classifier import predictions
 from nrcg.rng import keyed_generator
-
-COLUMNS = ["setup", "metric", "t", "mean", "std", "n"]
 
 
 def forward_analysis(
@@ -127,7 +125,7 @@ class _Totals:
             for t, i in sorted(self._row.items()):
                 mean, mean_square = sums[i] / n
                 rows.append((setup, metric, t, mean, max(mean_square - mean**2, 0.0) ** 0.5, n))
-        return pd.DataFrame(rows, columns=COLUMNS)
+        return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
 def _batch(images: np.ndarray, classifier: nn.Module, seed: int, index: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -154,24 +152,3 @@ def _check(images, labels, unet, on, setups, batch_size, stride) -> None:
         raise NrcgError("forward: no setups; give at least one name, with None for no stabiliser")
     if batch_size < 1 or stride < 1:
         raise NrcgError(f"forward: batch_size={batch_size}, stride={stride}; both must be at least 1")
-
-
-def select_curves(tables: Sequence[str | Path], metric: str, setups: Sequence[str]) -> pd.DataFrame:
-    """The rows of `metric` for `setups`, in their order, from CSV files of `forward_analysis`.
-
-    Raises NrcgError for a file that is missing or not such a table, and for a setup without a curve.
-    """
-    frames = []
-    for path in tables:
-        try:
-            frame = pd.read_csv(path)
-        except (OSError, ValueError) as error:
-            raise NrcgError(f"{path}: not a table of curves ({error}); run the forward analysis again") from None
-        if list(frame.columns) != COLUMNS:
-            raise NrcgError(f"{path}: columns {list(frame.columns)}, expected {COLUMNS}")
-        frames.append(frame[frame["metric"] == metric])
-    table = pd.concat(frames)
-    curves = dict(list(table.groupby("setup")))
-    if missing := [setup for setup in setups if setup not in curves]:
-        raise NrcgError(f"{tables[0]} and others: no {metric} of setup {missing[0]!r}")
-    return pd.concat([curves[setup] for setup in setups], ignore_index=True)

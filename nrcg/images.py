@@ -14,15 +14,3 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
     """Float N×3×H×W in [−1, 1] (clamped to it) to uint8 N×H×W×3, rounded to nearest."""
     scaled = images.float().add(1.0).mul(127.5).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-
-
-def grid(images: np.ndarray, columns: int, pad: int = 1, background: int = 200) -> np.ndarray:
-    """uint8 N×H×W×3 laid out row by row with `pad` pixels between; returns one uint8 H'×W'×3 image."""
-    n, height, width, channels = images.shape
-    rows = -(-n // columns)
-    shape = (rows * (height + pad) + pad, columns * (width + pad) + pad, channels)
-    sheet = np.full(shape, background, dtype=np.uint8)
-    for i, image in enumerate(images):
-        top, left = pad + (i // columns) * (height + pad), pad + (i % columns) * (width + pad)
-        sheet[top : top + height, left : left + width] = image
-    return sheet

@@ -12,7 +12,8 @@ from torch import nn
 
 from nrcg import EMA, Adam
 from nrcg.errors import NrcgError
-from nrcg.forward import COLUMNS, forward_analysis
+from nrcg.forward import forward_analysis
+from nrcg.gather import CURVE_COLUMNS
 from nrcg.rng import keyed_generator
 
 T, SEED, TARGET = 6, 3, 1
@@ -120,7 +121,7 @@ def test_equals_the_naive_evaluation(on, stride, grid):
     images, labels, unet, scheduler = make_case(3)
     table = analyse(images, labels, unet, scheduler, on=on, stride=stride)
     expected = naive_curves(images, labels, unet, on, grid)
-    assert list(table.columns) == COLUMNS and (table.n == len(images)).all()
+    assert list(table.columns) == CURVE_COLUMNS and (table.n == len(images)).all()
     assert set(zip(table.setup, table.metric, strict=True)) == set(expected)
     assert sorted(set(table.t)) == grid[-2::-1]
     for (setup, metric), values in expected.items():

@@ -11,10 +11,11 @@ from pytorch_fid import inception as fid_inception
 
 from nrcg.datasets.imageset import write_image_set
 from nrcg.errors import NrcgError
+from nrcg.gather import POINT, SCORE_COLUMNS, collect_scores
 from nrcg.images import to_float
 from nrcg.metrics.features import Extractor, load_extractor
 from nrcg.metrics.frechet import FeatureStatistics, frechet_distance
-from nrcg.metrics.score import COLUMNS, POINT, collect, reference_statistics, score
+from nrcg.metrics.score import reference_statistics, score
 from nrcg.models.classifier import build_classifier, save_classifier
 
 disp = pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # pytorch-fid's call of SciPy
@@ -250,8 +251,8 @@ def test_scores_by_hand(shards, training, target):
         judge=(Brightest(), CARD),
         references={"judge": (COLOUR, *references)},
         batch_size=5,
-    )
-    assert list(table.columns) == COLUMNS
+    ).metrics
+    assert list(table.columns) == SCORE_COLUMNS
     assert (table.n == 20).all() and (table.n_diverged == 3).all()
     found = table.set_index("metric")
     sane = np.setdiff1d(np.arange(20), [3, 4, 15])
@@ -274,7 +275,8 @@ def test_only_inception_distances_are_fids(shards, training):
     extractor = Extractor("inception", 3, COLOUR.network, "cpu")
     statistics = reference_statistics(training[0], extractor)
     references = {"inception": (extractor, statistics, statistics)}
-    table = score(shards[0], target=0, guiding=(Brightest(), CARD), judge=(Brightest(), CARD), references=references)
+    classifiers = {"guiding": (Brightest(), CARD), "judge": (Brightest(), CARD)}
+    table = score(shards[0], target=0, **classifiers, references=references).metrics
     assert list(table.metric[table.features.notna()]) == ["fid", "cfid"]
 
 
@@ -294,7 +296,7 @@ def test_shards_that_do_not_fit_are_named(shards, tmp_path):
     b.with_suffix(".json").write_text('{"seeds": [113, 119], "diverged": []}')
     refused(r"b\.npy: 7 images, its card says seeds \[113, 119\]")
     b.with_suffix(".json").write_text('{"seeds": [113, 120], "diverged": [3]}')
-    refused(r"b\.npy: 7 images")
+    refused(r"b\.json: `diverged` holds other seeds than 113 to 119")
     b.with_suffix(".json").write_text('{"seeds": [113, 120]}')
     refused(r"b\.json: no list")
     b.with_suffix(".json").unlink()
@@ -303,6 +305,7 @@ def test_shards_that_do_not_fit_are_named(shards, tmp_path):
     refused(r"a\.npy: not a complete")
     np.save(a, images.astype(np.float32))
     refused(r"a\.npy: float32")
+    refused(r"empty\.npy: no images", [write_shard(tmp_path / "empty.npy", images[:0], 100)])
 
 
 def test_a_class_without_training_images_is_named(training):
@@ -313,18 +316,18 @@ def test_a_class_without_training_images_is_named(training):
 
 
 def test_points_are_collected_in_order(tmp_path):
-    rows = pd.DataFrame([("fid", 1.5, np.nan, 8, 1, 3), ("accuracy", 0.5, 0.1, 8, 1, None)], columns=COLUMNS)
+    rows = pd.DataFrame([("fid", 1.5, np.nan, 8, 1, 3), ("accuracy", 0.5, 0.1, 8, 1, None)], columns=SCORE_COLUMNS)
     rows.astype({"features": "Int64"}).to_csv(tmp_path / "one.csv", index=False)
     points = [("b", "robust", 10), ("a", "robust", 10), ("a", "robust", 2.5), ("a", "robust", None), ("a", "plain", 5)]
-    table = collect([(*point, tmp_path / "one.csv") for point in points])
-    assert list(table.columns) == POINT + COLUMNS
+    table = collect_scores([(*point, tmp_path / "one.csv") for point in points])
+    assert list(table.columns) == POINT + SCORE_COLUMNS
     keys = [(*key, None if pd.isna(scale) else scale) for *key, scale in table[POINT].itertuples(index=False)]
     assert keys[::2] == [("a", "plain", 5), *reversed([*points[1:4]]), ("b", "robust", 10)]
     assert list(table.metric) == ["fid", "accuracy"] * 5
     assert table.features[0] == 3 and pd.isna(table.features[1])
     (tmp_path / "one.csv").write_text("metric,value\nfid,1\n")
     with pytest.raises(NrcgError, match=r"one\.csv: columns"):
-        collect([(*points[0], tmp_path / "one.csv")])
+        collect_scores([(*points[0], tmp_path / "one.csv")])
     (tmp_path / "one.csv").write_text("")
     with pytest.raises(NrcgError, match=r"one\.csv: not a table"):
-        collect([(*points[0], tmp_path / "one.csv")])
+        collect_scores([(*points[0], tmp_path / "one.csv")])

@@ -5,11 +5,23 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from environment_yml import ROOT
+from published_layouts import make_celeba, make_celebahq, make_published_ddpm
 
-FIGURES = Path("results/test/sportballs/figures")
+RUN = Path("results/test")
+FORWARD = ["figure1", "figure2", "figure3", "figure4"]
+EVERYWHERE = ["figure9_unconditional", "figure9_conditional", "before_after", "side_by_side", "classifiers"]
+FIGURES = {
+    "celeba": [*FORWARD, "figure5_accuracy", "figure5_accuracy_judge", "figure6_fd_judge", "figure7_cfd_judge"],
+    "sportballs": [*FORWARD, "figure8a_accuracy", "figure8a_accuracy_judge", "figure8b_fd_judge", "figure8c_cfd_judge"],
+    "celebahq": [],
+}
+FIGURES["celeba"] += ["ddpm_loss"]
+FIGURES["sportballs"] += ["ddpm_loss", "contrast"]
+TABLES = {"celeba": "table1", "sportballs": "table2", "celebahq": "table3"}
 
 
 def snakemake(folder, *arguments, check=True):
@@ -29,11 +41,14 @@ def jobs(output):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A folder with the project's config, so that no test writes into the project's own results."""
+    """A folder with the project's config and data in the published layouts; no test writes into the project."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "config", folder / "config")
     (folder / "nrcg" / "plots").mkdir(parents=True)
     shutil.copy(ROOT / "nrcg" / "plots" / "nrcg.mplstyle", folder / "nrcg" / "plots")
+    make_celeba(folder / "data/celeba")
+    make_celebahq(folder / "data/celeba-hq-256x256")
+    make_published_ddpm(folder / "data/ddpm-celebahq-256")
     return folder
 
 
@@ -44,14 +59,21 @@ def finished(checkout):
     return checkout
 
 
-def test_whole_dag_makes_every_figure_and_table(finished):
-    names = {path.name for path in (finished / FIGURES).iterdir()}
-    figures = ["figure1", "figure2", "figure3", "figure4", "figure8a_accuracy", "figure8a_accuracy_judge"]
-    figures += ["figure8b_fd_judge", "figure8c_cfd_judge", "contrast", "side_by_side", "classifiers", "ddpm_loss"]
-    figures += ["figure9_unconditional", "figure9_conditional"]
-    assert {f"{figure}.{suffix}" for figure in figures for suffix in ("png", "pdf")} <= names
-    assert {f"{table}.{suffix}" for table in ("table2", "all_points") for suffix in ("csv", "md", "tex")} <= names
+@pytest.mark.parametrize("dataset", FIGURES)
+def test_whole_dag_makes_every_figure_and_table(finished, dataset):
+    names = {path.name for path in (finished / RUN / dataset / "figures").iterdir()}
+    assert {f"{name}.{suffix}" for name in FIGURES[dataset] + EVERYWHERE for suffix in ("png", "pdf")} <= names
+    assert {f"{name}.{suffix}" for name in (TABLES[dataset], "all_points") for suffix in ("csv", "md", "tex")} <= names
     assert "findings.md" in names
+    others = set(TABLES.values()) - {TABLES[dataset]}
+    assert not {f"{table}.md" for table in others} & names
+
+
+def test_comparison_has_every_number_of_the_paper(finished):
+    page = (finished / RUN / "comparison.md").read_text()
+    table = pd.read_csv(finished / RUN / "comparison.csv")
+    assert len(table) == len(pd.read_csv(ROOT / "config/paper_results.tsv", sep="\t"))
+    assert "DDPM data/ddpm-celebahq-256" in page and "trained here" in page
 
 
 def test_a_finished_run_has_nothing_left_to_do(finished):
@@ -77,9 +99,14 @@ def overlay(checkout, tmp_path, change):
 
 def test_a_changed_scale_reruns_only_what_depends_on_it(finished, tmp_path):
     path = overlay(finished, tmp_path, lambda c: c["datasets"]["sportballs"]["scales"].update(robust=[1, 2]))
-    planned = jobs(snakemake(finished, "-n", "--configfile", path))
-    assert planned["sample"] == 2 and planned["score"] == 1  # six samples in shards of four, one point
-    assert not {"train_ddpm", "train_classifier", "sportballs", "forward", "plot_forward", "reference"} & set(planned)
+    output = snakemake(finished, "-n", "--configfile", path)
+    planned = jobs(output)
+    assert planned["sample"] == 1 and planned["score"] == 1 and "robust/scale_2/shard_000" in output
+    assert set(planned) == {
+        *("sample", "score", "collect_scores", "plot_scales", "plot_contrast", "plot_side_by_side", "compare"),
+        *("write_table", "write_all_points", "write_findings", "all"),
+    }
+    assert not re.search(r"^    output: .*(celeba|celebahq)/", output, re.M)
 
 
 def test_a_changed_style_reruns_only_plots(finished, tmp_path):
@@ -95,12 +122,36 @@ def test_one_figure_builds_what_it_needs_and_no_more(checkout):
     assert planned["forward"] == 3 and "sample" not in planned and planned["train_classifier"] == 2
 
 
+def test_a_figure_of_one_data_set_needs_nothing_of_another(checkout):
+    output = snakemake(checkout, "-n", "figure7")
+    assert jobs(output)["plot_scales"] == 2
+    assert "sportballs" not in output and "celebahq" not in output
+
+
 def test_dry_run_of_the_papers_config_lists_49_shards_a_point(checkout):
     planned = jobs(snakemake(checkout, "-n", "--quiet", "rules", "all"))
-    scales = yaml.safe_load((ROOT / "config/config.yaml").read_text())["datasets"]["sportballs"]["scales"]
-    n_points = 1 + sum(map(len, scales.values()))
-    assert planned["sample"] == 49 * n_points and planned["score"] == n_points
-    assert planned["train_ddpm"] == 1 and planned["train_classifier"] == 3
+    datasets = yaml.safe_load((ROOT / "config/config.yaml").read_text())["datasets"]
+    points = {name: 1 + sum(map(len, data["scales"].values())) for name, data in datasets.items()}
+    assert points == {"celeba": 63, "sportballs": 56, "celebahq": 2}
+    assert planned["sample"] == 49 * (63 + 56) + 16 * 2 and planned["score"] == sum(points.values())
+    assert planned["train_ddpm"] == 2 and planned["train_classifier"] == 8
+    assert planned["reference"] == 12  # two extractors, all images and the target's, for three data sets
+
+
+def test_an_overlay_of_one_data_set_leaves_the_others_alone(checkout, tmp_path):
+    """The data sets share YAML anchors in config.yaml."""
+    path = tmp_path / "overlay.yaml"
+    path.write_text("datasets: {sportballs: {scheduler: {num_train_timesteps: 7}}}\n")
+    files = [f"results/paper/{name}/ddpm/card.json" for name in ("celeba", "sportballs")]
+    output = snakemake(checkout, "-n", "-p", "--configfile", path, "--", *files)
+    trainings = [line for line in output.splitlines() if "nrcg train-ddpm" in line]
+    steps = {re.search(r"paper/(\w+)/data", line)[1]: re.search(r"timesteps\": (\d+)", line)[1] for line in trainings}
+    assert steps == {"celeba": "400", "sportballs": "7"}
+
+
+def test_a_target_without_a_data_set_says_so(checkout):
+    output = snakemake(checkout, "-n", "figure5", "--config", "run_datasets=[sportballs]", check=False)
+    assert "figure5: no data set of this run has it; run_datasets are sportballs" in output
 
 
 @pytest.mark.parametrize(
@@ -113,11 +164,28 @@ def test_dry_run_of_the_papers_config_lists_49_shards_a_point(checkout):
         (lambda d: d.update(target="tennis"), "datasets.sportballs.target.*tennis"),
         (lambda d: d.update(showcase={"scale": 3}), "datasets.sportballs.showcase.*3"),
         (lambda d: d["classifiers"]["judge"].update(architecture="vgg"), "classifiers.*architecture.*vgg"),
+        (lambda d: d["images"].update(source="data"), "datasets.sportballs.images.*source"),
+        (lambda d: d.update(weights="authors"), "datasets.sportballs.images.size: the authors' weights need 64"),
     ],
 )
 def test_mistakes_in_the_config_are_refused_before_anything_runs(checkout, tmp_path, change, message):
     path = overlay(checkout, tmp_path, lambda c: change(c["datasets"]["sportballs"]))
     output = snakemake(checkout, "-n", "--configfile", path, check=False)
+    assert re.search(message, output), output
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(run_datasets=["imagenet"]), "run_datasets: no 'imagenet'"),
+        (lambda c: c["datasets"]["celeba"].update(target="cat"), "datasets.celeba.target.*cat.*female, male"),
+        (lambda c: c["datasets"]["celeba"]["images"].update(classes=["one"]), "datasets.celeba.images.classes"),
+        (lambda c: c["datasets"]["celebahq"].update(scales={"robust": [1]}), "celebahq.scales.robust.*classifiers"),
+        (lambda c: c["datasets"]["celebahq"]["ddpm"].update(pretrained=None), "celebahq.ddpm.*pretrained"),
+    ],
+)
+def test_mistakes_about_data_sets_are_refused(checkout, tmp_path, change, message):
+    output = snakemake(checkout, "-n", "--configfile", overlay(checkout, tmp_path, change), check=False)
     assert re.search(message, output), output
 
 

@@ -11,7 +11,7 @@ from nrcg.errors import NrcgError
 def main() -> None:
     """Run a verb; bad input is one line on standard error and exit status 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for name in ("httpx", "httpx2"):  # huggingface_hub's, which would print every request
+    for name in ("httpx", "httpx2", "fontTools"):  # a line for every request of the hub, every glyph of a PDF
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         app()

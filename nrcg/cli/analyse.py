@@ -79,7 +79,7 @@ def select_curves(
 ) -> None:
     """Gather the curves of one figure in one CSV file."""
     from nrcg.files import write_text
-    from nrcg.forward import select_curves as select
+    from nrcg.gather import select_curves as select
 
     write_text(out, select(tables, metric, setup).to_csv(index=False))
 
@@ -115,6 +115,7 @@ def score(
     weights: Annotated[list[Path], Option(help="The extractor's weights.")],
     reference_all: Annotated[list[Path], Option(help="Its statistics of all training images.")],
     reference_target: Annotated[list[Path], Option(help="Its statistics of the target class.")],
+    verdicts: Annotated[Path, Option(help="CSV file to write: the class that each classifier gives to each sample.")],
     out: Out,
     target: Target = "0",
     batch_size: BatchSize = 64,
@@ -140,7 +141,7 @@ def score(
         for name, path, everything, of_target in zip(extractor, weights, reference_all, reference_target, strict=True)
     }
     judge_model = load_classifier(judge, where)
-    table = score_shards(
+    scores = score_shards(
         shards,
         target=parse_target(target, judge_model[1]["classes"]),
         guiding=load_classifier(guiding, where),
@@ -149,7 +150,8 @@ def score(
         batch_size=batch_size,
         device=where,
     )
-    write_text(out, table.to_csv(index=False))
+    write_text(verdicts, scores.verdicts.to_csv(index=False))
+    write_text(out, scores.metrics.to_csv(index=False))
 
 
 @app.command()
@@ -159,7 +161,7 @@ def collect_scores(
 ) -> None:
     """Join the scores of many points in one CSV file."""
     from nrcg.files import write_text
-    from nrcg.metrics.score import collect
+    from nrcg.gather import collect_scores as collect
 
     parts = []
     for name, path in (split_pair(text, "--point") for text in point):

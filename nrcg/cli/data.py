@@ -1,4 +1,4 @@
-"""Verbs that make image sets."""
+"""Verbs that make image sets, and the one that fetches what CelebA's is made of."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,12 +7,15 @@ from typer import Option
 
 from nrcg.cli.options import Out, Seed, app
 
+Classes = Annotated[list[str] | None, Option(help="Names of the two classes, label 0 first; repeat the option.")]
+Size = Annotated[int, Option(help="Width and height in pixels.", min=8)]
+
 
 @app.command()
 def sportballs(
     out: Out,
     n: Annotated[int, Option(help="Number of images.", min=1)] = 100_000,
-    size: Annotated[int, Option(help="Width and height in pixels.", min=8)] = 64,
+    size: Size = 64,
     seed: Seed = 0,
     ball: Annotated[list[str] | None, Option(help="Classes, in order; repeat the option.")] = None,
     icons: Annotated[Path | None, Option(help="Folder of your own PNGs instead of the drawn balls.")] = None,
@@ -38,3 +41,55 @@ def sportballs(
         valid_fraction=valid_fraction,
     )
     contact_sheet(image_set, out / "contact_sheet.png")
+
+
+@app.command()
+def celeba(
+    source: Annotated[Path, Option(help="Folder in CelebA's layout: img_align_celeba/ and the two lists.")],
+    out: Out,
+    size: Size = 64,
+    attribute: Annotated[str, Option(help="Attribute that gives the classes: -1 is the first, 1 the second.")] = "Male",
+    classes: Classes = None,
+    crop: Annotated[
+        int | None, Option(help="Central square to cut out first, in pixels; default: none.", min=1)
+    ] = None,
+    threads: Annotated[int, Option(help="Threads that decode; 0 is one a core.", min=0)] = 0,
+) -> None:
+    """Make an image set of CelebA: its aligned faces, resized, in two classes and its own three splits."""
+    from nrcg.datasets.celeba import convert_celeba
+    from nrcg.datasets.imageset import contact_sheet
+
+    image_set = convert_celeba(
+        source,
+        out,
+        size=size,
+        attribute=attribute,
+        classes=tuple(classes or ("female", "male")),
+        crop=crop,
+        threads=threads,
+    )
+    contact_sheet(image_set, out / "contact_sheet.png")
+
+
+@app.command()
+def celebahq(
+    source: Annotated[Path, Option(help="Folder with the parquet files of korexyz/celeba-hq-256x256.")],
+    out: Out,
+    size: Size = 256,
+    label: Annotated[str, Option(help="Column with the classes 0 and 1.")] = "label",
+    classes: Classes = None,
+) -> None:
+    """Make an image set of CelebA-HQ from the hub's parquet files, in two classes and its own two splits."""
+    from nrcg.datasets.celebahq import convert_celebahq
+    from nrcg.datasets.imageset import contact_sheet
+
+    image_set = convert_celebahq(source, out, size=size, label=label, classes=tuple(classes or ("female", "male")))
+    contact_sheet(image_set, out / "contact_sheet.png")
+
+
+@app.command()
+def download_celeba(out: Annotated[Path, Option("--out", help="Folder to write; it must be called celeba.")]) -> None:
+    """Fetch CelebA (1.4 GB) with torchvision, which checks the files; nothing is fetched twice."""
+    from nrcg.datasets.celeba import download_celeba as download
+
+    download(out)

@@ -9,6 +9,7 @@ from nrcg.cli.options import Dataset, Note, Outs, Paper, Setups, Style, Title, a
 from nrcg.errors import NrcgError
 
 Csv = Annotated[Path, Argument(help="Tidy CSV file to draw.")]
+PaperTable = Annotated[Path, Option("--paper", help="Table (TSV) of what the paper reports, to show beside.")]
 TargetName = Annotated[str, Option("--target", help="Name of the target class, for labels.")]
 
 
@@ -82,7 +83,7 @@ def table(
     out: Outs,
     setups: Setups,
     target: TargetName,
-    paper: Annotated[Path, Option(help="Table (TSV) of what the paper reports, to show beside.")],
+    paper: PaperTable,
     dataset: Dataset = None,
     title: Title = "",
     note: Note = "",
@@ -103,6 +104,23 @@ def all_points(
     from nrcg.plots.tables import write_all_points
 
     write_all_points(csv, out, setups_tsv=setups, dataset=dataset, title=title, note=note)
+
+
+@app.command()
+def comparison(
+    scores: Annotated[list[Path], Argument(help="Collected scores (CSV), of one or more data sets.")],
+    out: Outs,
+    setups: Setups,
+    paper: PaperTable,
+    weights: Annotated[list[str], Option(help="DATASET=TEXT, whose networks were run; repeat.")],
+    title: Title = "",
+    note: Note = "",
+) -> None:
+    """Every number that the paper reports, and ours beside it."""
+    from nrcg.plots.comparison import write_comparison
+
+    texts = dict(split_pair(text, "--weights") for text in weights)
+    write_comparison(scores, out, paper_tsv=paper, setups_tsv=setups, weights=texts, title=title, note=note)
 
 
 @app.command()
@@ -138,6 +156,38 @@ def side_by_side(
 
 
 @app.command()
+def before_after(
+    before: Annotated[list[Path], Option(help="Unguided sample shards (.npy); repeat.")],
+    after: Annotated[list[Path], Option(help="Guided sample shards (.npy); repeat.")],
+    verdicts_before: Annotated[Path, Option(help="What `nrcg score` found each unguided one to be (CSV).")],
+    verdicts_after: Annotated[Path, Option(help="The same of the guided ones.")],
+    target: TargetName,
+    out: Outs,
+    classifier: Annotated[str, Option(help="Whose verdicts count: guiding, or judge.")] = "guiding",
+    n: Annotated[int, Option(help="Seeds to show, up to 12.", min=1)] = 10,
+    style: Style = None,
+    title: Title = "",
+    note: Note = "",
+) -> None:
+    """Seeds that were another class than the target, before and after guidance."""
+    from nrcg.plots.before_after import plot_before_after as plot
+
+    plot(
+        before,
+        after,
+        out,
+        verdicts_before=verdicts_before,
+        verdicts_after=verdicts_after,
+        classifier=classifier,
+        target_name=target,
+        n=n,
+        style=style,
+        title=title,
+        note=note,
+    )
+
+
+@app.command()
 def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", note: Note = "") -> None:
     """The loss curve of a DDPM training."""
     from nrcg.plots.training import plot_ddpm_log as plot
@@ -161,7 +211,6 @@ def plot_classifier_logs(
 
 @app.command()
 def findings(
-    figure: Annotated[list[str], Option(help="NUMBER=CSV of figures 1 to 4; repeat.")],
     scores: Annotated[Path, Option(help="Collected scores (CSV).")],
     unconditional: Annotated[list[Path], Option(help="Unguided sample shards (.npy); repeat.")],
     out: Outs,
@@ -169,6 +218,9 @@ def findings(
     target: TargetName,
     dataset: Annotated[str, Option(help="Data set.")],
     classes: Annotated[int, Option(help="Number of classes.", min=2)],
+    figure: Annotated[
+        list[str] | None, Option(help="NUMBER=CSV of figures 1 to 4, where there are any; repeat.")
+    ] = None,
     note: Note = "",
 ) -> None:
     """The paper's claims, each with what was measured and whether it is seen."""
@@ -176,7 +228,7 @@ def findings(
 
     write_findings(
         out,
-        figures={int(number): Path(csv) for number, csv in (split_pair(text, "--figure") for text in figure)},
+        figures={int(number): Path(csv) for number, csv in (split_pair(text, "--figure") for text in figure or [])},
         scores=scores,
         unconditional_shards=unconditional,
         setups_tsv=setups,

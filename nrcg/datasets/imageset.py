@@ -1,7 +1,9 @@
 """An image set: a folder of uint8 images, labels, a split and a JSON card."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from nrcg.errors import NrcgError
-from nrcg.files import atomic, read_array, read_json, sha256, write_array, write_json
-from nrcg.images import grid
+from nrcg.files import atomic, read_array, read_json, sha256, write_array, write_array_batches, write_json, writing
+from nrcg.grid import grid
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
 CARD_KEYS = ("name", "classes", "n", "size", "seed", "parameters", "digest")
@@ -91,7 +93,7 @@ def _check_values(folder: Path, labels: np.ndarray, split: np.ndarray, n_classes
 
 def write_image_set(
     folder: str | Path,
-    images: np.ndarray,  # uint8 N×S×S×3; may be a memory map
+    images: np.ndarray | Iterable[np.ndarray],  # uint8 N×S×S×3, or its parts along the first axis, in order
     labels: np.ndarray,  # integers N, index into classes
     split: np.ndarray,  # integers N, see SPLITS
     *,
@@ -100,21 +102,34 @@ def write_image_set(
     seed: int | None,  # None where the data were not drawn by the project
     parameters: dict[str, Any],  # what else made them; JSON values
 ) -> ImageSet:
-    """Write an image set and open it. Each file is whole or absent; without its card, the last, the set is not open."""
+    """Write an image set and open it. Each file is whole or absent; without its card, the last, the set is not open.
+
+    Of images given in parts one part is held at a time. Raises NrcgError for arrays that do not fit together, and when
+    a file cannot be written.
+    """
     folder = Path(folder)
     labels, split = np.asarray(labels, dtype=np.int64), np.asarray(split, dtype=np.uint8)
-    n, size = images.shape[0], images.shape[1]
-    _check(folder / "images.npy", images, np.uint8, (n, size, size, 3))
+    n = len(labels)
     _check(folder / "labels.npy", labels, np.int64, (n,))
     _check(folder / "split.npy", split, np.uint8, (n,))
     _check_values(folder, labels, split, len(classes))
-    (folder / "card.json").unlink(missing_ok=True)  # an old card must not vouch for half-replaced files
-    files = {"images.npy": images, "labels.npy": labels, "split.npy": split}
-    for file, array in files.items():
-        write_array(folder / file, array)
-    values = (name, list(classes), n, size, seed, parameters, sha256(*(folder / file for file in files)))
+    with closing(_parts(images)) as parts:  # a progress bar behind them ends before an error is printed
+        first = next(parts, np.zeros((0, 0, 0, 3), np.uint8))
+        size = first.shape[1]
+        _check(folder / "images.npy", first, np.uint8, (len(first), size, size, 3))
+        with writing(folder / "card.json"):
+            (folder / "card.json").unlink(missing_ok=True)  # an old card must not vouch for half-replaced files
+        write_array_batches(folder / "images.npy", chain([first], parts), (n, size, size, 3))
+    write_array(folder / "labels.npy", labels)
+    write_array(folder / "split.npy", split)
+    digest = sha256(*(folder / f"{part}.npy" for part in ("images", "labels", "split")))
+    values = (name, list(classes), n, size, seed, parameters, digest)
     write_json(folder / "card.json", dict(zip(CARD_KEYS, values, strict=True)))
     return ImageSet.open(folder)
+
+
+def _parts(images: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    yield from [images] if isinstance(images, np.ndarray) else images
 
 
 def contact_sheet(image_set: ImageSet, path: str | Path, n: int = 100, columns: int = 10) -> None:

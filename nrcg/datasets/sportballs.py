@@ -1,7 +1,7 @@
 """SportBalls: one ball on a white canvas, at a random place, size and rotation."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from nrcg.errors import NrcgError
 MASTER = 256  # pixels across the ball that is turned and then reduced; ten times what ends on a canvas
 THREE_BALLS = ("baseball", "basketball", "soccer")
 SCALES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+BATCH = 1000  # images held at a time
 
 
 class SportBalls:
@@ -114,10 +115,21 @@ def choose_icons(balls: Sequence[str] | None, folder: str | Path | None) -> dict
     return {ball: found[ball] if found is not None else draw_ball(ball, MASTER) for ball in balls}
 
 
+def _batches(painter: SportBalls, n: int) -> Iterator[np.ndarray]:
+    """The first `n` images, uint8 BATCH×size×size×3 at a time."""
+    with tqdm(total=n, desc="SportBalls", unit=" images") as bar:
+        for start in range(0, n, BATCH):
+            batch = np.full((min(BATCH, n - start), painter.size, painter.size, 3), 255, dtype=np.uint8)
+            for i, canvas in enumerate(batch, start):
+                painter.paint(i, canvas)
+                bar.update()
+            yield batch
+
+
 def generate(
     folder: str | Path,
     *,
-    n: int,  # images; 12 288 bytes each at 64×64, all held in memory
+    n: int,  # images; 12 288 bytes each at 64×64
     size: int = 64,
     seed: int = 0,
     balls: Sequence[str] | None = THREE_BALLS,  # classes in label order; None is all there are
@@ -135,15 +147,12 @@ def generate(
     chosen = choose_icons(balls, icons)
     drawn = {"ball_pixels": ball_pixels, "scales": list(scales), "positions": positions}
     painter = SportBalls(chosen, size=size, seed=seed, **drawn)
-    images = np.full((n, size, size, 3), 255, dtype=np.uint8)
-    for i in tqdm(range(n), desc="SportBalls", unit=" images"):
-        painter.paint(i, images[i])
     split = np.full(n, SPLITS["train"])
     split[n - round(n * valid_fraction) :] = SPLITS["valid"]
     digests = {name: hashlib.sha256(icon.tobytes()).hexdigest() for name, icon in chosen.items()}
     return write_image_set(
         folder,
-        images,
+        _batches(painter, n),
         np.arange(n) % len(chosen),
         split,
         name="sportballs",

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
-from nrcg.plots.grids import open_shard
 from nrcg.plots.reading import read_points, read_table
 from nrcg.plots.style import Setup, known_setups, metric_label, read_setups, styled
+from nrcg.shards import Shard
 
 FIGURES = {1: "accuracy", 2: "logit_sensitivity", 3: "gradient_sensitivity", 4: "gradient_sensitivity"}
 AWAY = 0.4  # image widths from the ball's centre at which the background begins
@@ -155,7 +155,7 @@ def mean_background(shards: Sequence[Path]) -> tuple[float, float, int]:
     The background is every pixel farther than AWAY image widths from the centre of darkness, the mean position
     weighted by 1 − brightness; brightness is the mean of R, G and B. `shards` must not be empty.
     """
-    images = [open_shard(path).images for path in shards]
+    images = [Shard.open(path).images for path in shards]
     chunks = [part[i : i + CHUNK] for part in images for i in range(0, len(part), CHUNK)]
     values = np.concatenate([_background(np.asarray(chunk).mean(axis=3) / 255) for chunk in chunks])
     return float(values.mean()), float(values.min()), len(values)

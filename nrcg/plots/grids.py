@@ -1,53 +1,38 @@
 """Sample grids (figure 9), and the same seeds side by side across setups and scales. Samples stay pixel-exact."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
 from nrcg.errors import NrcgError
-from nrcg.files import read_array, read_json
-from nrcg.images import grid
+from nrcg.grid import grid
 from nrcg.plots.style import GREY, mathtext, save, styled, wrapped
+from nrcg.shards import Shard, open_shards
 
-WIDTH_INCHES = 7.2  # of the sheet; the labels of `plot_side_by_side` come on top
+WIDTH_INCHES = 7.2  # of the sheet; the labels of its rows come on top
 LEAST_PIXELS = 1500  # across the sheet: small images are enlarged by a whole factor until they reach it
 PAD = 1  # pixels of the samples between two of them
 LINES = 225  # grey level between samples, so that white backgrounds show their borders
 
 
 @dataclass(frozen=True)
-class Shard:
-    """Samples of consecutive seeds, opened lazily."""
+class Cell:
+    """A sample on a sheet."""
 
-    path: Path
-    images: np.ndarray  # uint8 n×H×W×3
-    start: int
-    diverged: frozenset[int]
-
-    def is_lost(self, index: int) -> bool:
-        return self.start + index in self.diverged
-
-
-def open_shard(path: str | Path) -> Shard:
-    """Open NAME.npy with NAME.json beside it; raises NrcgError naming the file that is missing or does not fit."""
-    path = Path(path)
-    images, card = read_array(path), read_json(path.with_suffix(".json"))
-    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-        raise NrcgError(f"{path}: {images.dtype} array of shape {images.shape} where uint8 n×H×W×3 belongs")
-    try:
-        start, stop = card["seeds"]
-        diverged = frozenset(card["diverged"])
-    except (KeyError, TypeError, ValueError):
-        raise NrcgError(f"{path.with_suffix('.json')}: no 'seeds' [start, stop] and 'diverged' list") from None
-    if stop - start != len(images):
-        raise NrcgError(f"{path}: {len(images)} images, but its card says seeds {start} to {stop}; sample it again")
-    return Shard(path, images, start, diverged)
+    image: np.ndarray  # uint8 H×W×3
+    lost: bool  # the trajectory diverged
+    lines: tuple[tuple[str, bool], ...] = ()  # text below it, and whether it is bold
 
 
 def plot_grid(
@@ -69,10 +54,10 @@ def plot_grid(
 
     A red frame marks a sample whose trajectory diverged. Raises NrcgError naming the file.
     """
-    opened = _same_size(shards)
-    cells = [(shard.images[i], shard.is_lost(i)) for shard in opened for i in range(min(n, len(shard.images)))][:n]
+    opened = same_size(open_shards(shards))
+    cells = [cell_of(shard, seed) for shard in opened for seed in shard.seeds[:n]][:n]
     with styled(style):
-        fig = _sheet(cells, min(columns, len(cells)), title, note)
+        fig = draw_sheet(cells, min(columns, len(cells)), title, note)
         save(fig, outputs)
     return fig
 
@@ -94,102 +79,150 @@ def plot_side_by_side(
 
     A red frame marks a sample whose trajectory diverged. Raises NrcgError naming the file.
     """
-    shards = [open_shard(path) for _, path in rows]
-    _same_size([shard.path for shard in shards])
+    shards = same_size([Shard.open(path) for _, path in rows])
     for shard in shards:
-        if shard.start != shards[0].start:
+        if shard.seeds.start != shards[0].seeds.start:
             raise NrcgError(
-                f"{shard.path}: seeds start at {shard.start}, those of {shards[0].path} at {shards[0].start}; "
-                "a column is one seed, so name shards of the same range"
+                f"{shard.path}: seeds start at {shard.seeds.start}, those of {shards[0].path} at "
+                f"{shards[0].seeds.start}; a column is one seed, so name shards of the same range"
             )
-    columns = min(n, *(len(shard.images) for shard in shards))
-    cells = [(shard.images[i], shard.is_lost(i)) for shard in shards for i in range(columns)]
-    seeds = [str(shards[0].start + i) for i in range(columns)]
+    seeds = min((shard.seeds for shard in shards), key=len)[:n]
+    cells = [cell_of(shard, seed) for shard in shards for seed in seeds]
     with styled(style):
-        fig = _sheet(cells, columns, title, note, labels=[label for label, _ in rows], heads=seeds)
+        fig = draw_sheet(cells, len(seeds), title, note, labels=[label for label, _ in rows], heads=seeds)
         save(fig, outputs)
     return fig
 
 
-def _same_size(paths: Sequence[str | Path]) -> list[Shard]:
-    """The shards in the order of their seeds, images all of one size."""
-    shards = [open_shard(path) for path in paths]
+def same_size(shards: list[Shard]) -> list[Shard]:
+    """The shards; raises NrcgError naming one whose images have another size than the first one's."""
     if not shards:
         raise NrcgError("no shard to draw; name at least one .npy file")
     for shard in shards:
         if shard.images.shape[1:] != shards[0].images.shape[1:]:
             raise NrcgError(f"{shard.path}: images of another size than those of {shards[0].path}")
-    return sorted(shards, key=lambda shard: shard.start)
+    return shards
 
 
-def _sheet(
-    cells: Sequence[tuple[np.ndarray, bool]],
+def cell_of(shard: Shard, seed: int, lines: tuple[tuple[str, bool], ...] = ()) -> Cell:
+    index = seed - shard.seeds.start
+    return Cell(shard.images[index], bool(shard.diverged[index]), lines)
+
+
+def draw_sheet(
+    cells: Sequence[Cell],
     columns: int,
     title: str,
     note: str,
     *,
     labels: Sequence[str] = (),
-    heads: Sequence[str] = (),
+    heads: Sequence[int] = (),
+    span: int = 0,
 ) -> Figure:
-    """Samples with whole-number enlargement on whole pixels of the page, text in margins measured to fit it."""
-    sheet = grid(np.stack([image for image, _ in cells]), columns, pad=PAD, background=LINES)
-    factor = max(1, -(-LEAST_PIXELS // sheet.shape[1]))
-    height, width = sheet.shape[0] * factor, sheet.shape[1] * factor
-    dpi = width / WIDTH_INCHES
-    if any(lost for _, lost in cells):
+    """Samples with whole-number enlargement on whole pixels of the page, text in margins measured to fit it.
+
+    cells    row by row, images of one size
+    columns  samples a row
+    labels   left of the rows
+    heads    seeds above the columns
+    span     columns that the page has room for, at least `columns`: a few samples are not blown up to its width
+
+    A cell's lines are broken to its width. Call inside `styled`.
+    """
+    height, width = cells[0].image.shape[:2]
+    room = max(columns, span) * (width + PAD) + PAD
+    factor = max(1, -(-LEAST_PIXELS // room))
+    dpi = room * factor / WIDTH_INCHES
+    texts = [_broken(cell.lines, 0.95 * width * factor, dpi) for cell in cells]
+    gap = round((max(map(len, texts)) + 0.5) * _line_points() * dpi / 72) if any(texts) else 0
+    sheet = _pixels([cell.image for cell in cells], columns, factor, gap)
+    if any(cell.lost for cell in cells):
         note = f"{note}\n" if note else ""
         note += "Red frame: the trajectory diverged; grey stands for the missing sample."
+    fig, ax = _page(sheet.shape, room * factor, dpi, title, note, labels, bool(heads))
+    # Enlarged before, not by the renderer or the PDF viewer, which might smooth. Units are pixels of the samples.
+    ax.imshow(sheet, interpolation="none", aspect="auto",
+              extent=(0, sheet.shape[1] / factor, sheet.shape[0] / factor, 0))  # fmt: skip
+    pitch = height + PAD + (PAD + gap / factor if gap else 0)  # from row to row
+    corners = [(PAD + i % columns * (width + PAD), PAD + i // columns * pitch) for i in range(len(cells))]
+    for (x, y), cell, lines in zip(corners, cells, texts, strict=True):
+        if cell.lost:
+            ax.add_patch(Rectangle((x - PAD / 2, y - PAD / 2), width + PAD, height + PAD, fill=False,
+                                   edgecolor="#C00000", linewidth=1.0))  # fmt: skip
+        for i, (line, bold) in enumerate(lines):
+            _annotate(ax, line, (x + width / 2, y + height + PAD), (0, -2 - i * _line_points()), va="top", ha="center",
+                      fontsize=matplotlib.rcParams["figure.labelsize"], **_weight(bold))  # fmt: skip
+    for label, (_, y) in zip(labels, corners[::columns], strict=False):
+        _annotate(ax, label, (0, y + height / 2), (-5, 0), va="center", ha="right")
+    for i, (head, (x, _)) in enumerate(zip(heads, corners, strict=False)):
+        _annotate(ax, f"seed {head}" if i == 0 else str(head), (x + width / 2, 0), (0, 2), va="bottom", ha="center",
+                  color=GREY, fontsize=matplotlib.rcParams["xtick.labelsize"])  # fmt: skip
+    return fig
+
+
+def _page(
+    shape: tuple[int, ...], room: int, dpi: float, title: str, note: str, labels: Sequence[str], heads: bool
+) -> tuple[Figure, Axes]:
+    """A page with title and note, and axes for a sheet of `shape` pixels where there is room for `room` across."""
     line = round(dpi * matplotlib.rcParams["font.size"] / 72 * 1.5)  # one line of text with air, in pixels
     edge = line // 3
-    left = edge + _text_width(labels, dpi)
-    top = line * (bool(title) + bool(heads)) + edge
+    left = edge + (int(np.ceil(_text_width(labels, dpi) + dpi * 10 / 72)) if labels else 0)
+    top = line * (bool(title) + heads) + edge
     note = wrapped(note, WIDTH_INCHES)
     bottom = round(line * 0.85) * (note.count("\n") + 1) + edge if note else edge
-    page = (left + width + edge, top + height + bottom)
+    page = (left + room + edge, top + shape[0] + bottom)
     fig = Figure(figsize=(page[0] / dpi, page[1] / dpi), dpi=dpi)
     FigureCanvasAgg(fig)
-    ax = fig.add_axes((left / page[0], bottom / page[1], width / page[0], height / page[1]))
+    ax = fig.add_axes((left / page[0], bottom / page[1], shape[1] / page[0], shape[0] / page[1]))
     ax.set_axis_off()
-    # Enlarged here, not by the renderer or the PDF viewer, which might smooth.
-    ax.imshow(sheet.repeat(factor, axis=0).repeat(factor, axis=1), interpolation="none", aspect="auto",
-              extent=(0, sheet.shape[1], sheet.shape[0], 0))  # fmt: skip
-    _frames(ax, cells, columns)
-    _margin_text(ax, cells[0][0].shape, labels, heads)
     if title:
         fig.text(left / page[0], 1 - line / 5 / page[1], mathtext(title), va="top", ha="left",
                  fontsize=matplotlib.rcParams["figure.titlesize"])  # fmt: skip
     if note:
         fig.text(left / page[0], (bottom - line / 5) / page[1], note, va="top", ha="left", color=GREY,
                  fontsize=matplotlib.rcParams["figure.labelsize"])  # fmt: skip
-    return fig
+    return fig, ax
 
 
-def _frames(ax, cells: Sequence[tuple[np.ndarray, bool]], columns: int) -> None:
-    for i, (image, lost) in enumerate(cells):
-        if lost:
-            height, width = image.shape[:2]
-            x, y = PAD / 2 + (i % columns) * (width + PAD), PAD / 2 + (i // columns) * (height + PAD)
-            ax.add_patch(Rectangle((x, y), width + PAD, height + PAD, fill=False, edgecolor="#C00000", linewidth=1.0))
+def _pixels(images: Sequence[np.ndarray], columns: int, factor: int, gap: int) -> np.ndarray:
+    """The enlarged samples, uint8 H'×W'×3; below each row a band of `gap` pixels of the page's colour, for text."""
+    step = columns if gap else len(images)
+    parts = []
+    for start in range(0, len(images), step):
+        rows = grid(np.stack(images[start : start + step]), columns, pad=PAD, background=LINES)
+        band = np.full((gap, rows.shape[1] * factor, 3), to_rgb(matplotlib.rcParams["figure.facecolor"]))
+        parts += [rows.repeat(factor, axis=0).repeat(factor, axis=1), np.uint8(band * 255)]
+    return np.concatenate(parts)
 
 
-def _margin_text(ax, shape: tuple[int, ...], labels: Sequence[str], heads: Sequence[str]) -> None:
-    """Row labels left of the axes, column heads above them; data coordinates are the samples' pixels."""
-    height, width = shape[:2]
-    for i, label in enumerate(labels):
-        ax.annotate(mathtext(label), (0, PAD + height / 2 + i * (height + PAD)), (-5, 0), va="center", ha="right",
-                    textcoords="offset points", annotation_clip=False)  # fmt: skip
-    for i, head in enumerate(heads):
-        text = f"seed {head}" if i == 0 else head
-        ax.annotate(text, (PAD + width / 2 + i * (width + PAD), 0), (0, 2), va="bottom", ha="center", color=GREY,
-                    textcoords="offset points", annotation_clip=False,
-                    fontsize=matplotlib.rcParams["xtick.labelsize"])  # fmt: skip
+def _annotate(ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
+    """Text at a place in pixels of the samples, moved by `offset` points."""
+    ax.annotate(mathtext(text), at, offset, textcoords="offset points", annotation_clip=False, **look)
 
 
-def _text_width(labels: Sequence[str], dpi: float) -> int:
-    """Pixels that the widest label and its gap need at `dpi`; 0 without labels."""
-    if not labels:
-        return 0
+def _broken(lines: Sequence[tuple[str, bool]], width: float, dpi: float) -> list[tuple[str, bool]]:
+    """The lines broken until each fits `width` pixels at `dpi`: at spaces and underscores, where there are any."""
+    broken = []
+    for text, bold in lines:
+        for most in range(len(text), 0, -1):
+            parts = [part.replace("_ ", "_") for part in textwrap.wrap(text.replace("_", "_ "), most)]
+            if _text_width(parts, dpi, size=matplotlib.rcParams["figure.labelsize"], **_weight(bold)) <= width:
+                break
+        broken += [(part, bold) for part in parts]
+    return broken
+
+
+def _weight(bold: bool) -> dict[str, str]:
+    return {"weight": "bold", "color": "black"} if bold else {"weight": "normal", "color": GREY}
+
+
+def _line_points() -> float:
+    """A line of the text below a sample, in points."""
+    return 1.3 * FontProperties(size=matplotlib.rcParams["figure.labelsize"]).get_size_in_points()
+
+
+def _text_width(texts: Sequence[str], dpi: float, **font: Any) -> float:
+    """Pixels that the widest of the texts needs at `dpi`."""
     probe = Figure(dpi=dpi)
     renderer = FigureCanvasAgg(probe).get_renderer()
-    widths = [probe.text(0, 0, mathtext(label)).get_window_extent(renderer).width for label in labels]
-    return int(np.ceil(max(widths) + dpi * 10 / 72))
+    return max(probe.text(0, 0, mathtext(text), **font).get_window_extent(renderer).width for text in texts)

@@ -1,47 +1,23 @@
 """Tables 1 to 3: unconditional beside the best conditional setup, the paper's numbers beside ours; and all points."""
 
-import csv as csv_module
-import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
-from nrcg.files import write_text
-from nrcg.plots.reading import read_paper, read_points, read_table
-from nrcg.plots.style import is_share, metric_label
+from nrcg.plots.reading import read_paper, read_points
+from nrcg.plots.style import metric_label
+from nrcg.plots.text_tables import NOTE_ERROR, Table, cell, field, mark_notes, plain, setup_labels, write
 
 EXTRACTORS = {"fid": "Inception", "cfid": "Inception", "fd_judge": "judge", "cfd_judge": "judge"}
 ORDER = ("accuracy", "accuracy_judge", "fid", "cfid", "fd_judge", "cfd_judge")
-PER_FEATURE = 10  # fewer samples per feature than this are called a small sample
 
-NOTE_SINGULAR = "† n ≤ feature dimension: the covariance is singular; compare the distance only at equal n."
-NOTE_SMALL = f"‡ small sample: fewer than {PER_FEATURE} samples per feature, the distance is biased upwards."
 NOTE_JUDGE = (
     "FD (judge) uses the judge's features: it is not FID and must not be compared with the paper's FID and cFID."
 )
 NOTE_PAPER = "The paper's FID and cFID: torchvision's Inception, its own sample size; ours, where given: pytorch-fid's."
-NOTE_ERROR = "± one standard error. n counts all samples, diverged ones included."
-
-LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "≤": r"$\le$", "†": r"$\dagger$",
-    "‡": r"$\ddagger$", "–": "--", "—": "---", "×": r"$\times$", "<": r"$<$", ">": r"$>$",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of strings for reading and its plain numbers for the machine."""
-
-    caption: str
-    header: list[str]
-    rows: list[list[str]]
-    notes: list[str]
-    data: list[list]  # rows of the CSV file, its header first
 
 
 def best_setup(points: pd.DataFrame, criterion: str | None = None) -> tuple[str, float]:
@@ -95,11 +71,11 @@ def write_table(
     except NrcgError as error:
         raise NrcgError(f"{csv}: {error}") from None
     best = points[(points["setup"] == setup) & (points["scale"] == scale)]
-    labels = _labels(setups_tsv)
+    labels = setup_labels(setups_tsv)
     table = _compare(free, best, read_paper(paper_csv, dataset), labels)
     caption = title or f"{dataset}, target {target_name}: unconditional beside the best guided setup"
     table = Table(caption, table.header, table.rows, table.notes + ([note] if note else []), table.data)
-    _write(table, outputs)
+    write(table, outputs)
 
 
 def _compare(free: pd.DataFrame, best: pd.DataFrame, paper: pd.DataFrame, labels: dict[str, str]) -> Table:
@@ -117,13 +93,13 @@ def _compare(free: pd.DataFrame, best: pd.DataFrame, paper: pd.DataFrame, labels
     for metric in metrics:
         ours = [_row(free, metric), _row(best, metric)]
         theirs = [_row(paper[paper["scale"].isna()], metric), _row(guided_paper, metric)]
-        rows.append([_name(metric, ours), *(_cell(row, metric) for row in (*ours, *theirs)[: len(header) - 1])])
+        cells = [cell(row, metric) for row in ours] + [cell(row, metric, percent_digits=2) for row in theirs]
+        rows.append([_name(metric, ours), *cells[: len(header) - 1]])
         data.append(_data_row(metric, ours, theirs, setup, scale))
     blank = ["–"] * (len(header) - 3)
     rows.append(["samples n", *(_count(part, "n") for part in (free, best)), *blank])
     rows.append(["diverged", *(_count(part, "n_diverged") for part in (free, best)), *blank])
-    text = "".join(cell for row in rows for cell in row)
-    notes += [line for line in (NOTE_SINGULAR, NOTE_SMALL) if line[0] in text]
+    notes += mark_notes(rows)
     if any(EXTRACTORS.get(metric) == "judge" for metric in metrics):
         notes.append(NOTE_JUDGE)
     if len(guided_paper):
@@ -147,7 +123,7 @@ def write_all_points(
     Raises NrcgError naming file and column.
     """
     points = read_points(csv, dataset)
-    labels = _labels(setups_tsv)
+    labels = setup_labels(setups_tsv)
     for name in points["setup"].unique():
         if name not in labels:
             raise NrcgError(f"{csv}: column 'setup' holds {name!r}, which {setups_tsv} does not list")
@@ -161,18 +137,12 @@ def write_all_points(
     for (setup, scale), part in groups:
         found = [_row(part, metric) for metric in metrics]
         rows.append([labels[setup], "–" if np.isnan(scale) else f"{scale:g}", _count(part, "n"),
-                     _count(part, "n_diverged"), *map(_cell, found, metrics)])  # fmt: skip
-        data.append([setup, _plain(scale), _plain(part["n"].max()), _plain(part["n_diverged"].max()),
-                     *(_field(row, "value") for row in found)])  # fmt: skip
-    text = "".join(cell for row in rows for cell in row)
-    notes = [NOTE_ERROR] + [line for line in (NOTE_SINGULAR, NOTE_SMALL) if line[0] in text]
+                     _count(part, "n_diverged"), *map(cell, found, metrics)])  # fmt: skip
+        data.append([setup, plain(scale), plain(part["n"].max()), plain(part["n_diverged"].max()),
+                     *(field(row, "value") for row in found)])  # fmt: skip
+    notes = [NOTE_ERROR, *mark_notes(rows)]
     caption = title or f"{points['dataset'].iloc[0]}: every setup and scale"
-    _write(Table(caption, header, rows, notes + ([note] if note else []), data), outputs)
-
-
-def _labels(setups_tsv: str | Path) -> dict[str, str]:
-    table = read_table(setups_tsv, text=("setup", "label"))
-    return dict(zip(table["setup"], table["label"], strict=True))
+    write(Table(caption, header, rows, notes + ([note] if note else []), data), outputs)
 
 
 def _metrics(points: pd.DataFrame, extra: Sequence[str]) -> list[str]:
@@ -194,98 +164,14 @@ def _name(metric: str, rows: Sequence[pd.Series | None]) -> str:
     return f"{metric_label(metric)} [{EXTRACTORS.get(metric, '?')}, {features[0]:g} features]"
 
 
-def _cell(row: pd.Series | None, metric: str) -> str:
-    if row is None:
-        return "–"
-    share = is_share(metric)
-    factor, digits, unit = (100, 1, " %") if share else (1, 2, "")
-    if share and "n" not in row:  # the paper gives hundredths of a percent
-        digits = 2
-    text = f"{row['value'] * factor:.{digits}f}"
-    if not np.isnan(row.get("stderr", np.nan)):
-        text += f" ± {row['stderr'] * factor:.{digits}f}"
-    return text + unit + _mark(row)
-
-
-def _mark(row: pd.Series) -> str:
-    """† for a singular covariance, ‡ for a small sample; diverged samples give no features."""
-    features = row.get("features", np.nan)
-    if np.isnan(features):
-        return ""
-    if row["n"] <= features:
-        return " †"
-    return " ‡" if row["n"] < PER_FEATURE * features else ""
-
-
 def _count(points: pd.DataFrame, column: str) -> str:
     value = points[column].max()
     return "–" if np.isnan(value) else f"{value:.0f}"
 
 
 def _data_row(metric: str, ours: list, theirs: list, setup: str, scale: float) -> list:
-    features = next((value for row in ours if (value := _field(row, "features")) != ""), "")
-    numbers = [[_field(row, name) for name in ("value", "stderr", "n", "n_diverged")] for row in ours]
-    return [metric, features, *numbers[0], setup, _plain(scale), *numbers[1], _field(theirs[0], "value"),
-            "" if theirs[1] is None else theirs[1]["setup"], _field(theirs[1], "scale"),
-            _field(theirs[1], "value")]  # fmt: skip
-
-
-def _field(row: pd.Series | None, name: str) -> str:
-    return "" if row is None else _plain(row[name])
-
-
-def _plain(value: float) -> str:
-    """A number as the CSV holds it: no rounding, no trailing .0, blank for none."""
-    if np.isnan(value):
-        return ""
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
-
-
-def latex_escape(text: str) -> str:
-    """Plain Unicode text for LaTeX, x̂₀ as a formula."""
-    pieces = ["".join(LATEX.get(char, char) for char in piece) for piece in text.split("x̂₀")]
-    return r"$\hat{x}_0$".join(pieces)
-
-
-def to_csv(table: Table) -> str:
-    """Plain numbers, a header line first; shares 0…1."""
-    buffer = io.StringIO()
-    csv_module.writer(buffer, lineterminator="\n").writerows(table.data)
-    return buffer.getvalue()
-
-
-def to_markdown(table: Table) -> str:
-    """A caption line, a pipe table, and the notes."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    rule = "|" + "|".join(["---", *["---:"] * (len(table.header) - 1)]) + "|"
-    lines = [f"**{table.caption}**", "", line(table.header), rule, *map(line, table.rows), ""]
-    return "\n".join([*lines, *(f"{note}  " for note in table.notes)]).rstrip() + "\n"
-
-
-def to_latex(table: Table) -> str:
-    """A `table` environment; needs the package booktabs."""
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(latex_escape, cells)) + r" \\"
-
-    notes = r" \\ ".join(map(latex_escape, table.notes))
-    return "\n".join(
-        [r"\begin{table}", r"\centering", rf"\caption{{{latex_escape(table.caption)}}}",
-         rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}", r"\toprule", line(table.header), r"\midrule",
-         *map(line, table.rows), r"\bottomrule", r"\end{tabular}", "",
-         rf"\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}", r"\end{table}", ""]
-    )  # fmt: skip
-
-
-FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
-
-
-def _write(table: Table, outputs: Sequence[str | Path]) -> None:
-    for path in map(Path, outputs):
-        if path.suffix not in FORMATS:
-            raise NrcgError(f"{path}: tables are written as {', '.join(FORMATS)}; choose one of these names")
-    for path in map(Path, outputs):
-        write_text(path, FORMATS[path.suffix](table))
+    features = next((value for row in ours if (value := field(row, "features")) != ""), "")
+    numbers = [[field(row, name) for name in ("value", "stderr", "n", "n_diverged")] for row in ours]
+    return [metric, features, *numbers[0], setup, plain(scale), *numbers[1], field(theirs[0], "value"),
+            "" if theirs[1] is None else theirs[1]["setup"], field(theirs[1], "scale"),
+            field(theirs[1], "value")]  # fmt: skip

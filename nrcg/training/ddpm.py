@@ -21,7 +21,8 @@ from tqdm import tqdm
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError
 from nrcg.files import save_with, write_json, write_text
-from nrcg.images import grid, to_float
+from nrcg.grid import grid
+from nrcg.images import to_float
 from nrcg.models.ddpm import build_scheduler, build_unet, save_ddpm
 from nrcg.rng import keyed_generator, keyed_seed
 from nrcg.training.common import autocast, epoch_order, fingerprint, load_checkpoint, log, save_checkpoint

@@ -25,7 +25,9 @@ for row in SETUPS.to_dict("records"):
     check(row, "setups", f"{config['setups']}: setup {row.get('setup')}")
 SETUPS = SETUPS.set_index("setup", drop=False)
 
-DATASETS = list(config["datasets"])
+DATASETS = config["run_datasets"]
+if unknown := [name for name in DATASETS if name not in config["datasets"]]:
+    raise WorkflowError(f"run_datasets: no {unknown[0]!r} under datasets; there are {', '.join(config['datasets'])}")
 UNGUIDED = "unconditional"
 UNGUIDED_SCORED_BY = "nonrobust"  # the paper's accuracy of unguided samples needs some classifier
 
@@ -38,11 +40,12 @@ FORWARD = f"{HOME}/forward/{{classifier}}_{{on}}.csv"
 SHARD = f"{HOME}/samples/{{setup}}/scale_{{scale}}/shard_{{shard}}"
 SCORE = f"{HOME}/scores/{{setup}}_scale_{{scale}}.csv"
 SCORES = f"{HOME}/scores.csv"
+VERDICTS = f"{HOME}/verdicts/{{setup}}_scale_{{scale}}.csv"
 REFERENCE = f"{HOME}/references/{{extractor}}_{{part}}.npz"
 FIGURE = f"{HOME}/figures/"
 LOGS = f"{RUN}/logs/{{dataset}}/"
 BENCHMARKS = f"{RUN}/benchmarks/{{dataset}}/"
-INCEPTION = config["inception_weights"] or "results/downloads/pt_inception-2015-12-05-6726825d.pth"
+DOWNLOADS = "results/downloads"  # shared by all runs
 
 IMAGE_SET = [f"{DATA}/{name}" for name in ("card.json", "images.npy", "labels.npy", "split.npy")]
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -82,26 +85,6 @@ def flags(options):
 def as_json(value):
     """A config section as one shell word."""
     return shlex.quote(json.dumps(value, sort_keys=True))
-
-
-def ddpm_source(wildcards):
-    """Where the DDPM comes from: trained here, a folder, or a hub id."""
-    return settings(wildcards)["ddpm"]["pretrained"] or DDPM.format(dataset=wildcards.dataset)
-
-
-def ddpm_files(wildcards):
-    """The DDPM's files that a job waits for; none for a hub id."""
-    source = Path(ddpm_source(wildcards))
-    trained_here = not settings(wildcards)["ddpm"]["pretrained"]
-    return [str(source / WEIGHTS)] if trained_here or source.is_dir() else []
-
-
-def classifier_files(name):
-    """Input function: weights and card of a classifier, `name` or the wildcard's."""
-    return lambda wildcards: [
-        str(Path(CLASSIFIER.format(dataset=wildcards.dataset, classifier=name or wildcards.classifier), file))
-        for file in ("model.safetensors", "card.json")
-    ]
 
 
 def guiding(setup):
@@ -147,6 +130,11 @@ def shard_range(wildcards):
     return start, min(start + size, n_samples(wildcards.dataset, wildcards.setup))
 
 
+def has_forward(dataset):
+    """Whether the forward process is analysed (figures 1 to 4)."""
+    return "forward" in config["datasets"][dataset]
+
+
 def forward_setups(dataset, classifier=None, on=None):
     """Guided setups of the forward analysis, or of one of its jobs: those the objective makes no other of."""
     rows = SETUPS[(SETUPS["objective"] == "default") & SETUPS["setup"].isin(scales_of(dataset))]
@@ -167,6 +155,11 @@ def figure_setups(dataset, figure):
     return list(rows.index if figure == "4" else rows.index[rows["stabilizer"] == "none"])
 
 
+def of_kind(kind):
+    """Names of the data sets of a kind, as a pattern for wildcards; `(?!)` matches none."""
+    return "|".join(name for name in DATASETS if config["datasets"][name]["kind"] == kind) or "(?!)"
+
+
 def icon_files(dataset):
     """The user's own PNGs, if any."""
     folder = config["datasets"][dataset]["images"]["icons"]
@@ -175,7 +168,8 @@ def icon_files(dataset):
 
 def class_names(dataset):
     """Classes of a data set: those named, or every PNG of the user's folder."""
-    return config["datasets"][dataset]["images"]["ball"] or [Path(path).stem for path in icon_files(dataset)]
+    images = config["datasets"][dataset]["images"]
+    return images.get("classes") or images["ball"] or [Path(path).stem for path in icon_files(dataset)]
 
 
 def note(dataset, forward=False):
@@ -203,3 +197,6 @@ for name in DATASETS:
             f"datasets.{name}.target: no class {config['datasets'][name]['target']!r}; "
             f"classes are {', '.join(class_names(name))}"
         )
+    for setup, _ in guided_points(name):
+        if SETUPS.loc[setup, "classifier"] not in config["datasets"][name]["classifiers"]:
+            raise WorkflowError(f"datasets.{name}.scales.{setup}: needs datasets.{name}.classifiers.robust")

@@ -11,6 +11,8 @@ rule sportballs:
         f"{LOGS}data.log",
     benchmark:
         f"{BENCHMARKS}data.tsv"
+    wildcard_constraints:
+        dataset=of_kind("sportballs"),
     resources:
         mem_mb=6000,
         runtime=20,
@@ -19,3 +21,48 @@ rule sportballs:
         options=lambda w: flags(settings(w)["images"]),
     shell:
         "nrcg sportballs --out {params.out} {params.options} 2>&1 | tee {log}"
+
+
+rule celeba:
+    input:
+        lambda w: [] if settings(w)["images"]["source"] else rules.download_celeba.output,
+    output:
+        IMAGE_SET,
+        sheet=report(f"{DATA}/contact_sheet.png", caption="../report/data.rst", category="Data"),
+    log:
+        f"{LOGS}data.log",
+    benchmark:
+        f"{BENCHMARKS}data.tsv"
+    wildcard_constraints:
+        dataset=of_kind("celeba"),
+    threads: config["threads"]
+    resources:
+        mem_mb=6000,
+        runtime=60,
+    params:
+        out=subpath(output[0], parent=True),
+        options=lambda w: flags({**settings(w)["images"], "source": celeba_folder(w.dataset)}),
+    shell:
+        "nrcg celeba --out {params.out} {params.options} --threads {threads} 2>&1 | tee {log}"
+
+
+rule celebahq:
+    input:
+        lambda w: [] if Path(settings(w)["images"]["source"]).is_dir() else celebahq_folder(w.dataset, "download.json"),
+    output:
+        IMAGE_SET,
+        sheet=report(f"{DATA}/contact_sheet.png", caption="../report/data.rst", category="Data"),
+    log:
+        f"{LOGS}data.log",
+    benchmark:
+        f"{BENCHMARKS}data.tsv"
+    wildcard_constraints:
+        dataset=of_kind("celebahq"),
+    resources:
+        mem_mb=6000,
+        runtime=60,
+    params:
+        out=subpath(output[0], parent=True),
+        options=lambda w: flags({**settings(w)["images"], "source": celebahq_folder(w.dataset)}),
+    shell:
+        "nrcg celebahq --out {params.out} {params.options} 2>&1 | tee {log}"

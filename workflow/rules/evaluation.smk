@@ -1,18 +1,6 @@
 # Scores of samples: accuracy by the guiding classifier and by the judge, Fréchet distances.
 
 
-rule download_inception:
-    output:
-        "results/downloads/pt_inception-2015-12-05-6726825d.pth",
-    log:
-        "results/downloads/inception.log",
-    benchmark:
-        "results/downloads/inception.tsv"
-    localrule: True
-    shell:
-        "nrcg download-inception --out {output} 2>&1 | tee {log}"
-
-
 rule reference:
     input:
         IMAGE_SET,
@@ -47,7 +35,8 @@ rule score:
         all=references("all"),
         target=references("target"),
     output:
-        SCORE,
+        scores=SCORE,
+        verdicts=VERDICTS,
     log:
         f"{LOGS}score_{{setup}}_{{scale}}.log",
     benchmark:
@@ -72,7 +61,8 @@ rule score:
         device=config["device"],
     shell:
         "nrcg score {input.shards} --guiding {params.guiding} --judge {params.judge} --target {params.target}"
-        " {params.extractors} --device {params.device} --threads {threads} --out {output} 2>&1 | tee {log}"
+        " {params.extractors} --device {params.device} --threads {threads} --verdicts {output.verdicts}"
+        " --out {output.scores} 2>&1 | tee {log}"
 
 
 rule collect_scores:

@@ -1,70 +1,13 @@
 # Figures and tables, each drawn from one CSV file (or sample shards), and the target rules named like the paper's.
 
 
-rule figure1:
-    input:
-        figure_files("figure1"),
+for target in TARGETS:
 
-
-rule figure2:
-    input:
-        figure_files("figure2"),
-
-
-rule figure3:
-    input:
-        figure_files("figure3"),
-
-
-rule figure4:
-    input:
-        figure_files("figure4"),
-
-
-rule figure8:
-    input:
-        figure_files(*[SCALE_FIGURES[metric] for metric in measured_metrics()]),
-
-
-rule table2:
-    input:
-        figure_files("table2", "all_points", suffixes=("csv", "md", "tex")),
-
-
-rule grids:
-    input:
-        figure_files("figure9_unconditional", "figure9_conditional"),
-
-
-rule contrast:
-    input:
-        [
-            file
-            for dataset in DATASETS
-            if set(CONTRAST) <= set(scales_of(dataset))
-            for file in expand(f"{FIGURE}contrast.{{suffix}}", dataset=dataset, suffix=["png", "pdf"])
-        ],
-
-
-rule side_by_side:
-    input:
-        figure_files("side_by_side"),
-
-
-rule training_curves:
-    input:
-        figure_files("classifiers"),
-        [
-            file
-            for dataset in DATASETS
-            if not config["datasets"][dataset]["ddpm"]["pretrained"]
-            for file in expand(f"{FIGURE}ddpm_loss.{{suffix}}", dataset=dataset, suffix=["png", "pdf"])
-        ],
-
-
-rule findings:
-    input:
-        figure_files("findings", suffixes=("md", "csv")),
+    rule:
+        name:
+            target
+        input:
+            wanted(target),
 
 
 rule select_curves:
@@ -103,7 +46,7 @@ rule plot_forward:
     localrule: True
     params:
         chance=lambda w: flags({"chance": 1 / len(class_names(w.dataset)) if w.figure == "1" else None}),
-        title=lambda w: f"Figure {w.figure}: {PRETTY[settings(w)['kind']]}",
+        title=lambda w: f"Figure {w.figure}: {pretty(w.dataset)}",
         note=lambda w: note(w.dataset, forward=True),
     shell:
         "nrcg plot-forward {input.csv} --setups {input.setups} --style {input.style} {params.chance}"
@@ -118,19 +61,19 @@ rule plot_scales:
         style=config["style"],
     output:
         png=report(
-            f"{FIGURE}figure8{{panel}}_{{metric}}.png", caption="../report/figure8.rst", category="Guided sampling"
+            f"{FIGURE}figure{{number}}_{{metric}}.png", caption="../report/scales.rst", category="Guided sampling"
         ),
-        pdf=f"{FIGURE}figure8{{panel}}_{{metric}}.pdf",
+        pdf=f"{FIGURE}figure{{number}}_{{metric}}.pdf",
     log:
-        f"{LOGS}figure8{{panel}}_{{metric}}.log",
+        f"{LOGS}figure{{number}}_{{metric}}.log",
     benchmark:
-        f"{BENCHMARKS}figure8{{panel}}_{{metric}}.tsv"
+        f"{BENCHMARKS}figure{{number}}_{{metric}}.tsv"
     wildcard_constraints:
-        panel="[abc]",
-        metric="|".join(SCALE_FIGURES),
+        number="5|6|7|8[abc]",
+        metric="accuracy|accuracy_judge|fid|fd_judge|cfid|cfd_judge",
     localrule: True
     params:
-        title=lambda w: f"Figure 8 {w.panel}: {PRETTY[settings(w)['kind']]}",
+        title=lambda w: f"Figure {w.number[0]} {w.number[1:]}".strip() + f": {pretty(w.dataset)}",
         note=lambda w: note(w.dataset),
     shell:
         "nrcg plot-scales {input.csv} --metric {wildcards.metric} --dataset {wildcards.dataset}"
@@ -161,23 +104,25 @@ rule plot_contrast:
         " --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
 
 
-rule write_table2:
+rule write_table:
     input:
         csv=SCORES,
         setups=config["setups"],
         paper=config["paper_results"],
     output:
-        csv=f"{FIGURE}table2.csv",
-        md=report(f"{FIGURE}table2.md", caption="../report/table2.rst", category="Tables"),
-        tex=f"{FIGURE}table2.tex",
+        csv=f"{FIGURE}table{{number}}.csv",
+        md=report(f"{FIGURE}table{{number}}.md", caption="../report/table.rst", category="Tables"),
+        tex=f"{FIGURE}table{{number}}.tex",
     log:
-        f"{LOGS}table2.log",
+        f"{LOGS}table{{number}}.log",
     benchmark:
-        f"{BENCHMARKS}table2.tsv"
+        f"{BENCHMARKS}table{{number}}.tsv"
+    wildcard_constraints:
+        number="[123]",
     localrule: True
     params:
         target=lambda w: settings(w)["target"],
-        title=lambda w: f"Table 2: {PRETTY[settings(w)['kind']]}",
+        title=lambda w: f"Table {w.number}: {pretty(w.dataset)}, target {settings(w)['target']}",
         note=lambda w: note(w.dataset),
     shell:
         "nrcg table {input.csv} --setups {input.setups} --paper {input.paper} --dataset {wildcards.dataset}"
@@ -199,12 +144,34 @@ rule write_all_points:
         f"{BENCHMARKS}all_points.tsv"
     localrule: True
     params:
-        title=lambda w: f"All points: {PRETTY[settings(w)['kind']]}",
+        title=lambda w: f"All points: {pretty(w.dataset)}",
         note=lambda w: note(w.dataset),
     shell:
         "nrcg all-points {input.csv} --setups {input.setups} --dataset {wildcards.dataset}"
         " --title {params.title:q} --note {params.note:q}"
         " --out {output.csv} --out {output.md} --out {output.tex} 2>&1 | tee {log}"
+
+
+rule compare:
+    input:
+        scores=expand(SCORES, dataset=DATASETS),
+        setups=config["setups"],
+        paper=config["paper_results"],
+    output:
+        csv=COMPARISON[0],
+        md=report(COMPARISON[1], caption="../report/comparison.rst", category="Tables"),
+        tex=COMPARISON[2],
+    log:
+        f"{RUN}/logs/comparison.log",
+    benchmark:
+        f"{RUN}/benchmarks/comparison.tsv"
+    localrule: True
+    params:
+        weights=flags({"weights": [f"{dataset}={weights_note(dataset)}" for dataset in DATASETS]}),
+        note="; ".join(f"{pretty(dataset)}: {note(dataset)}" for dataset in DATASETS),
+    shell:
+        "nrcg comparison {input.scores} --setups {input.setups} --paper {input.paper} {params.weights}"
+        " --note {params.note:q} --out {output.csv} --out {output.md} --out {output.tex} 2>&1 | tee {log}"
 
 
 include: "grids.smk"

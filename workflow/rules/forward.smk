@@ -5,7 +5,7 @@ rule forward:
     input:
         IMAGE_SET,
         ddpm=ddpm_files,
-        classifier=classifier_files(None),
+        classifier=classifier_files(None, forward=True),
     output:
         FORWARD,
     log:
@@ -20,7 +20,7 @@ rule forward:
     params:
         data=subpath(input[0], parent=True),
         ddpm=ddpm_source,
-        classifier=CLASSIFIER,
+        classifier=lambda w: classifier_home(w.dataset, w.classifier, forward=True),
         setups=lambda w: flags(
             {
                 "setup": [

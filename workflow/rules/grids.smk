@@ -17,7 +17,9 @@ rule plot_grid:
     localrule: True
     params:
         n=GRID_SAMPLES,
-        title=lambda w: f"Figure 9: {PRETTY[settings(w)['kind']]}, {row_label(*grid_point(w))}",
+        title=lambda w: (
+            f"Figure {paper(w.dataset)['grids'][w.which]}: {pretty(w.dataset)}, {row_label(*grid_point(w))}"
+        ),
         note=lambda w: note(w.dataset),
     shell:
         "nrcg grid {input.shards} --n {params.n} --style {input.style} --title {params.title:q}"
@@ -40,18 +42,48 @@ rule plot_side_by_side:
         rows=lambda w, input: flags(
             {"row": [f"{row_label(*point)}={path}" for point, path in zip(compared_points(w.dataset), input.shards)]}
         ),
-        title=lambda w: f"The same seeds across setups and scales s: {PRETTY[settings(w)['kind']]}",
+        title=lambda w: f"The same seeds across setups and scales s: {pretty(w.dataset)}",
         note=lambda w: note(w.dataset),
     shell:
         "nrcg side-by-side {params.rows} --style {input.style} --title {params.title:q} --note {params.note:q}"
         " --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
 
 
+rule plot_before_after:
+    input:
+        before=lambda w: shards(w.dataset, UNGUIDED, "none"),
+        after=lambda w: shards(w.dataset, *showcase(w.dataset)),
+        verdicts_before=lambda w: VERDICTS.format(dataset=w.dataset, setup=UNGUIDED, scale="none"),
+        verdicts_after=lambda w: VERDICTS.format(
+            dataset=w.dataset, setup=showcase(w.dataset)[0], scale=showcase(w.dataset)[1]
+        ),
+        style=config["style"],
+    output:
+        png=report(f"{FIGURE}before_after.png", caption="../report/before_after.rst", category="Samples"),
+        pdf=f"{FIGURE}before_after.pdf",
+    log:
+        f"{LOGS}before_after.log",
+    benchmark:
+        f"{BENCHMARKS}before_after.tsv"
+    localrule: True
+    params:
+        shards=lambda w, input: flags({"before": list(input.before), "after": list(input.after)}),
+        target=lambda w: settings(w)["target"],
+        classifier=lambda w: "guiding" if guiding(showcase(w.dataset)[0]) == UNGUIDED_SCORED_BY else "judge",
+        title=lambda w: f"Before and after guidance: {pretty(w.dataset)}, {row_label(*showcase(w.dataset))}",
+        note=lambda w: note(w.dataset),
+    shell:
+        "nrcg before-after {params.shards} --verdicts-before {input.verdicts_before}"
+        " --verdicts-after {input.verdicts_after} --target {params.target:q} --style {input.style}"
+        " --classifier {params.classifier} --title {params.title:q} --note {params.note:q}"
+        " --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
+
+
 rule plot_classifiers:
     input:
         logs=lambda w: [
-            str(Path(CLASSIFIER.format(dataset=w.dataset, classifier=name), "log.csv"))
-            for name in settings(w)["classifiers"]
+            f"{CLASSIFIER.format(dataset=w.dataset, classifier=name)}/log.csv"
+            for name in trained_classifiers(w.dataset)
         ],
         style=config["style"],
     output:
@@ -64,7 +96,7 @@ rule plot_classifiers:
     localrule: True
     params:
         logs=lambda w, input: flags(
-            {"log": [f"{name}={path}" for name, path in zip(settings(w)["classifiers"], input.logs)]}
+            {"log": [f"{name}={path}" for name, path in zip(trained_classifiers(w.dataset), input.logs)]}
         ),
     shell:
         "nrcg plot-classifier-logs {params.logs} --style {input.style}"
@@ -89,7 +121,7 @@ rule plot_ddpm_loss:
 
 rule write_findings:
     input:
-        figures=expand(f"{FIGURE}figure{{figure}}.csv", figure=FORWARD_FIGURES, allow_missing=True),
+        figures=lambda w: expand(f"{FIGURE}figure{{figure}}.csv", figure=forward_numbers(w), dataset=w.dataset),
         scores=SCORES,
         unconditional=lambda w: shards(w.dataset, UNGUIDED, "none", first=GRID_SAMPLES),
         setups=config["setups"],
@@ -104,7 +136,7 @@ rule write_findings:
     params:
         options=lambda w, input: flags(
             {
-                "figure": [f"{number}={path}" for number, path in zip(FORWARD_FIGURES, input.figures)],
+                "figure": [f"{number}={path}" for number, path in zip(forward_numbers(w), input.figures)],
                 "unconditional": list(input.unconditional),
                 "target": settings(w)["target"],
                 "classes": len(class_names(w.dataset)),

@@ -8,7 +8,7 @@ def guidance_options(wildcards):
     row, data = SETUPS.loc[wildcards.setup], settings(wildcards)
     return flags(
         {
-            "classifier": CLASSIFIER.format(dataset=wildcards.dataset, classifier=row.classifier),
+            "classifier": classifier_home(wildcards.dataset, row.classifier),
             "target": data["target"],
             "scale": wildcards.scale,
             "on": row.on,

@@ -1,4 +1,4 @@
-# What the figures and tables are called and show; nothing is run here.
+# What the figures and tables are called, and which files a target stands for; nothing is run here.
 
 FORWARD_FIGURES = {  # figure: its metric
     "1": "accuracy",
@@ -6,29 +6,109 @@ FORWARD_FIGURES = {  # figure: its metric
     "3": "gradient_sensitivity",
     "4": "gradient_sensitivity",
 }
-SCALE_FIGURES = {  # metric: its name; the paper knows a, b and c, the judge's are ours
-    "accuracy": "figure8a_accuracy",
-    "accuracy_judge": "figure8a_accuracy_judge",
-    "fid": "figure8b_fid",
-    "fd_judge": "figure8b_fd_judge",
-    "cfid": "figure8c_cfid",
-    "cfd_judge": "figure8c_cfd_judge",
+PAPER = {  # kind of data set: what the paper calls its pictures
+    "celeba": {
+        "name": "CelebA",
+        "scales": {"accuracy": "5", "fid": "6", "cfid": "7"},
+        "table": "1",
+        "grids": {"unconditional": "9 a", "conditional": "9 b"},
+    },
+    "sportballs": {
+        "name": "SportBalls",
+        "scales": {"accuracy": "8a", "fid": "8b", "cfid": "8c"},
+        "table": "2",
+        "grids": {"unconditional": "9 c", "conditional": "9 d"},
+    },
+    "celebahq": {
+        "name": "CelebA-HQ",
+        "scales": {},  # one scale
+        "table": "3",
+        "grids": {"unconditional": "9 e", "conditional": "9 f"},
+    },
+}
+VARIANTS = {  # the paper's metric: ours beside it, with the extractor of each
+    "accuracy": {"accuracy": None, "accuracy_judge": None},
+    "fid": {"fid": "inception", "fd_judge": "judge"},
+    "cfid": {"cfid": "inception", "cfd_judge": "judge"},
 }
 CONTRAST = ["nonrobust_x0_ema0.99", "nonrobust_x0_ema0.99_logprob"]
 GRID_SAMPLES = 256
-PRETTY = {"sportballs": "SportBalls"}
+COMPARISON = expand(f"{RUN}/comparison.{{suffix}}", suffix=["csv", "md", "tex"])
 
 
-def figure_files(*names, suffixes=("png", "pdf")):
-    """A figure's files for every data set."""
-    return expand(f"{FIGURE}{{name}}.{{suffix}}", dataset=DATASETS, name=names, suffix=suffixes)
+def paper(dataset):
+    return PAPER[config["datasets"][dataset]["kind"]]
 
 
-def measured_metrics():
-    """Metrics against the scale, as far as their extractor is configured."""
-    without = {"inception": ["fid", "cfid"], "judge": ["fd_judge", "cfd_judge"]}
-    missing = [m for extractor, metrics in without.items() if extractor not in config["extractors"] for m in metrics]
-    return [metric for metric in SCALE_FIGURES if metric not in missing]
+def pretty(dataset):
+    return paper(dataset)["name"]
+
+
+def figure_files(names, *, suffixes=("png", "pdf")):
+    """Files of the figures that `names` (a list, or a function of the data set) names, for every data set."""
+    return [
+        f"{FIGURE.format(dataset=dataset)}{name}.{suffix}"
+        for dataset in DATASETS
+        for name in (names(dataset) if callable(names) else names)
+        for suffix in suffixes
+    ]
+
+
+def forward_figures(*numbers):
+    return lambda dataset: [f"figure{n}" for n in numbers if has_forward(dataset)]
+
+
+def forward_numbers(wildcards):
+    return FORWARD_FIGURES if has_forward(wildcards.dataset) else []
+
+
+def scale_figures(*numbers):
+    """Figures against the scale by the paper's number; the extractors decide which variants there are."""
+    return lambda dataset: [
+        f"figure{number}_{variant}"
+        for metric, number in paper(dataset)["scales"].items()
+        if number in numbers
+        for variant, extractor in VARIANTS[metric].items()
+        if extractor is None or extractor in config["extractors"]
+    ]
+
+
+def table_names(number):
+    return lambda dataset: [f"table{number}", "all_points"] if paper(dataset)["table"] == number else []
+
+
+GRIDS = figure_files(["figure9_unconditional", "figure9_conditional", "before_after"])
+TABULAR = ("csv", "md", "tex")
+TARGETS = {  # target rule: its files; a target without files has no data set in this run
+    **{f"figure{n}": figure_files(forward_figures(n)) for n in FORWARD_FIGURES},
+    "figure5": figure_files(scale_figures("5")),
+    "figure6": figure_files(scale_figures("6")),
+    "figure7": figure_files(scale_figures("7")),
+    "figure8": figure_files(scale_figures("8a", "8b", "8c")),
+    "figure9": GRIDS,
+    "table1": figure_files(table_names("1"), suffixes=TABULAR),
+    "table2": figure_files(table_names("2"), suffixes=TABULAR),
+    "table3": figure_files(table_names("3"), suffixes=TABULAR),
+    "grids": GRIDS,
+    "contrast": figure_files(lambda dataset: ["contrast"] if set(CONTRAST) <= set(scales_of(dataset)) else []),
+    "side_by_side": figure_files(["side_by_side"]),
+    "training_curves": figure_files(
+        lambda dataset: ["classifiers", *(["ddpm_loss"] if ddpm_is_trained(dataset) else [])]
+    ),
+    "findings": figure_files(["findings"], suffixes=("md", "csv")),
+    "comparison": COMPARISON,
+}
+
+
+def wanted(target):
+    """Input function of a target rule: its files, or a word on why it has none."""
+
+    def files(wildcards):
+        if not TARGETS[target]:
+            raise WorkflowError(f"{target}: no data set of this run has it; run_datasets are {', '.join(DATASETS)}")
+        return TARGETS[target]
+
+    return files
 
 
 def compared_points(dataset):
@@ -46,9 +126,12 @@ def row_label(setup, scale):
     return SETUPS.loc[setup, "label"] + ("" if scale == "none" else f", s = {scale}")
 
 
+def showcase(dataset):
+    """(setup, scale) of the guided point that the grids show."""
+    shown = config["datasets"][dataset]["showcase"]
+    return shown["setup"], f"{shown['scale']:g}"
+
+
 def grid_point(wildcards):
     """(setup, scale) of a grid: the unguided samples, or the point that the config shows."""
-    if wildcards.which == UNGUIDED:
-        return UNGUIDED, "none"
-    shown = settings(wildcards)["showcase"]
-    return shown["setup"], f"{shown['scale']:g}"
+    return (UNGUIDED, "none") if wildcards.which == UNGUIDED else showcase(wildcards.dataset)

@@ -1,0 +1,18 @@
+"""`python -m benchmarks NAME …`: run a benchmark and print its table; `python -m benchmarks --help` lists them."""
+
+import argparse
+import importlib
+
+BENCHMARKS = {"score-memory": "peak memory of scoring 1 000 to 50 176 samples"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", formatter_class=argparse.RawTextHelpFormatter)
+    lines = "\n".join(f"{name}: {text}" for name, text in BENCHMARKS.items())
+    parser.add_argument("name", choices=BENCHMARKS, help=lines)
+    parser.add_argument("options", nargs=argparse.REMAINDER, help="NAME --help lists them")
+    chosen = parser.parse_args()
+    importlib.import_module(f"benchmarks.{chosen.name.replace('-', '_')}").main(chosen.options)
+
+
+main()

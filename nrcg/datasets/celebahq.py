@@ -1,0 +1,116 @@
+"""CelebA-HQ at 256×256 with its gender labels, from the parquet files of korexyz/celeba-hq-256x256, as an image set."""
+
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Image as ImageFeature
+from datasets import IterableDataset
+from PIL import Image
+from tqdm import tqdm
+
+from nrcg.datasets.celeba import check_classes, one_line
+from nrcg.datasets.imageset import SPLITS, ImageSet, write_image_set
+from nrcg.errors import NrcgError
+from nrcg.files import sha256
+
+HUB = "korexyz/celeba-hq-256x256"
+PARTS = {"train": "train", "validation": "valid"}  # the files' names, ours
+SHARD = re.compile(r"(?P<part>train|validation)-(?P<number>\d{5})-of-(?P<total>\d{5})(-\w+)?\.parquet")
+AGAIN = f"delete it, then fetch {HUB} again (`nrcg download-hub`)"
+
+
+def convert_celebahq(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    size: int = 256,
+    label: str = "label",  # the column with 0 or 1
+    classes: Sequence[str] = ("female", "male"),  # names for 0 and 1
+) -> ImageSet:
+    """Write the parquet files anywhere below `source` as an image set: the train files, then the validation files.
+
+    An image of another size is resized straight to size×size, bilinear and antialiased. Works without a network and
+    copies nothing to a cache. Raises NrcgError naming the file (and row) that is missing, damaged or of another layout.
+    """
+    check_classes(classes)
+    if size < 1:
+        raise NrcgError(f"size {size}: must be at least one pixel")
+    shards = {part: _shards(Path(source), part) for part in PARTS}
+    labels = {path: _labels(path, label) for paths in shards.values() for path in paths}
+    split = [np.full(len(labels[path]), SPLITS[PARTS[part]]) for part, paths in shards.items() for path in paths]
+    images = (image for path in labels for image in _images(path, len(labels[path]), size))
+    return write_image_set(
+        folder,
+        tqdm(images, total=sum(map(len, split)), desc="CelebA-HQ", unit=" images"),
+        np.concatenate(list(labels.values())),
+        np.concatenate(split),
+        name="celebahq",
+        classes=classes,
+        seed=None,
+        parameters={"label": label, "files": {path.name: sha256(path) for path in labels}},
+    )
+
+
+def _shards(source: Path, part: str) -> list[Path]:
+    """The files of "train" or "validation" below `source`, in order; all that their names promise must be there."""
+    found = [(match, path) for path in source.rglob("*.parquet") if (match := SHARD.fullmatch(path.name))]
+    mine = sorted((int(match["number"]), int(match["total"]), path) for match, path in found if match["part"] == part)
+    if not mine:
+        raise NrcgError(
+            f"{source}: holds no {part}-00000-of-….parquet; put the parquet files of {HUB} there, or let "
+            "`nrcg download-hub` fetch them"
+        )
+    numbers, total = [number for number, _, _ in mine], mine[0][1]
+    if numbers != list(range(total)):
+        raise NrcgError(
+            f"{source}: holds the {part} files {', '.join(map(str, numbers))} where 0 to {total - 1} are needed, each "
+            f"once; fetch {HUB} again (`nrcg download-hub`)"
+        )
+    return [path for _, _, path in mine]
+
+
+def _labels(path: Path, label: str) -> np.ndarray:
+    """The labels of one file, integers 0 or 1."""
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = file.schema_arrow.names
+            for column in ("image", label):
+                if column not in columns:
+                    raise NrcgError(f"{path}: no column {column!r}; it has {', '.join(columns)}")
+            values = file.read(columns=[label]).column(label)
+    except (pa.ArrowException, OSError) as error:
+        raise NrcgError(f"{path}: not a complete parquet file ({one_line(error)}); {AGAIN}") from None
+    if not pa.types.is_integer(values.type) or values.null_count:
+        raise NrcgError(f"{path}: column {label!r} holds {values.type}, {values.null_count} empty; it needs integers")
+    labels = values.to_numpy()
+    wrong = np.flatnonzero((labels < 0) | (labels > 1))
+    if len(wrong):
+        raise NrcgError(f"{path}: row {wrong[0]} has {label} {labels[wrong[0]]}; name a column of 0 and 1")
+    return labels
+
+
+def _images(path: Path, n: int, size: int) -> Iterator[np.ndarray]:
+    """The `n` images of one file in order, each uint8 1×size×size×3."""
+    images = _decoded(path)
+    for row in range(n):
+        try:
+            image = next(images)
+        except Exception as error:  # PIL, pyarrow and datasets raise a dozen kinds for damaged data
+            raise NrcgError(f"{path}: row {row} is not a readable image ({one_line(error)}); {AGAIN}") from None
+        if image.size != (size, size):
+            image = image.resize((size, size), Image.Resampling.BILINEAR)
+        yield np.asarray(image)[None]
+
+
+def _decoded(path: Path) -> Iterator[Image.Image]:
+    with TemporaryDirectory() as cache:  # the library keeps a lock file even where it copies nothing
+        # Not load_dataset("parquet", …), which tells the hub of each use.
+        rows = IterableDataset.from_parquet(glob.escape(str(path)), columns=["image"], cache_dir=cache)
+        for row in rows.cast_column("image", ImageFeature()):
+            yield row["image"].convert("RGB")

@@ -1,0 +1,63 @@
+"""Join the tables of many jobs into the one that a figure is drawn from. Needs no torch, so that it starts fast."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nrcg.errors import NrcgError
+
+CURVE_COLUMNS = ["setup", "metric", "t", "mean", "std", "n"]
+SCORE_COLUMNS = ["metric", "value", "stderr", "n", "n_diverged", "features"]
+POINT = ["dataset", "setup", "scale"]
+
+
+def select_curves(tables: Sequence[str | Path], metric: str, setups: Sequence[str]) -> pd.DataFrame:
+    """The rows of `metric` for `setups`, in their order, from CSV files of `forward_analysis`.
+
+    Raises NrcgError for a file that is missing or not such a table, and for a setup without a curve.
+    """
+    frames = []
+    for path in tables:
+        try:
+            frame = pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise NrcgError(f"{path}: not a table of curves ({error}); run the forward analysis again") from None
+        if list(frame.columns) != CURVE_COLUMNS:
+            raise NrcgError(f"{path}: columns {list(frame.columns)}, expected {CURVE_COLUMNS}")
+        frames.append(frame[frame["metric"] == metric])
+    table = pd.concat(frames)
+    curves = dict(list(table.groupby("setup")))
+    if missing := [setup for setup in setups if setup not in curves]:
+        raise NrcgError(f"{tables[0]} and others: no {metric} of setup {missing[0]!r}")
+    return pd.concat([curves[setup] for setup in setups], ignore_index=True)
+
+
+def collect_scores(parts: Sequence[tuple[str, str, float | None, str | Path]]) -> pd.DataFrame:
+    """Join scores of many points, sorted by data set, setup and scale; columns POINT + SCORE_COLUMNS.
+
+    parts   (dataset, setup, scale, CSV file of `score`'s rows); scale None where there is none, sorted first
+
+    Raises NrcgError for a file that is missing or has other columns.
+    """
+    tables = [
+        _read_scores(path).assign(dataset=dataset, setup=setup, scale=np.nan if scale is None else float(scale))
+        for dataset, setup, scale, path in parts
+    ]
+    if not tables:
+        return pd.DataFrame(columns=POINT + SCORE_COLUMNS)
+    table = pd.concat(tables, ignore_index=True)[POINT + SCORE_COLUMNS]
+    return table.sort_values(POINT, kind="stable", na_position="first", ignore_index=True)
+
+
+def _read_scores(path: str | Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype={"features": "Int64"})
+    except FileNotFoundError:
+        raise NrcgError(f"{path}: no such file") from None
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise NrcgError(f"{path}: not a table of scores ({error}); delete it and score again") from None
+    if list(table.columns) != SCORE_COLUMNS:
+        raise NrcgError(f"{path}: columns {list(table.columns)}, expected {SCORE_COLUMNS}; delete it and score again")
+    return table

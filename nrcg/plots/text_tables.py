@@ -1,0 +1,138 @@
+"""Tables of text: how a number looks in a cell, the marks of small samples, and the formats CSV, Markdown and LaTeX."""
+
+import csv as csv_module
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nrcg.errors import NrcgError
+from nrcg.files import write_text
+from nrcg.plots.reading import read_table
+from nrcg.plots.style import is_share
+
+PER_FEATURE = 10  # fewer samples per feature than this are called a small sample
+
+NOTE_SINGULAR = "† n ≤ feature dimension: the covariance is singular; compare the distance only at equal n."
+NOTE_SMALL = f"‡ small sample: fewer than {PER_FEATURE} samples per feature, the distance is biased upwards."
+NOTE_ERROR = "± one standard error. n counts all samples, diverged ones included."
+
+LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "≤": r"$\le$", "†": r"$\dagger$",
+    "‡": r"$\ddagger$", "–": "--", "—": "---", "−": "$-$", "×": r"$\times$", "<": r"$<$", ">": r"$>$",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of strings for reading and its plain numbers for the machine."""
+
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+    data: list[list]  # rows of the CSV file, its header first
+    align: str = ""  # l or r for each column; blank is l, then r
+
+    def sides(self) -> str:
+        return self.align or "l" + "r" * (len(self.header) - 1)
+
+
+def setup_labels(setups_tsv: str | Path) -> dict[str, str]:
+    """Labels by setup, in row order."""
+    table = read_table(setups_tsv, text=("setup", "label"))
+    return dict(zip(table["setup"], table["label"], strict=True))
+
+
+def cell(row: pd.Series | None, metric: str, percent_digits: int = 1) -> str:
+    """A value with its standard error, unit and mark; an absent one is a dash."""
+    if row is None:
+        return "–"
+    factor, digits, unit = (100, percent_digits, " %") if is_share(metric) else (1, 2, "")
+    text = f"{row['value'] * factor:.{digits}f}"
+    if not np.isnan(row.get("stderr", np.nan)):
+        text += f" ± {row['stderr'] * factor:.{digits}f}"
+    return text + unit + mark(row)
+
+
+def mark(row: pd.Series) -> str:
+    """† for a singular covariance, ‡ for a small sample, nothing for a share."""
+    features = row.get("features", np.nan)
+    if np.isnan(features):
+        return ""
+    if row["n"] <= features:
+        return " †"
+    return " ‡" if row["n"] < PER_FEATURE * features else ""
+
+
+def mark_notes(rows: Iterable[Sequence[str]]) -> list[str]:
+    """The explanation of each mark that occurs in the cells."""
+    cells = "".join(text for row in rows for text in row)
+    return [note for note in (NOTE_SINGULAR, NOTE_SMALL) if note[0] in cells]
+
+
+def field(row: pd.Series | None, name: str) -> str:
+    """A number of the row as the CSV holds it, blank for an absent row."""
+    return "" if row is None else plain(row[name])
+
+
+def plain(value: float) -> str:
+    """A number as the CSV holds it: no rounding, no trailing .0, blank for none."""
+    if np.isnan(value):
+        return ""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
+
+
+def latex_escape(text: str) -> str:
+    """Plain Unicode text for LaTeX, x̂₀ as a formula."""
+    pieces = ["".join(LATEX.get(char, char) for char in piece) for piece in text.split("x̂₀")]
+    return r"$\hat{x}_0$".join(pieces)
+
+
+def to_csv(table: Table) -> str:
+    """Plain numbers, a header line first; shares 0…1."""
+    buffer = io.StringIO()
+    csv_module.writer(buffer, lineterminator="\n").writerows(table.data)
+    return buffer.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """A caption line, a pipe table, and the notes."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = "|" + "|".join("---" if side == "l" else "---:" for side in table.sides()) + "|"
+    lines = [f"**{table.caption}**", "", line(table.header), rule, *map(line, table.rows), ""]
+    return "\n".join([*lines, *(f"{note}  " for note in table.notes)]).rstrip() + "\n"
+
+
+def to_latex(table: Table) -> str:
+    """A `table` environment; needs the package booktabs."""
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(map(latex_escape, cells)) + r" \\"
+
+    notes = r" \\ ".join(map(latex_escape, table.notes))
+    return "\n".join(
+        [r"\begin{table}", r"\centering", rf"\caption{{{latex_escape(table.caption)}}}",
+         rf"\begin{{tabular}}{{{table.sides()}}}", r"\toprule", line(table.header), r"\midrule",
+         *map(line, table.rows), r"\bottomrule", r"\end{tabular}", "",
+         rf"\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}", r"\end{table}", ""]
+    )  # fmt: skip
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
+
+
+def write(table: Table, outputs: Sequence[str | Path]) -> None:
+    """Write the table to each path, in the format of its suffix; raises NrcgError on one that is not in FORMATS."""
+    for path in map(Path, outputs):
+        if path.suffix not in FORMATS:
+            raise NrcgError(f"{path}: tables are written as {', '.join(FORMATS)}; choose one of these names")
+    for path in map(Path, outputs):
+        write_text(path, FORMATS[path.suffix](table))

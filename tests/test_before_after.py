@@ -1,0 +1,209 @@
+"""Before and after guidance: which seeds are shown and counted, against a plain recomputation, and pixel by pixel."""
+
+import json
+import re
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from nrcg.cli import app
+from nrcg.errors import NrcgError
+from nrcg.plots.before_after import plot_before_after
+from nrcg.plots.style import GREY
+
+CLASSES = ["cat", "dog", "emu"]
+SIZE = 8
+
+
+class Side:
+    """Samples of one point with random verdicts, in as many shards as `edges` say."""
+
+    def __init__(self, folder, name, edges, diverged=(), seed=0):
+        random = np.random.default_rng(seed)
+        self.seeds = range(edges[0], edges[-1])
+        self.images = random.integers(0, 256, (len(self.seeds), SIZE, SIZE, 3), dtype=np.uint8)
+        self.csv, self.shards = folder / f"{name}.csv", []
+        for start, stop in pairwise(edges):
+            path = folder / f"{name}_{start}.npy"
+            np.save(path, self.images[start - edges[0] : stop - edges[0]])
+            lost = [seed for seed in diverged if start <= seed < stop]
+            path.with_suffix(".json").write_text(json.dumps({"seeds": [start, stop], "diverged": lost}))
+            self.shards.insert(0, path)  # out of order
+        own, judge = random.choice(CLASSES, (2, len(self.seeds)))
+        blank = np.isin(self.seeds, list(diverged))
+        self.table = pd.DataFrame(
+            {"seed": self.seeds, "diverged": blank, "guiding": np.where(blank, "", own),
+             "judge": np.where(blank, "", judge)}
+        )  # fmt: skip
+        self.write()
+
+    def write(self):
+        self.table.to_csv(self.csv, index=False)
+
+    def said(self, column="guiding"):
+        return dict(zip(self.table["seed"], self.table[column], strict=True))
+
+    def image(self, seed):
+        return self.images[seed - self.seeds.start]
+
+
+@pytest.fixture
+def sides(tmp_path):
+    before = Side(tmp_path, "before", [0, 20, 40, 50], diverged=(1, 22), seed=1)
+    return before, Side(tmp_path, "after", [0, 16, 32], diverged=(2, 9, 14), seed=2)
+
+
+def draw(sides, outputs, **options):
+    before, after = sides
+    options = {"target_name": "cat", "verdicts_before": before.csv, "verdicts_after": after.csv} | options
+    return plot_before_after(before.shards, after.shards, outputs, **options)
+
+
+def texts(fig):
+    """(text, bold) of the annotations in the axes by place: row labels, captions and seeds."""
+    return [(text.get_text(), text.get_weight() == "bold") for text in fig.axes[0].texts]
+
+
+def find(page, image, factor):
+    """Row and column of the enlarged image in the page, pixel by pixel."""
+    block = image.repeat(factor, axis=0).repeat(factor, axis=1)
+    for y, x in np.argwhere((page == block[0, 0]).all(axis=-1)):
+        if np.array_equal(page[y : y + len(block), x : x + len(block)], block):
+            return int(y), int(x)
+    raise AssertionError("not on the page")
+
+
+def small_print(fig):
+    return " ".join(fig.texts[-1].get_text().split())
+
+
+def others(before, after, target="cat"):
+    return [seed for seed in range(32) if before.said()[seed] not in ("", target)]
+
+
+@pytest.mark.parametrize("n", [1, 4, 8])
+def test_shows_the_first_seeds_of_another_class_and_their_verdicts(tmp_path, sides, n):
+    _, after = sides
+    shown = others(*sides)[:n]
+    expected = []
+    for side in sides:
+        for seed in shown:
+            own, judge = side.said()[seed], side.said("judge")[seed]
+            expected.append((own or "diverged", own == "cat"))
+            if judge != own:
+                expected.append((f"judge: {judge}", judge == "cat"))
+    expected += [("unguided", False), ("guided", False)]
+    expected += [(f"seed {seed}" if seed == shown[0] else str(seed), False) for seed in shown]
+    fig = draw(sides, [tmp_path / "f.png"], n=n)
+    assert texts(fig) == expected
+    frames = [after.said()[seed] == "" for seed in shown]
+    assert len(fig.axes[0].patches) == sum(frames)
+
+
+def test_counts_all_seeds_drawn_both_ways(tmp_path, sides):
+    _, after = sides
+    chosen = others(*sides)
+    own = sum(after.said()[seed] == "cat" for seed in chosen)
+    judge = sum(after.said("judge")[seed] == "cat" for seed in chosen)
+    assert 0 < own != judge and len(chosen) > 3
+    text = small_print(draw(sides, [tmp_path / "f.png"], n=3, note="a note"))
+    assert text.startswith(
+        f"Of the 32 seeds drawn without and with guidance, the guiding classifier calls {len(chosen)} another class "
+        f"than cat without it. With guidance, it calls {own} of these {len(chosen)} cat; the judge calls {judge} of "
+        f"the {len(chosen)} cat. Shown: the first 3 of the {len(chosen)}, in the order of their seeds."
+    )
+    assert "a note" in text
+
+
+def test_another_column_decides_and_the_judge_may_be_absent(tmp_path, sides):
+    for side in sides:
+        side.table = side.table.drop(columns="judge").rename(columns={"guiding": "mine"})
+        side.write()
+    fig = draw(sides, [tmp_path / "f.png"], classifier="mine")
+    assert "the mine classifier calls" in small_print(fig) and "judge" not in small_print(fig)
+    assert not any("judge" in text for text, _ in texts(fig))
+
+
+def test_samples_are_pixel_exact_and_the_target_stands_out(tmp_path, sides):
+    fig = draw(sides, [tmp_path / "f.png", tmp_path / "f.pdf"], n=6, title="x̂₀")
+    assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
+    page = np.asarray(Image.open(tmp_path / "f.png").convert("RGB"))
+    factor = -(-1500 // (6 * (SIZE + 1) + 1))
+    places = [[find(page, side.image(seed), factor) for seed in others(*sides)[:6]] for side in sides]
+    (top, left), (below, _) = places[0][0], places[1][0]
+    steps = [left + i * (SIZE + 1) * factor for i in range(6)]
+    assert places == [[(top, x) for x in steps], [(below, x) for x in steps]]
+    assert below > top + (SIZE + 2) * factor  # between them stand the classes
+    looks = {(text.get_weight(), text.get_color()) for text in fig.axes[0].texts[:12]}
+    assert looks == {("bold", "black"), ("normal", GREY)}
+
+
+def test_no_text_is_wider_than_its_sample_or_on_another(tmp_path, sides):
+    for side in sides:
+        names = {"cat": "female with very long hair", "dog": "Wearing_Lipstick", "emu": "unsmiling"}
+        side.table = side.table.replace(names)
+        side.write()
+    fig = draw(sides, [tmp_path / "f.png"], n=10, target_name="female with very long hair")
+    renderer = fig.canvas.get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in [*fig.axes[0].texts, fig.texts[-1]]]
+    for i, a in enumerate(boxes):
+        assert a.x0 >= 0 and a.x1 <= fig.bbox.x1 and a.y0 >= 0
+        for b in boxes[i + 1 :]:  # lines of one paragraph may touch
+            assert min(a.x1, b.x1) <= max(a.x0, b.x0) or min(a.y1, b.y1) - max(a.y0, b.y0) < 0.3 * min(
+                a.height, b.height
+            )
+    ax = fig.axes[0]
+    width = ax.transData.transform((SIZE, 0))[0] - ax.transData.transform((0, 0))[0]
+    captions = boxes[: -2 - 10 - 1]
+    assert max(box.width for box in captions) <= width
+    assert "Wearing_" in {text.get_text() for text in ax.texts}
+
+
+def test_a_sentence_where_no_seed_was_another_class(tmp_path, sides):
+    before, _ = sides
+    before.table["guiding"] = np.where(before.table["diverged"], "", "cat")
+    before.write()
+    fig = draw(sides, [tmp_path / "f.png"], note="a note")
+    assert not fig.axes and (tmp_path / "f.png").exists()
+    said = " ".join(text.get_text() for text in fig.texts)
+    assert re.search(r"the\s+guiding\s+classifier\s+calls\s+none\s+another\s+class\s+than\s+cat", said)
+
+
+def test_bad_input_is_named(tmp_path, sides):
+    before, after = sides
+    out = [tmp_path / "f.png"]
+    with pytest.raises(NrcgError, match=r"before\.csv: not the verdicts of the samples"):
+        draw(sides, out, verdicts_after=before.csv)
+    with pytest.raises(NrcgError, match=r"after\.csv: no column 'mine'"):
+        after.table.assign(mine="cat").drop(columns="mine").to_csv(after.csv, index=False)
+        before.table.assign(mine=before.table["guiding"]).to_csv(before.csv, index=False)
+        draw(sides, out, classifier="mine")
+    with pytest.raises(NrcgError, match="at most 12"):
+        draw(sides, out, n=13)
+    other = Side(tmp_path, "other", [60, 64])
+    with pytest.raises(NrcgError, match=r"other\.csv: none of its seeds is in .*before\.csv"):
+        draw((before, other), out)
+    after.table.loc[3, "guiding"] = ""
+    after.write()
+    with pytest.raises(NrcgError, match=r"after\.csv: not the verdicts"):
+        draw(sides, out)
+    np.save(other.shards[0], np.zeros((4, 9, 9, 3), np.uint8))
+    with pytest.raises(NrcgError, match=r"other_60\.npy: images of another size"):
+        draw((before, other), out)
+    assert not out[0].exists()
+
+
+def test_the_verb(tmp_path, sides):
+    before, after = sides
+    options = [word for path in before.shards for word in ("--before", path)]
+    options += [word for path in after.shards for word in ("--after", path)]
+    options += ["--verdicts-before", before.csv, "--verdicts-after", after.csv, "--target", "cat", "--n", 4]
+    out = tmp_path / "verb.png"
+    result = CliRunner().invoke(app, ["before-after", *map(str, [*options, "--title", "T", "--out", out])])
+    assert result.exit_code == 0, result.output
+    draw(sides, [tmp_path / "f.png"], n=4, title="T")
+    assert out.read_bytes() == (tmp_path / "f.png").read_bytes()

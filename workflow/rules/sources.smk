@@ -1,0 +1,135 @@
+# Where data and networks come from: made here, a folder of the user's, or a download; nothing is run here.
+AUTHORS = pd.read_csv(config["authors_weights"], sep="\t", dtype=str, keep_default_na=False)
+for row in AUTHORS.to_dict("records"):
+    check(row, "authors_weights", f"{config['authors_weights']}: {row.get('kind')} {row.get('role')}")
+AUTHORS = AUTHORS.set_index(["kind", "role"])
+AUTHORS_EXPECT = {  # what the released weights were made for
+    "celeba": {"size": 64, "attribute": "Male"},
+    "sportballs": {"size": 64, "ball": ["baseball", "basketball", "volleyball", "soccer"]},
+    "celebahq": {"size": 256},
+}
+
+INCEPTION = config["inception_weights"] or f"{DOWNLOADS}/pt_inception-2015-12-05-6726825d.pth"
+AUTHORS_FILE = f"{DOWNLOADS}/authors/{{kind}}/{{role}}.safetensors"
+HUB = f"{DOWNLOADS}/{{repo_type}}s/{{repo}}"
+IMPORTED = f"{HOME}/imported/{{role}}"
+
+
+def hub_folder(repo_type, source):
+    """Where a hub repository `owner/name` or `owner/name@revision` is kept."""
+    return HUB.format(repo_type=repo_type, repo="--".join(Path(source).parts))
+
+
+def by_authors(dataset, role):
+    """Whether the authors' released weights serve a role: they have no judge, and no DDPM for CelebA-HQ."""
+    data = config["datasets"][dataset]
+    return data["weights"] == "authors" and (data["kind"], role) in AUTHORS.index
+
+
+def classifier_home(dataset, name, forward=False):
+    """A classifier's folder: trained here, or the authors', who have others for figures 1 to 4 of SportBalls."""
+    if not by_authors(dataset, name):
+        return CLASSIFIER.format(dataset=dataset, classifier=name)
+    other = f"{name}_forward"
+    return IMPORTED.format(dataset=dataset, role=other if forward and by_authors(dataset, other) else name)
+
+
+def classifier_files(name, forward=False):
+    """Input function: weights and card of a classifier, `name` or the wildcard's."""
+    return lambda wildcards: [
+        str(Path(classifier_home(wildcards.dataset, name or wildcards.classifier, forward), file))
+        for file in ("model.safetensors", "card.json")
+    ]
+
+
+def trained_classifiers(dataset):
+    """The classifiers that this run needs and trains."""
+    needed = {"judge", *(guiding(setup) for setup, _ in points(dataset))}
+    return [
+        name for name in config["datasets"][dataset]["classifiers"] if name in needed and not by_authors(dataset, name)
+    ]
+
+
+def ddpm_is_trained(dataset):
+    return not config["datasets"][dataset]["ddpm"]["pretrained"] and not by_authors(dataset, "ddpm")
+
+
+def ddpm_source(wildcards):
+    """The DDPM's folder: trained here, the user's, or one imported from another layout, the hub or the authors."""
+    pretrained = settings(wildcards)["ddpm"]["pretrained"]
+    if pretrained and Path(pretrained, WEIGHTS).is_file():
+        return pretrained
+    if ddpm_is_trained(wildcards.dataset):
+        return DDPM.format(dataset=wildcards.dataset)
+    return IMPORTED.format(dataset=wildcards.dataset, role="ddpm")
+
+
+def ddpm_files(wildcards):
+    """The DDPM's file that a job waits for."""
+    return [str(Path(ddpm_source(wildcards), WEIGHTS))]
+
+
+def ddpm_origin(dataset):
+    """The file that an import waits for; none where it is a folder of the user's."""
+    data = config["datasets"][dataset]
+    if not data["ddpm"]["pretrained"]:
+        return AUTHORS_FILE.format(kind=data["kind"], role="ddpm")
+    if Path(data["ddpm"]["pretrained"]).is_dir():
+        return []
+    return f"{hub_folder('model', data['ddpm']['pretrained'])}/download.json"
+
+
+def ddpm_import_options(wildcards, input):
+    """The source of an import, and for a bare U-Net file its architecture."""
+    data = settings(wildcards)
+    if data["ddpm"]["pretrained"]:
+        return flags({"source": Path(input[0]).parent if input else data["ddpm"]["pretrained"]})
+    origin = dict(AUTHORS.loc[(data["kind"], "ddpm")])
+    return flags({"source": input[0], **origin}) + (
+        f" --unet {as_json(data['ddpm']['unet'])} --scheduler {as_json(data['scheduler'])}"
+    )
+
+
+def celebahq_folder(dataset, *file):
+    """The folder of parquet files: the user's, or where the hub's data set is kept; or a file in it."""
+    source = config["datasets"][dataset]["images"]["source"]
+    return str(Path(source if Path(source).is_dir() else hub_folder("dataset", source), *file))
+
+
+def celeba_folder(dataset):
+    return config["datasets"][dataset]["images"]["source"] or f"{DOWNLOADS}/celeba"
+
+
+def needed_downloads():
+    """Every file that this run needs from elsewhere."""
+    files = [INCEPTION] if "inception" in config["extractors"] and not config["inception_weights"] else []
+    for dataset in DATASETS:
+        data = config["datasets"][dataset]
+        if data["kind"] == "celeba" and not data["images"]["source"]:
+            files.append(f"{DOWNLOADS}/celeba/list_attr_celeba.txt")
+        if data["kind"] == "celebahq" and not Path(data["images"]["source"]).is_dir():
+            files.append(celebahq_folder(dataset, "download.json"))
+        if data["ddpm"]["pretrained"] and not Path(data["ddpm"]["pretrained"]).is_dir():
+            files.append(ddpm_origin(dataset))
+        if data["weights"] == "authors":
+            files += [AUTHORS_FILE.format(kind=kind, role=role) for kind, role in AUTHORS.index if kind == data["kind"]]
+    return files
+
+
+def weights_note(dataset):
+    """In words, for the comparison with the paper."""
+    data = config["datasets"][dataset]
+    classifiers = "the authors'" if data["weights"] == "authors" else "trained here"
+    if data["ddpm"]["pretrained"]:
+        return f"DDPM {data['ddpm']['pretrained']}, classifiers {classifiers}"
+    return classifiers
+
+
+for name in DATASETS:
+    data = config["datasets"][name]
+    if data["weights"] == "authors":
+        for key, value in AUTHORS_EXPECT[data["kind"]].items():
+            if data["images"][key] != value:
+                raise WorkflowError(f"datasets.{name}.images.{key}: the authors' weights need {value}")
+    if ddpm_is_trained(name) and not {"unet", "training"} <= set(data["ddpm"]):
+        raise WorkflowError(f"datasets.{name}.ddpm: without `pretrained`, it needs `unet` and `training`")
