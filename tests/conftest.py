@@ -4,6 +4,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests compare bits; the network
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 
 from nrcg.datasets.imageset import ImageSet, write_image_set
 
@@ -31,3 +33,18 @@ def blob_set(tmp_path_factory) -> ImageSet:
     split = (np.arange(96) >= 64).astype(np.uint8)
     write_image_set(folder, images, labels, split, name="blobs", classes=["r", "g", "b"], seed=0, parameters={})
     return ImageSet.open(folder)
+
+
+@pytest.fixture(scope="session")
+def inception_weights(tmp_path_factory):
+    """A random Inception whose batch norms were fitted to noise, so that its features are neither zero nor huge."""
+    torch.manual_seed(0)
+    network = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.rand(4, 3, 299, 299) * 2 - 1)
+    path = tmp_path_factory.mktemp("inception") / "weights.pth"
+    torch.save(network.state_dict(), path)
+    return path

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import torchvision
 from PIL import Image
 from pytorch_fid import fid_score
 from pytorch_fid import inception as fid_inception
@@ -112,21 +111,6 @@ def test_what_has_no_distance_is_refused():
 
 
 # Extractors
-
-
-@pytest.fixture(scope="module")
-def inception_weights(tmp_path_factory):
-    """A random Inception whose batch norms were fitted to noise, so that its features are neither zero nor huge."""
-    torch.manual_seed(0)
-    network = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = 1.0
-    with torch.no_grad():
-        network.train()(torch.rand(4, 3, 299, 299) * 2 - 1)
-    path = tmp_path_factory.mktemp("inception") / "weights.pth"
-    torch.save(network.state_dict(), path)
-    return path
 
 
 def test_inception_features_are_pytorch_fids(inception_weights, tmp_path, monkeypatch):
