@@ -1,5 +1,6 @@
 """The real DAG at toy size, dry runs of the paper's, and what a user gets for a mistake in the config."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -91,6 +92,7 @@ def test_report_carries_the_figures(finished, tmp_path):
 
 def overlay(checkout, tmp_path, change):
     config = yaml.safe_load((checkout / "config/test.yaml").read_text())
+    config = json.loads(json.dumps(config))  # without anchors: a change of one data set is of no other
     change(config)
     path = tmp_path / "changed.yaml"
     path.write_text(yaml.safe_dump(config))
