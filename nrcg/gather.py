@@ -1,4 +1,4 @@
-"""Join the tables of many jobs into the one that a figure is drawn from. Needs no torch, so that it starts fast."""
+"""Join what many jobs made into the one file that a figure is drawn from. Needs no torch, so that it starts fast."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
+from nrcg.files import read_json, sha256, write_array, write_json
+from nrcg.shards import open_shards
 
 CURVE_COLUMNS = ["setup", "metric", "t", "mean", "std", "n"]
 SCORE_COLUMNS = ["metric", "value", "stderr", "n", "n_diverged", "features"]
@@ -61,3 +63,27 @@ def _read_scores(path: str | Path) -> pd.DataFrame:
     if list(table.columns) != SCORE_COLUMNS:
         raise NrcgError(f"{path}: columns {list(table.columns)}, expected {SCORE_COLUMNS}; delete it and score again")
     return table
+
+
+def keep_first(shards: Sequence[str | Path], out: str | Path, n: int) -> None:
+    """Write the first `n` samples of a point, by seed, as one shard: `out`, NAME.npy, with its card NAME.json.
+
+    shards  sample shards that follow each other without a gap; what they share of their cards goes on the new one
+
+    Raises NrcgError for a shard that is missing or does not fit, and for a gap between seeds.
+    """
+    opened = open_shards(shards)
+    seeds = [seed for shard in opened for seed in shard.seeds]
+    if len(seeds) != seeds[-1] - seeds[0] + 1:
+        raise NrcgError(f"{opened[0].path} and others: their seeds have a gap; name shards that follow each other")
+    images = np.concatenate([shard.images for shard in opened])[:n]
+    diverged = np.concatenate([shard.diverged for shard in opened])[:n]
+    write_array(out, images)
+    cards = [read_json(shard.path.with_suffix(".json")) for shard in opened]
+    shared = {key: value for key, value in cards[0].items() if all(card.get(key) == value for card in cards)}
+    own = {
+        "seeds": [seeds[0], seeds[0] + len(images)],
+        "diverged": [seeds[0] + int(i) for i in np.flatnonzero(diverged)],
+        "sha256": sha256(out),
+    }
+    write_json(Path(out).with_suffix(".json"), {**shared, **own})

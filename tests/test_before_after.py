@@ -173,6 +173,18 @@ def test_a_sentence_where_no_seed_was_another_class(tmp_path, sides):
     assert re.search(r"the\s+guiding\s+classifier\s+calls\s+none\s+another\s+class\s+than\s+cat", said)
 
 
+def test_verdicts_of_more_seeds_are_counted_but_not_shown(tmp_path, sides):
+    before, after = sides
+    few = [path for path in before.shards if "before_0" in path.name]  # seeds 0 to 19; verdicts know 0 to 49
+    fig = plot_before_after(few, after.shards, [tmp_path / "f.png"], verdicts_before=before.csv,
+                            verdicts_after=after.csv, target_name="cat", n=12)  # fmt: skip
+    others = [seed for seed in range(32) if before.said()[seed] not in ("", "cat")]
+    heads = [text.get_text() for text in fig.axes[0].texts if text.get_text().removeprefix("seed ").isdigit()]
+    shown = [seed for seed in others if seed < 20][:12]
+    assert [int(head.removeprefix("seed ")) for head in heads] == shown
+    assert f"calls {len(others)}" in " ".join(" ".join(text.get_text() for text in fig.texts).split())
+
+
 def test_bad_input_is_named(tmp_path, sides):
     before, after = sides
     out = [tmp_path / "f.png"]

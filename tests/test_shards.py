@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from nrcg.errors import NrcgError
+from nrcg.files import sha256
+from nrcg.gather import keep_first
 from nrcg.shards import Shard, open_shards, read_batches
 
 
@@ -65,3 +67,29 @@ def test_none_and_overlapping_shards_are_refused(tmp_path):
         open_shards([])
     with pytest.raises(NrcgError, match=r"b\.npy: seeds \[5, 8\] occur in .*a\.npy too"):
         open_shards([b, a])
+
+
+def test_the_first_samples_are_kept_as_one_shard(tmp_path):
+    images = np.random.default_rng(5).integers(0, 256, (9, 4, 4, 3), dtype=np.uint8)
+    paths = []
+    for start, stop in ((24, 29), (20, 24)):  # out of order
+        paths.append(tmp_path / f"{start}.npy")
+        np.save(paths[-1], images[start - 20 : stop - 20])
+        card = {"seeds": [start, stop], "diverged": [s for s in (21, 25, 28) if start <= s < stop], "scale": 3.0}
+        paths[-1].with_suffix(".json").write_text(json.dumps({**card, "seconds": start, "sha256": "of that shard"}))
+    keep_first(paths, tmp_path / "first.npy", 7)
+    kept = Shard.open(tmp_path / "first.npy")
+    assert (kept.images == images[:7]).all() and kept.seeds == range(20, 27)
+    assert np.flatnonzero(kept.diverged).tolist() == [1, 5]
+    card = json.loads((tmp_path / "first.json").read_text())
+    assert card["scale"] == 3.0 and "seconds" not in card and card["sha256"] == sha256(tmp_path / "first.npy")
+    keep_first(paths, tmp_path / "all.npy", 100)
+    assert len(Shard.open(tmp_path / "all.npy").images) == 9
+
+
+def test_a_gap_between_shards_is_refused(tmp_path):
+    for start in (0, 4):
+        np.save(tmp_path / f"{start}.npy", np.zeros((2, 4, 4, 3), dtype=np.uint8))
+        (tmp_path / f"{start}.json").write_text(json.dumps({"seeds": [start, start + 2], "diverged": []}))
+    with pytest.raises(NrcgError, match="seeds have a gap"):
+        keep_first([tmp_path / "0.npy", tmp_path / "4.npy"], tmp_path / "first.npy", 3)

@@ -70,6 +70,11 @@ def test_whole_dag_makes_every_figure_and_table(finished, dataset):
     assert not {f"{table}.md" for table in others} & names
 
 
+def test_scored_samples_are_deleted_but_for_the_first(finished):
+    names = {path.name for path in (finished / RUN / "sportballs/samples").glob("*/*/*")}
+    assert names == {"first.npy", "first.json"}
+
+
 def test_comparison_has_every_number_of_the_paper(finished):
     page = (finished / RUN / "comparison.md").read_text()
     table = pd.read_csv(finished / RUN / "comparison.csv")
@@ -105,7 +110,16 @@ def test_a_changed_scale_reruns_only_what_depends_on_it(finished, tmp_path):
     planned = jobs(output)
     assert planned["sample"] == 1 and planned["score"] == 1 and "robust/scale_2/shard_000" in output
     assert set(planned) == {
-        *("sample", "score", "collect_scores", "plot_scales", "plot_contrast", "plot_side_by_side", "compare"),
+        *(
+            "sample",
+            "keep_first",
+            "score",
+            "collect_scores",
+            "plot_scales",
+            "plot_contrast",
+            "plot_side_by_side",
+            "compare",
+        ),
         *("write_table", "write_all_points", "write_findings", "all"),
     }
     assert not re.search(r"^    output: .*(celeba|celebahq)/", output, re.M)

@@ -155,6 +155,18 @@ def score(
 
 
 @app.command()
+def keep_first(
+    shards: Annotated[list[Path], Argument(help="Sample shards (.npy) of one point.")],
+    out: Annotated[Path, Option("--out", help="Shard to write: NAME.npy, with its card NAME.json beside it.")],
+    n: Annotated[int, Option(help="Samples to keep.", min=1)] = 256,
+) -> None:
+    """Keep the first samples of a point, for pictures, when the rest is deleted."""
+    from nrcg.gather import keep_first as keep
+
+    keep(shards, out, n)
+
+
+@app.command()
 def collect_scores(
     point: Annotated[list[str], Option(help="DATASET:SETUP:SCALE=CSV, SCALE - where there is none; repeat.")],
     out: Out,

@@ -25,6 +25,10 @@ class _Side:
     shards: list[Shard]
     verdicts: pd.DataFrame  # a row a seed, a column a classifier
 
+    def has(self, seed: int) -> bool:
+        """Whether the shards hold this seed's sample; verdicts may know of more."""
+        return any(seed in shard.seeds for shard in self.shards)
+
     def cell(self, seed: int, target: str, classifier: str) -> Cell:
         own = self.verdicts.at[seed, classifier]
         lines = [(own or "diverged", own == target)]
@@ -53,14 +57,15 @@ def plot_before_after(
     before_shards    unguided samples, .npy with a card beside each
     after_shards     guided ones
     outputs          .png and .pdf paths
-    verdicts_before  verdicts of `nrcg.metrics.score` (CSV) about exactly the seeds of `before_shards`
+    verdicts_before  verdicts of `nrcg.metrics.score` (CSV) about the seeds of `before_shards`, and perhaps more seeds
     verdicts_after   the same about `after_shards`
     classifier       the column that decides; a column "judge" is counted too, and shown where it differs
     target_name      the class asked for
-    n                at most this many seeds, up to 12: the first in order, of those drawn both ways, that `classifier`
+    n                at most this many seeds, up to 12: the first in order, of those in both shards, that `classifier`
                      calls another class than the target; one that diverged is of no class
 
-    The small print counts, among all of these seeds, those that became the target. Raises NrcgError naming the file.
+    The small print counts those that became the target, among all such seeds that have verdicts both ways. Raises
+    NrcgError naming the file.
     """
     if n > MOST:
         raise NrcgError(f"n = {n}: the names of classes fit below at most {MOST} samples a row")
@@ -72,7 +77,7 @@ def plot_before_after(
         raise NrcgError(f"{verdicts_after}: none of its seeds is in {verdicts_before}; name shards of the same seeds")
     others = [seed for seed in both if before.verdicts.at[seed, classifier] not in ("", target_name)]
     counts = _counts(after.verdicts, others, len(both), target_name, classifier)
-    shown = others[:n]
+    shown = [seed for seed in others if before.has(seed) and after.has(seed)][:n]
     with styled(style):
         if shown:
             order = f"Shown: the first {len(shown)} of the {len(others)}, in the order of their seeds."
@@ -107,13 +112,13 @@ def _counts(after: pd.DataFrame, others: Sequence[int], n_both: int, target: str
 
 
 def _read(paths: Sequence[str | Path], verdicts: str | Path, classifier: str) -> _Side:
-    """The shards, and the verdicts of exactly their samples."""
+    """The shards, and verdicts: of their samples at least, which must agree about which diverged."""
     shards = open_shards(paths)
     table = read_table(verdicts, text=(classifier,), numbers=("seed",))
     if JUDGE in pd.read_csv(verdicts, nrows=0):
         table[JUDGE] = read_table(verdicts, text=(JUDGE,))[JUDGE]
     diverged = {seed: bool(lost) for shard in shards for seed, lost in zip(shard.seeds, shard.diverged, strict=True)}
     blank = dict(zip(table["seed"], table[classifier] == "", strict=True))
-    if len(table) != len(diverged) or blank != diverged:
+    if len(blank) != len(table) or {seed: blank.get(seed) for seed in diverged} != diverged:
         raise NrcgError(f"{verdicts}: not the verdicts of the samples in {shards[0].path.parent}; make them again")
     return _Side(shards, table.set_index(table["seed"].astype(int)).drop(columns="seed"))

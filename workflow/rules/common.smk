@@ -38,6 +38,7 @@ DDPM = f"{HOME}/ddpm"
 CLASSIFIER = f"{HOME}/classifiers/{{classifier}}"
 FORWARD = f"{HOME}/forward/{{classifier}}_{{on}}.csv"
 SHARD = f"{HOME}/samples/{{setup}}/scale_{{scale}}/shard_{{shard}}"
+FIRST = f"{HOME}/samples/{{setup}}/scale_{{scale}}/first.npy"
 SCORE = f"{HOME}/scores/{{setup}}_scale_{{scale}}.csv"
 SCORES = f"{HOME}/scores.csv"
 VERDICTS = f"{HOME}/verdicts/{{setup}}_scale_{{scale}}.csv"
@@ -46,6 +47,7 @@ FIGURE = f"{HOME}/figures/"
 LOGS = f"{RUN}/logs/{{dataset}}/"
 BENCHMARKS = f"{RUN}/benchmarks/{{dataset}}/"
 DOWNLOADS = "results/downloads"  # shared by all runs
+PICTURED = 256  # samples of a point that are kept for pictures when its shards are deleted
 
 IMAGE_SET = [f"{DATA}/{name}" for name in ("card.json", "images.npy", "labels.npy", "split.npy")]
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -121,6 +123,16 @@ def shards(dataset, setup, scale, first=None):
     count = ceil(n / config["datasets"][dataset]["sampling"]["shard_size"])
     stem = [SHARD.format(dataset=dataset, setup=setup, scale=scale, shard=f"{i:03d}") for i in range(count)]
     return [f"{name}.npy" for name in stem]
+
+
+def kept(file):
+    """A shard's file: deleted once it was used, unless the config keeps samples."""
+    return file if config["keep_samples"] else temp(file)
+
+
+def first(dataset, setup, scale):
+    """The first samples of a point, one shard."""
+    return FIRST.format(dataset=dataset, setup=setup, scale=scale)
 
 
 def shard_range(wildcards):

@@ -3,7 +3,7 @@
 
 rule plot_grid:
     input:
-        shards=lambda w: shards(w.dataset, *grid_point(w), first=GRID_SAMPLES),
+        shards=lambda w: first(w.dataset, *grid_point(w)),
         style=config["style"],
     output:
         png=report(f"{FIGURE}figure9_{{which}}.png", caption="../report/figure9.rst", category="Samples"),
@@ -16,7 +16,7 @@ rule plot_grid:
         which="unconditional|conditional",
     localrule: True
     params:
-        n=GRID_SAMPLES,
+        n=PICTURED,
         title=lambda w: (
             f"Figure {paper(w.dataset)['grids'][w.which]}: {pretty(w.dataset)}, {row_label(*grid_point(w))}"
         ),
@@ -28,7 +28,7 @@ rule plot_grid:
 
 rule plot_side_by_side:
     input:
-        shards=lambda w: [shards(w.dataset, *point, first=1)[0] for point in compared_points(w.dataset)],
+        shards=lambda w: [first(w.dataset, *point) for point in compared_points(w.dataset)],
         style=config["style"],
     output:
         png=report(f"{FIGURE}side_by_side.png", caption="../report/side_by_side.rst", category="Samples"),
@@ -51,8 +51,8 @@ rule plot_side_by_side:
 
 rule plot_before_after:
     input:
-        before=lambda w: shards(w.dataset, UNGUIDED, "none"),
-        after=lambda w: shards(w.dataset, *showcase(w.dataset)),
+        before=lambda w: first(w.dataset, UNGUIDED, "none"),
+        after=lambda w: first(w.dataset, *showcase(w.dataset)),
         verdicts_before=lambda w: VERDICTS.format(dataset=w.dataset, setup=UNGUIDED, scale="none"),
         verdicts_after=lambda w: VERDICTS.format(
             dataset=w.dataset, setup=showcase(w.dataset)[0], scale=showcase(w.dataset)[1]
@@ -67,13 +67,12 @@ rule plot_before_after:
         f"{BENCHMARKS}before_after.tsv"
     localrule: True
     params:
-        shards=lambda w, input: flags({"before": list(input.before), "after": list(input.after)}),
         target=lambda w: settings(w)["target"],
         classifier=lambda w: "guiding" if guiding(showcase(w.dataset)[0]) == UNGUIDED_SCORED_BY else "judge",
         title=lambda w: f"Before and after guidance: {pretty(w.dataset)}, {row_label(*showcase(w.dataset))}",
         note=lambda w: note(w.dataset),
     shell:
-        "nrcg before-after {params.shards} --verdicts-before {input.verdicts_before}"
+        "nrcg before-after --before {input.before} --after {input.after} --verdicts-before {input.verdicts_before}"
         " --verdicts-after {input.verdicts_after} --target {params.target:q} --style {input.style}"
         " --classifier {params.classifier} --title {params.title:q} --note {params.note:q}"
         " --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
@@ -123,7 +122,7 @@ rule write_findings:
     input:
         figures=lambda w: expand(f"{FIGURE}figure{{figure}}.csv", figure=forward_numbers(w), dataset=w.dataset),
         scores=SCORES,
-        unconditional=lambda w: shards(w.dataset, UNGUIDED, "none", first=GRID_SAMPLES),
+        unconditional=lambda w: first(w.dataset, UNGUIDED, "none"),
         setups=config["setups"],
     output:
         md=report(f"{FIGURE}findings.md", caption="../report/findings.rst", category="Findings"),
@@ -137,7 +136,7 @@ rule write_findings:
         options=lambda w, input: flags(
             {
                 "figure": [f"{number}={path}" for number, path in zip(forward_numbers(w), input.figures)],
-                "unconditional": list(input.unconditional),
+                "unconditional": input.unconditional,
                 "target": settings(w)["target"],
                 "classes": len(class_names(w.dataset)),
                 "note": note(w.dataset),

@@ -32,7 +32,6 @@ VARIANTS = {  # the paper's metric: ours beside it, with the extractor of each
     "cfid": {"cfid": "inception", "cfd_judge": "judge"},
 }
 CONTRAST = ["nonrobust_x0_ema0.99", "nonrobust_x0_ema0.99_logprob"]
-GRID_SAMPLES = 256
 COMPARISON = expand(f"{RUN}/comparison.{{suffix}}", suffix=["csv", "md", "tex"])
 
 

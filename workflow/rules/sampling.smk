@@ -6,8 +6,8 @@ rule sample:
         ddpm=ddpm_files,
         classifier=guiding_files,
     output:
-        images=f"{SHARD}.npy",
-        card=f"{SHARD}.json",
+        images=kept(f"{SHARD}.npy"),
+        card=kept(f"{SHARD}.json"),
     log:
         f"{LOGS}sample_{{setup}}_{{scale}}_{{shard}}.log",
     benchmark:
@@ -30,3 +30,20 @@ rule sample:
         "nrcg sample --ddpm {params.ddpm} {params.guidance} --start {params.start} --stop {params.stop}"
         " --num-inference-steps {params.steps} --batch-size {params.batch_size} --seed {params.seed}"
         " --device {params.device} --threads {threads} --out {output.images} 2>&1 | tee {log}"
+
+
+rule keep_first:
+    input:
+        lambda w: shards(w.dataset, w.setup, w.scale, first=PICTURED),
+    output:
+        images=FIRST,
+        card=FIRST.replace(".npy", ".json"),
+    log:
+        f"{LOGS}keep_first_{{setup}}_{{scale}}.log",
+    benchmark:
+        f"{BENCHMARKS}keep_first_{{setup}}_{{scale}}.tsv"
+    localrule: True
+    params:
+        n=PICTURED,
+    shell:
+        "nrcg keep-first {input} --n {params.n} --out {output.images} 2>&1 | tee {log}"
