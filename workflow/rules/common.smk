@@ -126,7 +126,7 @@ def shards(dataset, setup, scale, first=None):
 
 
 def kept(file):
-    """A shard's file: deleted once it was used, unless the config keeps samples."""
+    """A shard's images: deleted once they were used, unless the config keeps samples."""
     return file if config["keep_samples"] else temp(file)
 
 

@@ -7,7 +7,7 @@ rule sample:
         classifier=guiding_files,
     output:
         images=kept(f"{SHARD}.npy"),
-        card=kept(f"{SHARD}.json"),
+        card=f"{SHARD}.json",  # stays: how each sample was made
     log:
         f"{LOGS}sample_{{setup}}_{{scale}}_{{shard}}.log",
     benchmark:
