@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nrcg.files import sha256
+
 COUNTS = (1_000, 10_000, 50_176)
 SHARD, SIZE, FEATURES = 1_024, 64, 2_048
 
@@ -29,7 +31,8 @@ def write_shards(folder: Path, n: int) -> list[Path]:
         stop = min(start + SHARD, n)
         path = folder / f"shard_{start // SHARD:03d}.npy"
         np.save(path, rng.integers(0, 256, (stop - start, SIZE, SIZE, 3), dtype=np.uint8))
-        path.with_suffix(".json").write_text(json.dumps({"seeds": [start, stop], "diverged": []}))
+        card = {"seeds": [start, stop], "diverged": [], "sha256": sha256(path)}
+        path.with_suffix(".json").write_text(json.dumps(card))
         paths.append(path)
     return paths
 

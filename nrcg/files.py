@@ -93,7 +93,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise NrcgError(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # of JSON, or of UTF-8
         raise NrcgError(f"{path}: not valid JSON ({error}); delete it and make it again") from None
 
 
@@ -143,6 +143,32 @@ def sha256(*paths: str | Path) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def fingerprint(**settings: Any) -> str:
+    """A digest of everything that decides a result, so that no unfinished work of other settings is continued."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_sealed(path: str | Path, save: Callable[[BinaryIO], None]) -> None:
+    """Write what `save` puts into a file, behind its SHA-256 (32 bytes), atomically; it is held in memory once."""
+    content = io.BytesIO()
+    save(content)
+    with atomic(path) as file:
+        file.write(hashlib.sha256(content.getbuffer()).digest())
+        file.write(content.getbuffer())
+
+
+def read_sealed(path: str | Path) -> BinaryIO:
+    """What `write_sealed` wrote; raises NrcgError when it cannot be read, or a byte of it is missing or altered."""
+    try:
+        with open(path, "rb") as file:
+            digest, content = file.read(32), file.read()
+    except OSError as error:
+        raise NrcgError(f"{path}: cannot be read ({error.strerror})") from None
+    if hashlib.sha256(content).digest() != digest:
+        raise NrcgError(f"{path}: damaged, its content is not that of its SHA-256")
+    return io.BytesIO(content)
 
 
 def save_with(path: str | Path, save: Callable[[Path], None]) -> None:

@@ -19,6 +19,7 @@ from nrcg.gather import CURVE_COLUMNS
 from nrcg.guidance.gradient import INPUTS, check_choice, frozen, image_gradient, one_step_denoiser
 from nrcg.guidance.stabilizers import Identity, Stabilizer
 from nrcg.images import to_float
+from nrcg.memory import BatchLimit
 from nrcg.models.classifier import predictions
 from nrcg.rng import keyed_generator
 
@@ -49,6 +50,7 @@ def forward_analysis(
     on           "xt": the classifier sees x_t; "x0": it sees x̂_0(x_t), at t = 0 the image itself
     setups       name → stabiliser of the gradients, run from t = T down; None for the raw ones
     seed         image i's noise depends on (seed, first_index + i) alone
+    batch_size   images in the networks at a time; fewer where the device's memory does not hold them
     stride       k > 1 visits t = T, T − k, … and 0, and neighbours are neighbours on that grid (the last gap may be
                  shorter); stabilisers then see every k-th gradient
 
@@ -65,34 +67,41 @@ def forward_analysis(
     _check(images, labels, unet, on, setups, batch_size, stride)
     steps = [*range(scheduler.config.num_train_timesteps, 0, -stride), 0]
     raw = [name for name, stabilizer in setups.items() if stabilizer is None]
-    totals = _Totals(steps)
-    starts = range(0, len(images), batch_size)
     networks = [classifier] if unet is None else [classifier, unet]
-    with frozen(*networks), tqdm(total=len(starts) * len(steps), desc="forward", unit="step") as progress:
-        for start in starts:
-            x0, noise = _batch(images[start : start + batch_size], classifier, seed, first_index + start)
-            truth = torch.as_tensor(labels[start : start + batch_size], device=x0.device)
-            states = {name: (stabilizer or Identity()).init(x0) for name, stabilizer in setups.items()}
-            above = None  # the point at the next higher t
-            for t in steps:
-                x = scheduler.add_noise(x0, noise, torch.tensor([t - 1])) if t else x0
-                denoise = one_step_denoiser(unet, scheduler, t - 1) if on == "x0" and t else None
-                gradient, logits, _ = image_gradient(classifier, x, target, denoise=denoise)
-                directions = {}
-                for name, stabilizer in setups.items():
-                    directions[name], states[name] = (stabilizer or Identity()).update(gradient, states[name])
-                here = _Point(t, x, logits, directions)
-                if t:
-                    totals.add(raw, "accuracy", t, predictions(logits) == truth)
-                if above is not None:
-                    distance = _norm(above.x - here.x)
-                    totals.add(raw, "logit_sensitivity", above.t, _norm(above.logits - here.logits) / distance)
-                    for name in setups:
-                        change = _norm(above.directions[name] - here.directions[name])
-                        totals.add([name], "gradient_sensitivity", above.t, change / distance)
-                above = here
-                progress.update()
-    return totals.table(len(images))
+
+    def trajectories(batch: range) -> _Totals:
+        progress.n = batch.start * len(steps)  # an attempt for which the memory did not suffice counts for nothing
+        totals = _Totals(steps)
+        x0, noise = _batch(images[batch.start : batch.stop], classifier, seed, first_index + batch.start)
+        truth = torch.as_tensor(labels[batch.start : batch.stop], device=x0.device)
+        states = {name: (stabilizer or Identity()).init(x0) for name, stabilizer in setups.items()}
+        above = None  # the point at the next higher t
+        for t in steps:
+            x = scheduler.add_noise(x0, noise, torch.tensor([t - 1])) if t else x0
+            denoise = one_step_denoiser(unet, scheduler, t - 1) if on == "x0" and t else None
+            gradient, logits, _ = image_gradient(classifier, x, target, denoise=denoise)
+            directions = {}
+            for name, stabilizer in setups.items():
+                directions[name], states[name] = (stabilizer or Identity()).update(gradient, states[name])
+            here = _Point(t, x, logits, directions)
+            if t:
+                totals.add(raw, "accuracy", t, predictions(logits) == truth)
+            if above is not None:
+                distance = _norm(above.x - here.x)
+                totals.add(raw, "logit_sensitivity", above.t, _norm(above.logits - here.logits) / distance)
+                for name in setups:
+                    change = _norm(above.directions[name] - here.directions[name])
+                    totals.add([name], "gradient_sensitivity", above.t, change / distance)
+            above = here
+            progress.update(len(batch))
+        return totals
+
+    everything = _Totals(steps)
+    work = len(images) * len(steps)
+    with frozen(*networks), tqdm(total=work, desc="forward", unit="image·step", unit_scale=True) as progress:
+        for _, totals in BatchLimit("forward", batch_size).each(trajectories, range(len(images))):
+            everything.merge(totals)
+    return everything.table(len(images))
 
 
 @dataclass
@@ -117,6 +126,10 @@ class _Totals:
         for setup in setups:
             sums = self._sums.setdefault((setup, metric), np.zeros((len(self._row), 2)))
             sums[self._row[t]] += values.sum().item(), values.square().sum().item()
+
+    def merge(self, other: "_Totals") -> None:
+        for key, sums in other._sums.items():
+            self._sums[key] = self._sums.get(key, 0.0) + sums
 
     def table(self, n: int) -> pd.DataFrame:
         """Sorted as met: setup and metric, then t upwards."""

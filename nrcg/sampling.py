@@ -4,6 +4,7 @@ import logging
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import torch
 from tqdm import tqdm
 
 from nrcg.errors import NrcgError
-from nrcg.files import atomic, write_array, write_json
+from nrcg.files import fingerprint, read_sealed, sha256, write_array, write_json, write_sealed
 from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.images import to_uint8
+from nrcg.memory import BatchLimit
+from nrcg.preemption import Stop
 from nrcg.rng import keyed_generator
-from nrcg.training.common import fingerprint
 
 log = logging.getLogger("nrcg")
 
@@ -39,12 +41,14 @@ def sample_shard(
     batch_size: int,
     seed: int,  # of the run; sample i depends on (seed, i) alone
     provenance: dict[str, Any],  # goes on the card, and tells this shard's parts from another's
+    stop: Stop | None = None,
 ) -> None:
     """Draw the samples and write uint8 images and card; batches already drawn are kept in `NAME.parts` until then.
 
-    Raises NrcgError when `seeds` is empty.
+    Where the device's memory does not hold a batch, smaller ones are drawn. Raises NrcgError when `seeds` is empty, and
+    Stopped when `stop` asks for it; the running batch is then lost, since it may take longer than a cluster waits.
     """
-    out = Path(out)
+    out, stop = Path(out), stop or Stop()
     if not len(seeds) or seeds.step != 1:
         raise NrcgError(f"{out}: no seeds from {seeds.start} to {seeds.stop}")
     started = time.monotonic()
@@ -55,18 +59,21 @@ def sample_shard(
     if done:
         log.info("%s: %d of %d samples were drawn before", out, done, len(seeds))
     pipeline.set_progress_bar_config(desc=out.stem, leave=False, unit="step")
-    with tqdm(total=len(seeds), initial=done, desc=f"{out.parent.name}/{out.stem}", unit="image") as progress:
-        while done < len(seeds):
-            batch = seeds[done : done + batch_size]
-            parts.append(_draw(pipeline, guidance, batch, seed, num_inference_steps))
-            _save_part(folder / f"{batch.start}.npz", parts[-1])
-            done += len(batch)
+    stopping = pipeline.unet.register_forward_pre_hook(lambda *_: stop.check())  # between any two steps
+    bar = tqdm(total=len(seeds), initial=done, desc=f"{out.parent.name}/{out.stem}", unit="image")
+    with stopping, bar as progress:
+        batches = BatchLimit("sampling", batch_size)
+        draw = partial(_draw, pipeline, guidance, seed, num_inference_steps)
+        for batch, part in batches.each(draw, seeds[done:]):
+            _save_part(folder / f"{batch.start}.part", part)
+            parts.append(part)
             progress.update(len(batch))
     diverged = np.concatenate([part.diverged for part in parts])
     write_array(out, np.concatenate([part.images for part in parts]))
     card = {
         "seeds": [seeds.start, seeds.stop],
         "diverged": [seeds.start + int(i) for i in np.flatnonzero(diverged)],
+        "sha256": sha256(out),
         **settings,
         "seconds": round(time.monotonic() - started, 1),
         "device": pipeline.device.type,
@@ -77,7 +84,7 @@ def sample_shard(
 
 
 def _draw(
-    pipeline: GuidedDDPMPipeline, guidance: ClassifierGuidance | None, batch: range, seed: int, steps: int
+    pipeline: GuidedDDPMPipeline, guidance: ClassifierGuidance | None, seed: int, steps: int, batch: range
 ) -> Samples:
     result = pipeline(
         batch_size=len(batch),
@@ -90,20 +97,19 @@ def _draw(
 
 
 def _save_part(path: Path, part: Samples) -> None:
-    with atomic(path) as file:
-        np.savez(file, images=part.images, diverged=part.diverged)
+    write_sealed(path, lambda file: np.savez(file, images=part.images, diverged=part.diverged))
 
 
 def _finished_parts(folder: Path, seeds: range) -> list[Samples]:
     """The parts without a gap from the first seed on; a damaged one ends the row and is drawn again."""
     parts: list[Samples] = []
     start = seeds.start
-    while (path := folder / f"{start}.npz").exists():
+    while (path := folder / f"{start}.part").exists():
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with np.load(read_sealed(path), allow_pickle=False) as arrays:
                 part = Samples(arrays["images"], arrays["diverged"])
-        except Exception as error:  # zipfile and numpy raise half a dozen kinds for a truncated file
-            log.warning("%s: damaged part (%s); it is drawn again", path, error)
+        except NrcgError as error:
+            log.warning("%s; it is drawn again", error)
             break
         if start + len(part.images) > seeds.stop:
             break

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nrcg.errors import NrcgError
-from nrcg.files import read_array, read_json
+from nrcg.files import read_array, read_json, sha256
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,36 @@ class Shard:
         if not diverged <= set(seeds):
             raise NrcgError(f"{path.with_suffix('.json')}: `diverged` holds other seeds than {start} to {stop - 1}")
         return cls(path, images, seeds, np.isin(seeds, list(diverged)))
+
+
+def verify(paths: Sequence[str | Path]) -> None:
+    """Compare each NAME.npy with the SHA-256 on its card, which reads it whole: some 1 GB a second.
+
+    Raises NrcgError for files that are missing and for a card without a digest. Shards that are damaged, or whose card
+    is, are removed, card and all, before it is raised for them: whoever runs the work again then draws them anew.
+    """
+    paths = [Path(path) for path in paths]
+    damaged = [path for path in tqdm(paths, desc="checking shards", unit="shard") if not _is_intact(path)]
+    for path in damaged:
+        path.unlink()
+        path.with_suffix(".json").unlink()
+    if damaged:
+        names = ", ".join(map(str, damaged))
+        raise NrcgError(f"{names}: damaged; removed, with the card; run again to draw these samples anew")
+
+
+def _is_intact(path: Path) -> bool:
+    card = path.with_suffix(".json")
+    for file in (path, card):
+        if not file.is_file():
+            raise NrcgError(f"{file}: no such file; sample it")
+    try:
+        expected = read_json(card)["sha256"]
+    except NrcgError:
+        return False
+    except (KeyError, TypeError):
+        raise NrcgError(f"{card}: no key `sha256`; delete the shard and sample it again") from None
+    return sha256(path) == expected
 
 
 def open_shards(paths: Sequence[str | Path]) -> list[Shard]:

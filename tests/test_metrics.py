@@ -10,6 +10,7 @@ from pytorch_fid import inception as fid_inception
 
 from nrcg.datasets.imageset import write_image_set
 from nrcg.errors import NrcgError
+from nrcg.files import sha256
 from nrcg.gather import POINT, SCORE_COLUMNS, collect_scores
 from nrcg.images import to_float
 from nrcg.metrics.features import Extractor, load_extractor
@@ -187,10 +188,10 @@ def colours(images):
 COLOUR = Extractor("judge", 3, lambda inputs: (inputs.double().mean((2, 3)) + 1) * 127.5, "cpu")
 
 
-def write_shard(path, images, start, diverged=()):
+def write_shard(path, images, start, diverged=(), **changes):
     np.save(path, images)
-    card = {"seeds": [start, start + len(images)], "diverged": list(diverged)}
-    path.with_suffix(".json").write_text(json.dumps(card))
+    card = {"seeds": [start, start + len(images)], "diverged": list(diverged), "sha256": sha256(path)} | changes
+    path.with_suffix(".json").write_text(json.dumps({key: value for key, value in card.items() if value is not None}))
     return path
 
 
@@ -277,18 +278,17 @@ def test_shards_that_do_not_fit_are_named(shards, tmp_path):
     refused("of the judge", judge=(Brightest(), CARD | {"classes": ["x", "y", "z"]}))
     refused(r"a\.npy: seeds \[100, 113\] occur", [a, a])
     refused(r"c\.npy: no such file", [tmp_path / "c.npy"])
-    b.with_suffix(".json").write_text('{"seeds": [113, 119], "diverged": []}')
+    write_shard(b, images[13:], 113, seeds=[113, 119])
     refused(r"b\.npy: 7 images, its card says seeds \[113, 119\]")
-    b.with_suffix(".json").write_text('{"seeds": [113, 120], "diverged": [3]}')
+    write_shard(b, images[13:], 113, [3])
     refused(r"b\.json: `diverged` holds other seeds than 113 to 119")
-    b.with_suffix(".json").write_text('{"seeds": [113, 120]}')
+    write_shard(b, images[13:], 113, seeds=None)
     refused(r"b\.json: no list")
+    write_shard(b, images[13:], 113, sha256=None)
+    refused(r"b\.json: no key `sha256`; delete the shard and sample it again")
     b.with_suffix(".json").unlink()
     refused(r"b\.json: no such file")
-    a.write_bytes(a.read_bytes()[:300])
-    refused(r"a\.npy: not a complete")
-    np.save(a, images.astype(np.float32))
-    refused(r"a\.npy: float32")
+    refused(r"a\.npy: float32", [write_shard(a, images.astype(np.float32), 100)])
     refused(r"empty\.npy: no images", [write_shard(tmp_path / "empty.npy", images[:0], 100)])
 
 

@@ -13,6 +13,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 
 from nrcg import ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.errors import NrcgError
+from nrcg.files import fingerprint, sha256
 from nrcg.models.classifier import build_classifier, save_classifier
 from nrcg.sampling import sample_shard
 
@@ -35,7 +36,7 @@ def draw(out, seeds, pipeline, batch_size=4, guidance=None, seed=0, **provenance
 def test_samples_depend_on_seed_and_index_alone(pipeline, tmp_path):
     whole, card = draw(tmp_path / "a.npy", range(0, 10), pipeline, batch_size=10)
     assert whole.shape == (10, 8, 8, 3) and whole.dtype == np.uint8
-    assert card["seeds"] == [0, 10] and card["diverged"] == []
+    assert card["seeds"] == [0, 10] and card["diverged"] == [] and card["sha256"] == sha256(tmp_path / "a.npy")
     part, _ = draw(tmp_path / "b.npy", range(6, 10), pipeline, batch_size=3)
     assert np.abs(whole[6:].astype(int) - part).max() <= 1  # one level: 1e-5 may cross a rounding border
     other, _ = draw(tmp_path / "c.npy", range(6, 10), pipeline, seed=1)
@@ -49,7 +50,7 @@ def test_interrupted_shards_keep_what_was_drawn(pipeline, tmp_path, monkeypatch)
     original, calls = nrcg.sampling._draw, []
 
     def second_batch_fails(*arguments):
-        calls.append(arguments[2])
+        calls.append(arguments[-1])
         if len(calls) == 2:
             raise KeyboardInterrupt
         return original(*arguments)
@@ -68,12 +69,10 @@ def test_parts_of_other_settings_or_damaged_ones_are_drawn_again(pipeline, tmp_p
     folder = tmp_path / "s.parts"
     whole, _ = draw(tmp_path / "whole.npy", range(8), pipeline, scale=2)
     (folder / "of_other_settings").mkdir(parents=True)
-    (folder / "of_other_settings" / "0.npz").write_bytes(b"nonsense")
-    from nrcg.training.common import fingerprint
-
+    (folder / "of_other_settings" / "0.part").write_bytes(b"nonsense")
     own = folder / fingerprint(scale=2, seed=0, num_inference_steps=5)
     own.mkdir()
-    (own / "0.npz").write_bytes(b"truncated")
+    (own / "0.part").write_bytes(b"truncated")
     again, _ = draw(tmp_path / "s.npy", range(8), pipeline, scale=2)
     assert np.array_equal(whole, again) and "drawn again" in caplog.text
 
@@ -115,7 +114,7 @@ def test_a_killed_sampling_job_finishes_with_the_same_images(pipeline, tmp_path)
 
     subprocess.run(command(tmp_path / "whole.npy"), check=True, capture_output=True)
     process = subprocess.Popen(command(tmp_path / "killed.npy"), stderr=subprocess.DEVNULL)
-    while not list(tmp_path.glob("killed.parts/*/*.npz")):
+    while not list(tmp_path.glob("killed.parts/*/*.part")):
         assert process.poll() is None
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)

@@ -47,10 +47,10 @@ def test_judge_learns_and_its_card_and_log_say_so(judge, blob_set):
 def test_interrupted_training_ends_with_the_same_bits(judge, blob_set, tmp_path, monkeypatch):
     original = module._Trainer.train_epoch
 
-    def killed_in_the_third_epoch(self):
+    def killed_in_the_third_epoch(self, stop):
         if len(self.rows) == 2:
             raise KeyboardInterrupt
-        original(self)
+        original(self, stop)
 
     monkeypatch.setattr(module._Trainer, "train_epoch", killed_in_the_third_epoch)
     with pytest.raises(KeyboardInterrupt):

@@ -13,7 +13,7 @@ from diffusers import DDPMPipeline
 from safetensors.torch import load_file
 
 from nrcg.errors import NrcgError
-from nrcg.training.common import load_checkpoint
+from nrcg.training.common import load_checkpoint, save_checkpoint
 from nrcg.training.ddpm import DDPMTraining, train_ddpm
 
 SCHEDULER = {"num_train_timesteps": 10, "beta_end": 0.2, "prediction_type": "v_prediction"}
@@ -72,7 +72,7 @@ def test_killed_training_resumes_to_the_same_bits(blob_set, tmp_path):
 
 def test_damaged_or_foreign_checkpoints_are_not_continued(tmp_path, caplog):
     path = tmp_path / "c.pt"
-    torch.save({"identity": "a", "step": 3}, path)
+    save_checkpoint(path, "a", {"step": 3})
     assert load_checkpoint(path, "a")["step"] == 3
     assert load_checkpoint(path, "b") is None and "other settings" in caplog.text
     path.write_bytes(path.read_bytes()[:100])

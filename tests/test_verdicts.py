@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from nrcg.files import sha256
 from nrcg.metrics.score import score
 
 CLASSES = ["red", "green", "blue"]
@@ -32,7 +33,7 @@ def shards(tmp_path):
     for path, (start, stop) in zip(paths, [(113, 120), (100, 113)], strict=True):
         np.save(path, images[start - 100 : stop - 100])
         card = {"seeds": [start, stop], "diverged": [seed for seed in DIVERGED if start <= seed < stop]}
-        path.with_suffix(".json").write_text(json.dumps(card))
+        path.with_suffix(".json").write_text(json.dumps({**card, "sha256": sha256(path)}))
     return paths, images
 
 

@@ -23,6 +23,7 @@ from nrcg.cli.options import (
     parse_target,
     set_up,
 )
+from nrcg.preemption import stop_on_signals
 
 
 @app.command()
@@ -44,7 +45,7 @@ def train_classifier(
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Train a classifier, robust or not; continues from its checkpoint after a kill."""
+    """Train a classifier, robust or not; continues from its checkpoint after a signal (exit status 75) or a kill."""
     from nrcg.training.classifier import ClassifierTraining
     from nrcg.training.classifier import train_classifier as train
 
@@ -60,9 +61,10 @@ def train_classifier(
         valid_images=valid_images,
         seed=seed,
     )
-    scheduler_arguments = parse_json(scheduler, "--scheduler")
+    arguments = parse_json(scheduler, "--scheduler")
     where = set_up(device, threads)
-    train(data, out, scheduler=scheduler_arguments, settings=settings, checkpoint=checkpoint, device=where)
+    with stop_on_signals() as stop:
+        train(data, out, scheduler=arguments, settings=settings, checkpoint=checkpoint, device=where, stop=stop)
 
 
 @app.command()
@@ -85,7 +87,7 @@ def train_ddpm(
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Train a DDPM; continues from its checkpoint after a kill."""
+    """Train a DDPM; continues from its checkpoint after a signal (exit status 75) or a kill."""
     from nrcg.training.ddpm import DDPMTraining
     from nrcg.training.ddpm import train_ddpm as train
 
@@ -99,17 +101,20 @@ def train_ddpm(
         ema_decay=ema_decay,
         seed=seed,
     )
-    train(
-        data,
-        out,
-        unet=parse_json(unet, "--unet"),
-        scheduler=parse_json(scheduler, "--scheduler"),
-        settings=settings,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        preview_every=preview_every,
-        device=set_up(device, threads),
-    )
+    where = set_up(device, threads)
+    with stop_on_signals() as stop:
+        train(
+            data,
+            out,
+            unet=parse_json(unet, "--unet"),
+            scheduler=parse_json(scheduler, "--scheduler"),
+            settings=settings,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            preview_every=preview_every,
+            device=where,
+            stop=stop,
+        )
 
 
 @app.command()
@@ -130,7 +135,10 @@ def sample(
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Draw a shard of samples, guided or not; sample i depends on (seed, i) alone."""
+    """Draw a shard of samples, guided or not; sample i depends on (seed, i) alone.
+
+    Continues with the batches it has after a signal (exit status 75) or a kill.
+    """
     where = set_up(device, threads)
     from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
     from nrcg.models.classifier import load_classifier
@@ -153,16 +161,18 @@ def sample(
         provenance |= {"target": target, "scale": scale, "on": on}
         provenance |= {"stabilizer": stabilizer, "objective": objective}
     unet, scheduler = load_ddpm(ddpm, where)
-    sample_shard(
-        out,
-        range(start, stop),
-        pipeline=GuidedDDPMPipeline(unet=unet, scheduler=scheduler),
-        guidance=guidance,
-        num_inference_steps=num_inference_steps,
-        batch_size=batch_size,
-        seed=seed,
-        provenance=provenance,
-    )
+    with stop_on_signals() as stop_request:
+        sample_shard(
+            out,
+            range(start, stop),
+            pipeline=GuidedDDPMPipeline(unet=unet, scheduler=scheduler),
+            guidance=guidance,
+            num_inference_steps=num_inference_steps,
+            batch_size=batch_size,
+            seed=seed,
+            provenance=provenance,
+            stop=stop_request,
+        )
 
 
 def _weights_digest(source: str | Path) -> str | None:

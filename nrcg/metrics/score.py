@@ -15,10 +15,11 @@ from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError
 from nrcg.gather import SCORE_COLUMNS
 from nrcg.images import to_float
+from nrcg.memory import BatchLimit
 from nrcg.metrics.features import Extractor
 from nrcg.metrics.frechet import FeatureStatistics, frechet_distance
 from nrcg.models.classifier import predictions
-from nrcg.shards import open_shards, read_batches
+from nrcg.shards import open_shards, read_batches, verify
 
 # Distance to all training images, and to those of the target class. Only Inception's are an FID.
 DISTANCES = {"inception": ("fid", "cfid"), "judge": ("fd_judge", "cfd_judge")}
@@ -32,7 +33,8 @@ def reference_statistics(
 ) -> FeatureStatistics:
     """Statistics of the training images of an image set: of all (target None) or of class `target` alone.
 
-    Images are read `batch_size` at a time. Raises NrcgError when there are fewer than two.
+    Images are read `batch_size` at a time, or fewer where the device's memory does not hold them. Raises NrcgError when
+    there are fewer than two.
     """
     image_set = ImageSet.open(folder)
     indices = image_set.indices("train", target)
@@ -40,10 +42,10 @@ def reference_statistics(
         of_class = "" if target is None else f" of class {target}"
         raise NrcgError(f"{folder}: {len(indices)} training images{of_class}; a Fréchet distance needs at least 2")
     statistics = FeatureStatistics.empty(extractor.dim)
-    with tqdm(total=len(indices), desc=f"{extractor.name} features", unit="image") as bar:
-        for start in range(0, len(indices), batch_size):
-            batch = image_set.images[indices[start : start + batch_size]]
-            statistics.update(extractor(batch))
+    limit = BatchLimit(f"{extractor.name} features", batch_size)
+    with tqdm(total=len(indices), desc=limit.what, unit="image") as bar:
+        for batch, found in limit.each(lambda batch: extractor(image_set.images[batch]), indices):
+            statistics.update(found)
             bar.update(len(batch))
     return statistics
 
@@ -84,24 +86,34 @@ def score(
     in every image as it is, mid-grey too. `stderr` is the binomial √(p(1 − p)/n), missing for distances. `features`
     is the number of features of a distance, missing for shares; where n ≤ features the covariance is singular.
 
-    The shards are read once, `batch_size` images at a time. Raises NrcgError for a shard or card that is missing,
-    empty or does not fit, for seeds that occur twice, and for classifiers of different classes.
+    The shards are compared with their cards (`verify`), then read once, `batch_size` images at a time or fewer where
+    the device's memory does not hold them. Raises NrcgError for a shard or card that is missing, empty or does not fit,
+    for one that is damaged, which is removed, for seeds that occur twice, and for classifiers of different classes.
     """
     classes = _check_classes(target, guiding[1], judge[1])
+    verify(shards)
     opened = open_shards(shards)
     found: dict[str, list[np.ndarray]] = {"guiding": [], "judge": []}
     statistics = {name: FeatureStatistics.empty(extractor.dim) for name, (extractor, *_) in references.items()}
-    for images, diverged in read_batches(opened, batch_size, "scoring"):
+
+    def evaluate(images: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         inputs = to_float(images, device)
-        for name, (model, _) in (("guiding", guiding), ("judge", judge)):
-            found[name].append(np.where(diverged, "", np.array(classes)[_predict(model, inputs)]))
-        for name, (extractor, *_) in references.items():
-            statistics[name].update(extractor(images))
+        verdicts = {"guiding": _predict(guiding[0], inputs), "judge": _predict(judge[0], inputs)}
+        return verdicts, {name: extractor(images) for name, (extractor, *_) in references.items()}
+
+    limit = BatchLimit("scoring", batch_size)
+    for images, _ in read_batches(opened, batch_size, "scoring"):
+        for _, (predicted, features) in limit.each(evaluate, images):
+            for name, indices in predicted.items():
+                found[name].append(np.array(classes)[indices])
+            for name, vectors in features.items():
+                statistics[name].update(vectors)
+    diverged = np.concatenate([shard.diverged for shard in opened])
     verdicts = pd.DataFrame(
         {
             "seed": [seed for shard in opened for seed in shard.seeds],
-            "diverged": np.concatenate([shard.diverged for shard in opened]),
-            **{name: np.concatenate(batches) for name, batches in found.items()},
+            "diverged": diverged,
+            **{name: np.where(diverged, "", np.concatenate(batches)) for name, batches in found.items()},
         }
     )
     n, n_diverged = len(verdicts), int(verdicts["diverged"].sum())

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.utils import logging
+from safetensors.torch import save_file
 
 from nrcg.errors import NrcgError
+from nrcg.files import save_with, write_text
 
 UNREADABLE = (OSError, ValueError, TypeError)  # what diffusers raises for a missing, damaged or foreign file
 
@@ -98,5 +100,15 @@ def _without_warnings() -> Iterator[None]:
 
 
 def save_ddpm(folder: str | Path, unet: UNet2DModel, scheduler: DDPMScheduler) -> None:
-    """Write a diffusers folder with safetensors weights."""
-    DDPMPipeline(unet=unet, scheduler=scheduler).save_pretrained(str(folder), safe_serialization=True)
+    """Write the files of `DDPMPipeline.save_pretrained`, byte for byte, but each whole or not at all; its index last.
+
+    Raises NrcgError when a file cannot be written.
+    """
+    folder = Path(folder)
+    weights = {name: tensor.contiguous() for name, tensor in unet.state_dict().items()}
+    place = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    save_with(place, lambda path: save_file(weights, path, metadata={"format": "pt"}))
+    write_text(folder / "unet" / "config.json", unet.to_json_string())
+    write_text(folder / "scheduler" / "scheduler_config.json", scheduler.to_json_string())
+    index = DDPMPipeline(unet=unet, scheduler=scheduler).to_json_string()
+    write_text(folder / "model_index.json", index)

@@ -1,7 +1,6 @@
 """Training of classifiers: on clean images (non-robust), or on images noised by eq. 2 (robust)."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,18 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from tqdm import tqdm
 
 from nrcg.datasets.imageset import ImageSet
-from nrcg.errors import NrcgError
-from nrcg.files import write_text
+from nrcg.errors import NrcgError, Stopped
+from nrcg.files import fingerprint, write_text
 from nrcg.images import to_float
+from nrcg.memory import BatchLimit
 from nrcg.models.classifier import build_classifier, predictions, save_classifier
 from nrcg.models.ddpm import build_scheduler
+from nrcg.preemption import Stop
 from nrcg.rng import keyed_generator, keyed_seed
-from nrcg.training.common import epoch_order, fingerprint, load_checkpoint, log, save_checkpoint
+from nrcg.training.common import epoch_order, load_checkpoint, log, remove_checkpoint, save_checkpoint
 
 VALIDATION_NOISE = 2**31  # key of the validation set's noise, so that no training step shares it
+VALIDATION_BATCH = 500  # images that share a draw of that noise
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,14 @@ def train_classifier(
     settings: ClassifierTraining,
     checkpoint: str | Path,
     device: torch.device,
+    stop: Stop | None = None,
 ) -> None:
     """Train on the image set `data`; write weights, card and a CSV log of every epoch to `out`.
 
     `scheduler` (arguments of DDPMScheduler) makes the noise of robust training and of the noisy validation
-    accuracy, which is measured for every classifier. Continues from `checkpoint`, one an epoch.
+    accuracy, which is measured for every classifier. Continues from `checkpoint`, which is written after every epoch
+    and, when `stop` asks for it, within one; then Stopped is raised. Raises NrcgError on unusable data, and for a
+    batch that the device's memory does not hold.
     """
     images = ImageSet.open(data)
     if len(images.indices("train")) < settings.batch_size:
@@ -65,14 +70,18 @@ def train_classifier(
     torch.manual_seed(keyed_seed(settings.seed))
     trainer = _Trainer(images, build_scheduler(scheduler), settings, device)
     identity = fingerprint(data=images.card["digest"], scheduler=scheduler, **asdict(settings))
-    checkpoint = Path(checkpoint)
+    checkpoint, stop = Path(checkpoint), stop or Stop()
     if state := load_checkpoint(checkpoint, identity):
         trainer.load_state_dict(state)
-        log.info("continuing after epoch %d", len(trainer.rows))
+        log.info("continuing from step %d, after %d whole epochs", trainer.step, len(trainer.rows))
 
     started = time.monotonic()
     while not trainer.finished():
-        trainer.train_epoch()
+        try:
+            trainer.train_epoch(stop)
+        except Stopped:
+            save_checkpoint(checkpoint, identity, trainer.state_dict())
+            raise
         save_checkpoint(checkpoint, identity, trainer.state_dict())
     write_text(Path(out) / "log.csv", pd.DataFrame(trainer.rows).to_csv(index=False))
     last = trainer.rows[-1]
@@ -91,7 +100,7 @@ def train_classifier(
         "torch": torch.__version__,
     }
     save_classifier(out, trainer.model, card)
-    checkpoint.unlink(missing_ok=True)
+    remove_checkpoint(checkpoint)
 
 
 class _Trainer:
@@ -107,6 +116,9 @@ class _Trainer:
         self.lr_schedule = get_cosine_schedule_with_warmup(
             self.optimizer, settings.warmup_steps, settings.max_epochs * self.steps_per_epoch
         )
+        self.memory = BatchLimit("validation", VALIDATION_BATCH)
+        self.step = 0
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # over the steps of this epoch
         self.rows: list[dict[str, float]] = []
 
     def finished(self) -> bool:
@@ -118,40 +130,60 @@ class _Trainer:
         kind = "valid_accuracy_noisy" if self.settings.robust else "valid_accuracy"
         return self.rows[-1][kind] - self.rows[-2][kind] < self.settings.min_gain
 
-    def train_epoch(self) -> None:
-        """One pass over the training images, then both validation accuracies."""
+    def train_epoch(self, stop: Stop) -> None:
+        """What is left of a pass over the training images, then both validation accuracies.
+
+        Stopped by `stop` it can be called again, on this trainer or on one of its state: every random draw of a step
+        is a function of (seed, step), and a validation that was broken off has changed nothing and starts anew.
+        """
         epoch = len(self.rows)
+        done = self.step - epoch * self.steps_per_epoch
         order = self.train[epoch_order(len(self.train), self.settings.seed, epoch)]
-        steps = tqdm(range(self.steps_per_epoch), desc=f"epoch {epoch + 1}/{self.settings.max_epochs}", unit="step")
+        title = f"epoch {epoch + 1}/{self.settings.max_epochs}"
         self.model.train()
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for i in steps:
-            batch = np.sort(order[i * self.settings.batch_size : (i + 1) * self.settings.batch_size])
-            total += self._train_step(batch, step=epoch * self.steps_per_epoch + i)
-        loss, accuracy = self._validate(noisy=False)
-        _, accuracy_noisy = self._validate(noisy=True)
+        with tqdm(total=self.steps_per_epoch, initial=done, desc=title, unit="step") as progress:
+            for i in range(done, self.steps_per_epoch):
+                batch = np.sort(order[i * self.settings.batch_size : (i + 1) * self.settings.batch_size])
+                self.loss_sum += self._train_step(batch)
+                self.step += 1
+                progress.update()
+                stop.check()
+        loss, accuracy = self._validate(stop, noisy=False)
+        _, accuracy_noisy = self._validate(stop, noisy=True)
         self.rows.append(
             {
                 "epoch": epoch + 1,
-                "train_loss": total.item() / self.steps_per_epoch,
+                "train_loss": self.loss_sum.item() / self.steps_per_epoch,
                 "valid_loss": loss,
                 "valid_accuracy": accuracy,
                 "valid_accuracy_noisy": accuracy_noisy,
                 "lr": self.lr_schedule.get_last_lr()[0],
             }
         )
+        self.loss_sum.zero_()
         log.info("epoch %d: accuracy %.4f clean, %.4f noisy", epoch + 1, accuracy, accuracy_noisy)
 
-    def _train_step(self, batch: np.ndarray, step: int) -> torch.Tensor:
-        torch.manual_seed(keyed_seed(self.settings.seed, step, 2))  # MobileNet has dropout
+    def _train_step(self, batch: np.ndarray) -> torch.Tensor:
+        torch.manual_seed(keyed_seed(self.settings.seed, self.step, 2))  # MobileNet has dropout
+        try:
+            loss = self._backward(batch)
+        except torch.OutOfMemoryError:  # in pieces it would be another training: batch norm looks at the whole batch
+            raise NrcgError(
+                f"batch_size {len(batch)}: training a classifier runs out of memory; choose a smaller batch_size, or a "
+                "device with more"
+            ) from None
+        self.optimizer.step()
+        self.lr_schedule.step()
+        return loss
+
+    def _backward(self, batch: np.ndarray) -> torch.Tensor:
+        """The mean loss over the batch and, in the weights, its gradient."""
         x, labels = self._load(batch)
         if self.settings.robust:
-            x = self._noise(x, keyed_generator(self.settings.seed, step, 1, device=self.device))
+            x = self._noise(x, keyed_generator(self.settings.seed, self.step, 1, device=self.device))
         loss = self._loss(self.model(x), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
-        self.lr_schedule.step()
         return loss.detach()
 
     def _load(self, batch: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -171,29 +203,29 @@ class _Trainer:
         return cross_entropy(logits, labels)
 
     @torch.no_grad()
-    def _validate(self, noisy: bool) -> tuple[float, float]:
+    def _validate(self, stop: Stop, *, noisy: bool) -> tuple[float, float]:
         """Mean loss and accuracy over the validation images; the noise is the same after every epoch."""
         self.model.eval()
         loss, correct = 0.0, 0
-        for i, batch in enumerate(self._validation_batches()):
+        for i, batch in enumerate(np.split(self.valid, range(VALIDATION_BATCH, len(self.valid), VALIDATION_BATCH))):
+            stop.check()
             x, labels = self._load(batch)
             if noisy:
                 x = self._noise(x, keyed_generator(self.settings.seed, VALIDATION_NOISE, i, device=self.device))
-            logits = self.model(x)
+            logits = torch.cat([part for _, part in self.memory.each(self.model, x)])
             loss += self._loss(logits, labels).item() * len(batch)
             correct += (predictions(logits) == labels).sum().item()
         return loss / len(self.valid), correct / len(self.valid)
-
-    def _validation_batches(self, size: int = 500) -> Iterator[np.ndarray]:
-        yield from np.split(self.valid, range(size, len(self.valid), size))
 
     def _parts(self) -> dict[str, nn.Module | Any]:
         return {"model": self.model, "optimizer": self.optimizer, "lr_schedule": self.lr_schedule}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, **{name: part.state_dict() for name, part in self._parts().items()}}
+        kept = {"step": self.step, "loss_sum": self.loss_sum, "rows": self.rows}
+        return {**kept, **{name: part.state_dict() for name, part in self._parts().items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.rows = state["rows"]
+        self.step, self.rows = state["step"], state["rows"]
+        self.loss_sum.copy_(state["loss_sum"])
         for name, part in self._parts().items():
             part.load_state_dict(state[name])

@@ -1,8 +1,7 @@
 """What both training loops share: data order, precision, checkpoints."""
 
-import hashlib
-import json
 import logging
+import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 
 from nrcg.errors import NrcgError
-from nrcg.files import atomic
+from nrcg.files import read_sealed, write_sealed, writing
 from nrcg.rng import keyed_generator
 
 log = logging.getLogger("nrcg")
@@ -31,27 +30,35 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     raise NrcgError(f"precision {precision!r}: use fp32 or bf16")
 
 
-def fingerprint(**settings: Any) -> str:
-    """A digest of everything that decides the result, so that no checkpoint of another run is continued."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, lists, dicts) atomically; a kill leaves the previous one."""
-    with atomic(path) as file:
-        torch.save({"identity": identity, **state}, file)
+    """Write `state` (tensors, numbers, strings, lists, dicts) atomically; the checkpoint before stays beside it."""
+    if path.exists():
+        with writing(path):
+            os.replace(path, _before(path))
+    write_sealed(path, lambda file: torch.save({"identity": identity, **state}, file))
 
 
 def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
-    """The state to continue from, or None: no checkpoint, a damaged one, or one of other settings."""
-    if not path.exists():
-        return None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for a truncated file
-        log.warning("%s: damaged checkpoint (%s); training starts anew", path, str(error).splitlines()[0])
-        return None
-    if state.get("identity") != identity:
-        log.warning("%s: checkpoint of other settings or data; training starts anew", path)
-        return None
-    return state
+    """The state to continue from: the last one that is undamaged and of these settings, or None."""
+    for candidate in (path, _before(path)):
+        if not candidate.exists():
+            continue
+        try:
+            state = torch.load(read_sealed(candidate), map_location="cpu", weights_only=True)
+        except NrcgError as error:
+            log.warning("%s; going on from the checkpoint before it, or else anew", error)
+            continue
+        if state["identity"] == identity:
+            return state
+        log.warning("%s: checkpoint of other settings or data; not used", candidate)
+    return None
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove what `save_checkpoint` left, once the training is done."""
+    path.unlink(missing_ok=True)
+    _before(path).unlink(missing_ok=True)
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(f"{path.name}.before")

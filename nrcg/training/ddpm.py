@@ -19,13 +19,15 @@ from torch.nn.functional import mse_loss
 from tqdm import tqdm
 
 from nrcg.datasets.imageset import ImageSet
-from nrcg.errors import NrcgError
-from nrcg.files import save_with, write_json, write_text
+from nrcg.errors import NrcgError, Stopped
+from nrcg.files import fingerprint, save_with, write_json, write_text
 from nrcg.grid import grid
 from nrcg.images import to_float
+from nrcg.memory import BatchLimit
 from nrcg.models.ddpm import build_scheduler, build_unet, save_ddpm
+from nrcg.preemption import Stop
 from nrcg.rng import keyed_generator, keyed_seed
-from nrcg.training.common import autocast, epoch_order, fingerprint, load_checkpoint, log, save_checkpoint
+from nrcg.training.common import autocast, epoch_order, load_checkpoint, log, remove_checkpoint, save_checkpoint
 
 LOG_EVERY = 50  # steps a row of the loss log; the last row may stand for fewer
 
@@ -55,11 +57,14 @@ def train_ddpm(
     checkpoint_every: int = 1000,
     preview_every: int = 0,
     device: torch.device,
+    stop: Stop | None = None,
 ) -> None:
     """Train on the train split of the image set `data`; write a diffusers folder, card and log to `out`.
 
     Every random draw of step k is a function of (seed, k), so a run that was killed and continues from
-    `checkpoint` ends, on a CPU, with the same bits as one that was not. Raises NrcgError on unusable settings.
+    `checkpoint` ends, on a CPU, with the same bits as one that was not. A batch that the device's memory does not
+    hold is taken in pieces. Raises NrcgError on unusable settings, and Stopped, with a checkpoint of the step just
+    done, when `stop` asks for it.
     """
     images = ImageSet.open(data)
     train = images.indices("train")
@@ -71,31 +76,35 @@ def train_ddpm(
     identity = fingerprint(
         data=images.card["digest"], unet=unet, scheduler=scheduler, log_every=LOG_EVERY, **asdict(settings)
     )
-    checkpoint = Path(checkpoint)
+    checkpoint, stop = Path(checkpoint), stop or Stop()
     if state := load_checkpoint(checkpoint, identity):
         trainer.load_state_dict(state)
         log.info("continuing from step %d of %d", trainer.step, trainer.total_steps)
 
-    started = time.monotonic()
-    progress = tqdm(total=trainer.total_steps, initial=trainer.step, desc="DDPM training", unit="step")
-    while trainer.step < trainer.total_steps:
-        epoch, position = divmod(trainer.step, trainer.steps_per_epoch)
-        if position == 0 or trainer.step == progress.initial:
-            order = train[epoch_order(len(train), settings.seed, epoch)]
-        batch = np.sort(order[position * settings.batch_size : (position + 1) * settings.batch_size])
-        trainer.train_step(to_float(images.images[batch], device))
-        progress.update()
-        if trainer.step % LOG_EVERY == 0:
-            progress.set_postfix(loss=f"{trainer.rows[-1]['loss']:.4f}")
-        if trainer.step % checkpoint_every == 0:
-            save_checkpoint(checkpoint, identity, trainer.state_dict(time.monotonic() - started))
-            started = time.monotonic()
-        if preview_every and trainer.step % preview_every == 0:
-            trainer.preview(Path(out) / "previews" / f"step_{trainer.step:07d}.png")
-    progress.close()
+    started, first = time.monotonic(), trainer.step
+    try:
+        with tqdm(total=trainer.total_steps, initial=first, desc="DDPM training", unit="step") as progress:
+            while trainer.step < trainer.total_steps:
+                epoch, position = divmod(trainer.step, trainer.steps_per_epoch)
+                if position == 0 or trainer.step == first:
+                    order = train[epoch_order(len(train), settings.seed, epoch)]
+                batch = np.sort(order[position * settings.batch_size : (position + 1) * settings.batch_size])
+                trainer.train_step(to_float(images.images[batch], device))
+                progress.update()
+                if trainer.step % LOG_EVERY == 0:
+                    progress.set_postfix(loss=f"{trainer.rows[-1]['loss']:.4f}")
+                if preview_every and trainer.step % preview_every == 0:
+                    trainer.preview(Path(out) / "previews" / f"step_{trainer.step:07d}.png")
+                stop.check()
+                if trainer.step % checkpoint_every == 0:
+                    save_checkpoint(checkpoint, identity, trainer.state_dict(time.monotonic() - started))
+                    started = time.monotonic()
+    except Stopped:
+        save_checkpoint(checkpoint, identity, trainer.state_dict(time.monotonic() - started))
+        raise
     trainer.seconds += time.monotonic() - started
     _write(Path(out), trainer, images, settings, device)
-    checkpoint.unlink(missing_ok=True)
+    remove_checkpoint(checkpoint)
 
 
 def _write(out: Path, trainer: "_Trainer", images: ImageSet, settings: DDPMTraining, device: torch.device) -> None:
@@ -127,6 +136,7 @@ class _Trainer:
         self.optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate)
         self.lr_schedule = get_cosine_schedule_with_warmup(self.optimizer, settings.warmup_steps, self.total_steps)
         self.ema = EMAModel(unet.parameters(), decay=settings.ema_decay) if settings.ema_decay else None
+        self.memory = BatchLimit("DDPM training", settings.batch_size)
         self.step = 0
         self.seconds = 0.0
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=unet.device)
@@ -135,24 +145,33 @@ class _Trainer:
     def train_step(self, x0: torch.Tensor) -> None:
         """One optimiser step on clean images N×3×H×W in [−1, 1]."""
         generator = keyed_generator(self.settings.seed, self.step, 1, device=x0.device)
-        torch.manual_seed(keyed_seed(self.settings.seed, self.step, 2))  # for a U-Net with dropout
         timesteps = torch.randint(
             self.scheduler.config.num_train_timesteps, (len(x0),), generator=generator, device=x0.device
         )
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
         x_t = self.scheduler.add_noise(x0, noise, timesteps)
-        with autocast(self.settings.precision, x0.device):
-            prediction = self.unet(x_t, timesteps).sample
-        loss = mse_loss(prediction.float(), self._target(x0, noise, timesteps))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        everything = x_t, timesteps, self._target(x0, noise, timesteps)
+        loss = self.memory.attempt(lambda size: self._backward(*everything, size), len(x0))
         torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.settings.gradient_clip)
         self.optimizer.step()
         self.lr_schedule.step()
         if self.ema:
             self.ema.step(self.unet.parameters())
         self.step += 1
-        self._record(loss.detach())
+        self._record(loss)
+
+    def _backward(self, x_t: torch.Tensor, timesteps: torch.Tensor, target: torch.Tensor, size: int) -> torch.Tensor:
+        """The mean loss over the batch and, in the weights, its gradient, added up over pieces of `size` images."""
+        torch.manual_seed(keyed_seed(self.settings.seed, self.step, 2))  # for a U-Net with dropout
+        self.optimizer.zero_grad(set_to_none=True)
+        mean = torch.zeros((), device=x_t.device)
+        for noisy, t, wanted in zip(x_t.split(size), timesteps.split(size), target.split(size), strict=True):
+            with autocast(self.settings.precision, x_t.device):
+                prediction = self.unet(noisy, t).sample
+            loss = mse_loss(prediction.float(), wanted) * (len(noisy) / len(x_t))
+            loss.backward()
+            mean += loss.detach()
+        return mean
 
     def _target(self, x0: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         kind = self.scheduler.config.prediction_type
@@ -188,8 +207,12 @@ class _Trainer:
             pipe = DDPMPipeline(unet=unet, scheduler=self.scheduler)
             pipe.set_progress_bar_config(disable=True)
             steps = self.scheduler.config.num_train_timesteps
-            generator = keyed_generator(self.settings.seed, device=unet.device)
-            samples = pipe(n, generator=generator, num_inference_steps=steps, output_type="np").images
+
+            def draw(batch: range) -> np.ndarray:
+                generators = [keyed_generator(self.settings.seed, i) for i in batch]
+                return pipe(len(batch), generators, num_inference_steps=steps, output_type="np").images
+
+            samples = np.concatenate([images for _, images in BatchLimit("preview", n).each(draw, range(n))])
         sheet = Image.fromarray(grid((samples * 255).round().astype(np.uint8), columns=8))
         save_with(path, lambda place: sheet.resize((2 * sheet.width, 2 * sheet.height), Image.NEAREST).save(place))
 

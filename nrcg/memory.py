@@ -1,0 +1,56 @@
+"""Batches that fit the device's memory: halved where it does not suffice."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from nrcg.errors import NrcgError
+
+log = logging.getLogger("nrcg")
+Result = TypeVar("Result")
+
+
+class BatchLimit:
+    """How many images the networks take at a time; once halved it stays so, since the memory does not grow.
+
+    what   names the work in the line that tells of a halving
+    size   the most to begin with
+    """
+
+    def __init__(self, what: str, size: int) -> None:
+        self.what, self.size = what, size
+
+    def attempt(self, work: Callable[[int], Result], n: int) -> Result:
+        """work(size) with `size` at most n, again with half of it for as long as the memory does not suffice.
+
+        `work` must leave nothing behind when it is broken off. Raises NrcgError when a single image is too many.
+        """
+        while True:
+            size = min(self.size, n)
+            try:
+                return work(size)
+            except torch.OutOfMemoryError:
+                pass  # go on outside of this block: until its end the error keeps the tensors of `work` alive
+            self._halve(size)
+
+    def each(self, work: Callable[[Any], Result], items: Sequence[Any]) -> Iterator[tuple[Any, Result]]:
+        """(batch, work(batch)) for all `items` (anything that can be sliced) in order, as many at a time as fit."""
+        start = 0
+
+        def take(size: int) -> tuple[Any, Result]:
+            batch = items[start : start + size]
+            return batch, work(batch)
+
+        while start < len(items):
+            batch, result = self.attempt(take, len(items) - start)
+            start += len(batch)
+            yield batch, result
+
+    def _halve(self, size: int) -> None:
+        if size == 1:
+            raise NrcgError(f"{self.what}: out of memory with a single image; use a device with more, or one less busy")
+        self.size = size // 2
+        log.warning("%s: out of memory with %d images at a time; going on with %d", self.what, size, self.size)
+        torch.cuda.empty_cache()  # pieces of other sizes would stay in the way; does nothing without CUDA
