@@ -3,7 +3,10 @@
 import argparse
 import importlib
 
-BENCHMARKS = {"score-memory": "peak memory of scoring 1 000 to 50 176 samples"}
+BENCHMARKS = {
+    "score-memory": "peak memory of scoring 1 000 to 50 176 samples",
+    "slurm-shards": "time around 200 short samplings on Slurm, one a job and several a job",
+}
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ rule sportballs:
     wildcard_constraints:
         dataset=of_kind("sportballs"),
     resources:
-        mem_mb=6000,
-        runtime=20,
+        mem_mb=lambda w, attempt: 6000 * attempt,
+        runtime=lambda w, attempt: 20 * attempt,
     params:
         out=subpath(output[0], parent=True),
         options=lambda w: flags(settings(w)["images"]),
@@ -37,8 +37,8 @@ rule celeba:
         dataset=of_kind("celeba"),
     threads: config["threads"]
     resources:
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=lambda w, attempt: 6000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         out=subpath(output[0], parent=True),
         options=lambda w: flags({**settings(w)["images"], "source": celeba_folder(w.dataset)}),
@@ -59,8 +59,8 @@ rule celebahq:
     wildcard_constraints:
         dataset=of_kind("celebahq"),
     resources:
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=lambda w, attempt: 6000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         out=subpath(output[0], parent=True),
         options=lambda w: flags({**settings(w)["images"], "source": celebahq_folder(w.dataset)}),

@@ -13,8 +13,8 @@ rule reference:
         f"{BENCHMARKS}reference_{{extractor}}_{{part}}.tsv"
     threads: config["threads"]
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=lambda w, attempt: 8000 * attempt,
+        runtime=lambda w, attempt: 120 * attempt,
         gpu=1,
     params:
         data=subpath(input[0], parent=True),
@@ -43,8 +43,8 @@ rule score:
         f"{BENCHMARKS}score_{{setup}}_{{scale}}.tsv"
     threads: config["threads"]
     resources:
-        mem_mb=12000,
-        runtime=120,
+        mem_mb=lambda w, attempt: 12000 * attempt,
+        runtime=lambda w, attempt: 120 * attempt,
         gpu=1,
     params:
         guiding=lambda w, input: Path(input.guiding[0]).parent,

@@ -14,8 +14,8 @@ rule forward:
         f"{BENCHMARKS}forward_{{classifier}}_{{on}}.tsv"
     threads: config["threads"]
     resources:
-        mem_mb=16000,
-        runtime=24 * 60,
+        mem_mb=lambda w, attempt: 16000 * attempt,
+        runtime=lambda w, attempt: 24 * 60 * attempt,
         gpu=1,
     params:
         data=subpath(input[0], parent=True),

@@ -14,8 +14,8 @@ rule sample:
         f"{BENCHMARKS}sample_{{setup}}_{{scale}}_{{shard}}.tsv"
     threads: config["threads"]
     resources:
-        mem_mb=12000,
-        runtime=120,
+        mem_mb=lambda w, attempt: 12000 * attempt,
+        runtime=lambda w, attempt: 120 * attempt,
         gpu=1,
     params:
         ddpm=ddpm_source,

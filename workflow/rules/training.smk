@@ -14,8 +14,8 @@ rule train_classifier:
         f"{BENCHMARKS}train_{{classifier}}.tsv"
     threads: config["threads"]
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=lambda w, attempt: 8000 * attempt,
+        runtime=lambda w, attempt: 240 * attempt,
         gpu=1,
     params:
         data=subpath(input[0], parent=True),
@@ -46,8 +46,8 @@ rule train_ddpm:
         f"{BENCHMARKS}train_ddpm.tsv"
     threads: config["threads"]
     resources:
-        mem_mb=24000,
-        runtime=6 * 24 * 60,
+        mem_mb=lambda w, attempt: 24000 * attempt,
+        runtime=6 * 24 * 60,  # a further attempt goes on from the checkpoint
         gpu=1,
     params:
         data=subpath(input[0], parent=True),
