@@ -5,6 +5,8 @@ disk, against statistics of 2 048 features. The feature network is a stand-in of
 times a fixed random matrix): Inception's own memory depends on the batch, not on the count, and it would take
 hours here. The distance itself is left out: its matrix root needs 1.1 GB whatever the count, and would hide the rest.
 
+Seen on two CPU cores: 955 MB at 1 000, at 10 000 and at 50 176 samples.
+
 Floor: the float64 sums, 2048² × 8 bytes = 34 MB a statistic, and a batch of images; neither depends on the count.
 """
 
