@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 IN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 CORES ?= 2
 
-.PHONY: help env demo demo-from-scratch test test-slow lint format lock clean
+.PHONY: help env demo demo-from-scratch test lint format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -35,11 +35,8 @@ demo-from-scratch: $(READY) ## the same, its DDPM trained too (one to two hours 
 	@$(IN) snakemake --configfile config/demo.yaml config/demo_from_scratch.yaml --report results/demo-from-scratch/report.html
 	@echo "Report: results/demo-from-scratch/report.html"
 
-test: $(READY) ## all tests but the slow ones
-	@$(IN) python -m pytest -m "not slow" --durations=8
-
-test-slow: $(READY) ## the minutes-long tests
-	@$(IN) python -m pytest -m slow
+test: $(READY) ## all tests (some fifteen minutes on two cores)
+	@$(IN) python -m pytest --durations=8
 
 lint: $(READY) ## ruff, snakefmt, snakemake --lint
 	@$(IN) ruff check .
