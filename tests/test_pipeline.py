@@ -3,51 +3,30 @@
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_UNET
-from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDIMScheduler, DDPMPipeline
+from pipelines import STEPS, T, draw, generator, make_guidance, make_pipeline
 from torch import nn
 
 from nrcg import EMA, Adam, ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.errors import NrcgError
-from nrcg.guidance.pipeline import guided_ddpm, posterior_variance
-
-T, STEPS = 40, 8
+from nrcg.guidance.pipeline import guided_ddpm, posterior
 
 
-def make_pipeline(kind=GuidedDDPMPipeline, dtype=torch.float32, **scheduler):
-    torch.manual_seed(0)
-    unet = UNet2DModel(**TINY_UNET).to(dtype).eval()
-    pipe = kind(unet=unet, scheduler=DDPMScheduler(num_train_timesteps=T, **scheduler))
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def make_guidance(scale=5.0, n_logits=3, target=1, **kwargs) -> ClassifierGuidance:
-    torch.manual_seed(1)
-    classifier = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.SiLU(), nn.Flatten(), nn.Linear(36, n_logits))
-    return ClassifierGuidance(classifier, target, scale, **kwargs)
-
-
-def generator(seed=0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def draw(pipe, guidance=None, **kwargs):
-    return pipe(
-        **{"batch_size": 2, "generator": generator(), "num_inference_steps": STEPS, "output_type": "pt"}
-        | kwargs
-        | ({"guidance": guidance} if guidance else {})
-    )
-
-
-@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_small_log", "fixed_large"])
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_unguided_is_bitwise_diffusers(variance_type, prediction_type):
-    kwargs = {"variance_type": variance_type, "prediction_type": prediction_type}
+@pytest.mark.parametrize("kwargs", [{}, {"clip_sample": False}, {"clip_sample_range": 0.5}, {"thresholding": True}])
+@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_large"])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_unguided_is_bitwise_diffusers(variance_type, prediction_type, kwargs):
+    kwargs = {"variance_type": variance_type, "prediction_type": prediction_type, **kwargs}
     theirs = draw(make_pipeline(DDPMPipeline, **kwargs)).images
     ours = draw(make_pipeline(**kwargs))
     assert torch.equal(ours.images, theirs) and not ours.diverged.any()
     assert theirs.std() > 0.05
+
+
+def test_unguided_with_the_variance_by_its_logarithm_is_diffusers():
+    theirs = draw(make_pipeline(DDPMPipeline, variance_type="fixed_small_log")).images
+    ours = draw(make_pipeline(variance_type="fixed_small_log")).images
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_output_types_are_diffusers():
@@ -230,7 +209,8 @@ def test_networks_made_under_inference_mode_are_refused():
 def test_algorithm_1_by_itself_keeps_no_graph():
     pipe = make_pipeline()
     pipe.scheduler.set_timesteps(STEPS)
-    x, _ = guided_ddpm(pipe.unet, pipe.scheduler, torch.ones(1, 3, 8, 8), pipe.scheduler.timesteps, generator())
+    noise = (torch.randn(1, 3, 8, 8) for _ in range(STEPS))
+    x, _ = guided_ddpm(pipe.unet, pipe.scheduler, noise, pipe.scheduler.timesteps)
     assert not x.requires_grad
 
 
@@ -265,37 +245,19 @@ def test_the_networks_are_left_as_they_were(on):
     assert all(weight.grad is None for network in networks for weight in network.parameters())
 
 
-def test_state_is_float32_though_the_unet_is_bfloat16():
+def test_state_is_float32_though_the_unet_is_bfloat16(monkeypatch):
     pipe, seen = make_pipeline(dtype=torch.bfloat16), []
-    step = pipe.scheduler.step
-    pipe.scheduler.step = lambda output, t, x, **kw: seen.extend([output.dtype, x.dtype]) or step(output, t, x, **kw)
+
+    def spy(scheduler, output, t, x):
+        seen.extend([output.dtype, x.dtype])
+        return posterior(scheduler, output, t, x)
+
+    monkeypatch.setattr("nrcg.guidance.pipeline.posterior", spy)
     out = draw(pipe, make_guidance(stabilizer=EMA(0.9)))
     assert set(seen) == {torch.float32} and out.images.dtype == torch.float32
     assert draw(pipe, output_type="np").images.dtype == np.float32
     reference = draw(make_pipeline(), make_guidance(stabilizer=EMA(0.9))).images
     assert 0 < (out.images - reference).abs().max() < 0.1
-
-
-@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"])
-@pytest.mark.parametrize("steps", [T, STEPS])
-def test_posterior_variance_is_the_formulas(variance_type, steps):
-    scheduler = DDPMScheduler(num_train_timesteps=T, variance_type=variance_type)
-    scheduler.set_timesteps(steps)
-    alphas = np.cumprod(1 - np.linspace(1e-4, 0.02, T))  # float64, the scheduler's are float32
-    for t in scheduler.timesteps:
-        a, a_prev = alphas[t], alphas[t - T // steps] if t >= T // steps else 1.0
-        beta = 1 - a / a_prev
-        expected = beta if "large" in variance_type else (1 - a_prev) / (1 - a) * beta
-        assert posterior_variance(scheduler, t) == pytest.approx(expected, rel=2e-3)
-
-
-@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_small_log", "fixed_large"])
-def test_posterior_variance_is_that_of_the_schedulers_noise(variance_type):
-    scheduler = DDPMScheduler(num_train_timesteps=T, variance_type=variance_type, clip_sample=False)
-    scheduler.set_timesteps(T)
-    zeros = torch.zeros(1, 3, 200, 200)
-    drawn = scheduler.step(zeros, 20, zeros, generator=generator()).prev_sample
-    assert drawn.double().var().item() == pytest.approx(posterior_variance(scheduler, 20), rel=0.02)
 
 
 def test_schedulers_without_a_fixed_variance_are_refused():

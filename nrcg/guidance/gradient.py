@@ -29,6 +29,12 @@ class ClassifierGuidance:
     objective    "log_prob", log p(target | image), or "logit", the target's logit (binary: ± the one logit)
     stabilizer   None, EMA(…), Adam(…) or anything with their `init` and `update`
 
+    Three ways to save time, which the paper does not have:
+
+    jacobian     False, with on="x0", takes ∂x̂_0/∂x_t for 1/√ᾱ_t: no pass back through the U-Net
+    every        k > 1 renews the gradient at every k-th step only; between, the stabiliser is given the last one again
+    interval     (low, high) guides at timesteps low ≤ t ≤ high only, counted from 0 as the scheduler does
+
     Raises NrcgError for a value outside of these.
     """
 
@@ -38,6 +44,9 @@ class ClassifierGuidance:
     on: str = "x0"
     objective: str = "log_prob"
     stabilizer: Stabilizer | None = None
+    jacobian: bool = True
+    every: int = 1
+    interval: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.classifier, nn.Module):
@@ -51,6 +60,16 @@ class ClassifierGuidance:
             hasattr(self.stabilizer, "init") and hasattr(self.stabilizer, "update")
         ):
             raise NrcgError(f"guidance: stabilizer is {self.stabilizer!r}; it must be None, EMA(…) or Adam(…)")
+        if not self.jacobian and self.on != "x0":
+            raise NrcgError('guidance: jacobian=False needs on="x0"; x_t itself is seen without the U-Net')
+        if self.every < 1:
+            raise NrcgError(f"guidance: every is {self.every}; it must be at least 1")
+        if self.interval is not None and not 0 <= self.interval[0] <= self.interval[1]:
+            raise NrcgError(f"guidance: interval is {self.interval}; it must be (low, high) with 0 <= low <= high")
+
+    def covers(self, timestep: int | torch.Tensor) -> bool:
+        """Whether there is guidance at this time step."""
+        return self.interval is None or self.interval[0] <= int(timestep) <= self.interval[1]
 
 
 def check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
@@ -118,6 +137,8 @@ def objective_values(logits: torch.Tensor, target: int | torch.Tensor, objective
 
 def predict(unet: nn.Module, x: torch.Tensor, timestep: int | torch.Tensor) -> torch.Tensor:
     """The U-Net's output in the precision of x, whatever precision the network runs in."""
+    if isinstance(timestep, torch.Tensor):
+        timestep = timestep.to(x.device, non_blocking=True)
     return unet(x.to(unet.dtype), timestep).sample.to(x.dtype)
 
 
@@ -132,17 +153,24 @@ def pred_original_sample(
 
     Raises NrcgError for another prediction type.
     """
-    alpha_bar = scheduler.alphas_cumprod[timestep].clone()  # never an inference tensor: autograd keeps it
-    signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    return _clipped(scheduler, _unclipped(scheduler, model_output, timestep, sample))
+
+
+def _unclipped(
+    scheduler: Any, model_output: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
+) -> torch.Tensor:
+    signal, noise = _signal_and_noise(scheduler, timestep)
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
-        x0 = (sample - noise * model_output) / signal
-    elif kind == "sample":
-        x0 = model_output
-    elif kind == "v_prediction":
-        x0 = signal * sample - noise * model_output
-    else:
-        raise NrcgError(f"scheduler: prediction_type {kind!r} is unknown; use epsilon, sample or v_prediction")
+        return (sample - noise * model_output) / signal
+    if kind == "sample":
+        return model_output
+    if kind == "v_prediction":
+        return signal * sample - noise * model_output
+    raise NrcgError(f"scheduler: prediction_type {kind!r} is unknown; use epsilon, sample or v_prediction")
+
+
+def _clipped(scheduler: Any, x0: torch.Tensor) -> torch.Tensor:
     if scheduler.config.thresholding:
         return scheduler._threshold_sample(x0)
     if scheduler.config.clip_sample:
@@ -150,14 +178,29 @@ def pred_original_sample(
     return x0
 
 
+def _signal_and_noise(scheduler: Any, timestep: int | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """√ᾱ_t and √(1 − ᾱ_t)."""
+    alpha_bar = scheduler.alphas_cumprod[timestep].clone()  # never an inference tensor: autograd keeps it
+    return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+
 def one_step_denoiser(
-    unet: nn.Module, scheduler: Any, timestep: int | torch.Tensor
+    unet: nn.Module, scheduler: Any, timestep: int | torch.Tensor, jacobian: bool = True
 ) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-    """For `image_gradient`: maps x_t to x̂_0, and hands the U-Net's output back so that it need not run twice."""
+    """For `image_gradient`: maps x_t to x̂_0, and hands the U-Net's output back so that it need not run twice.
+
+    Without `jacobian`, the gradient does not go through the U-Net: ∂x̂_0/∂x_t is taken for 1/√ᾱ_t, as if the noise
+    that the U-Net finds in x_t did not depend on it (whatever it predicts).
+    """
 
     def denoise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        output = predict(unet, x, timestep)
-        return pred_original_sample(scheduler, output, timestep, x), output.detach()
+        with torch.set_grad_enabled(jacobian):
+            output = predict(unet, x, timestep)
+            x0 = _unclipped(scheduler, output, timestep, x)
+        if not jacobian:
+            signal, _ = _signal_and_noise(scheduler, timestep)
+            x0 = x0 + (x - x.detach()) / signal  # adds zero, and the slope
+        return _clipped(scheduler, x0), output.detach()
 
     return denoise
 

@@ -1,32 +1,39 @@
 """The guided sampler: Algorithm 1, and diffusers' DDPM pipeline around it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import torch
-from diffusers import DDPMPipeline, ImagePipelineOutput
-from diffusers.utils.torch_utils import randn_tensor
+from diffusers import DDPMPipeline, DDPMScheduler, ImagePipelineOutput
 from torch import nn
 
 from nrcg.errors import NrcgError
-from nrcg.guidance.gradient import ClassifierGuidance, frozen, image_gradient, one_step_denoiser, predict
+from nrcg.guidance.gradient import (
+    ClassifierGuidance,
+    frozen,
+    image_gradient,
+    one_step_denoiser,
+    pred_original_sample,
+    predict,
+)
+from nrcg.guidance.noise import gaussian_draws
 from nrcg.guidance.stabilizers import Identity
 
 OUTPUT_TYPES = ("pil", "np", "pt")
+VARIANCE_TYPES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
 
 
 @torch.no_grad()
 def guided_ddpm(
     unet: nn.Module,
     scheduler: Any,
-    x: torch.Tensor,
+    noise: Iterator[torch.Tensor],
     timesteps: Iterable[torch.Tensor],
-    generator: torch.Generator | list[torch.Generator] | None = None,
     guidance: ClassifierGuidance | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Algorithm 1. From x_T (N×3×H×W, float) to x_0 in [−1, 1], and N flags of trajectories that became non-finite.
+    """Algorithm 1. From x_T to x_0 (N×3×H×W, in [−1, 1]), and N flags of trajectories that became non-finite.
 
     draw x_T ~ N(0, I);  m, v ← 0
     for t = T … 1:
@@ -36,57 +43,62 @@ def guided_ddpm(
         g ← stabilise(g)                                                  (eq. 7, 8)
         draw x_{t−1} ~ N(μ_θ(x_t, t) + s · σ_t² · g, σ_t² I)              (eq. 1)
     return x_0
+
+    `noise` yields draws of N(0, I), N×3×H×W: x_T, then one for every step but the last.
     """
+    x = next(noise)
     stabilizer = guidance.stabilizer if guidance and guidance.stabilizer else Identity()
-    state = stabilizer.init(x)
+    state, gradient = stabilizer.init(x), None
     diverged = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    for t in timesteps:
-        output, gradient = predict_with_gradient(unet, scheduler, x, t, guidance)
-        x = scheduler.step(output, t, x, generator=generator).prev_sample  # μ_θ(x_t, t) + σ_t · noise
-        if guidance:
+    for step, t in enumerate(timesteps):
+        guided = guidance is not None and guidance.covers(t)
+        if guided and (gradient is None or step % guidance.every == 0):
+            output, gradient = predict_with_gradient(unet, scheduler, x, t, guidance)
+        else:
+            output = predict(unet, x, t)
+        mean, variance = posterior(scheduler, output, t, x)
+        x = mean + variance**0.5 * next(noise) if t > 0 else mean
+        if guided:
             direction, state = stabilizer.update(gradient, state)
-            x = x + guidance.scale * posterior_variance(scheduler, t) * direction
+            x = x + guidance.scale * float(variance) * direction
         diverged = diverged | ~x.isfinite().flatten(1).all(1)
         x = x.masked_fill(diverged[:, None, None, None], 0.0)  # frozen at mid-grey; the others go on
     return x, diverged
 
 
 def predict_with_gradient(
-    unet: nn.Module, scheduler: Any, x: torch.Tensor, t: torch.Tensor, guidance: ClassifierGuidance | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The U-Net's output at x_t and the guidance gradient there (None unguided), by one pass through the U-Net."""
-    if guidance is None:
-        return predict(unet, x, t), None
-    if guidance.on == "xt":
-        gradient, _, _ = image_gradient(guidance.classifier, x, guidance.target, guidance.objective)
-        return predict(unet, x, t), gradient
-    denoise = one_step_denoiser(unet, scheduler, t)
+    unet: nn.Module, scheduler: Any, x: torch.Tensor, t: torch.Tensor, guidance: ClassifierGuidance
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The U-Net's output at x_t and the guidance gradient there, by one pass through the U-Net."""
+    denoise = None
+    if guidance.on == "x0":
+        denoise = one_step_denoiser(unet, scheduler, t, guidance.jacobian)
     gradient, _, output = image_gradient(guidance.classifier, x, guidance.target, guidance.objective, denoise)
-    return output, gradient
+    return predict(unet, x, t) if output is None else output, gradient
 
 
-def posterior_variance(scheduler: Any, timestep: int | torch.Tensor) -> float:
-    """σ_t², the variance of the noise that the scheduler adds at `timestep` (its own counting, from 0).
+def posterior(
+    scheduler: Any, model_output: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of p_θ(x_{t−1} | x_t), as the scheduler's own `step` has them to the bit; t counts from 0.
 
-    fixed_small, fixed_small_log   (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · β_t   (0 at the last step)
-    fixed_large, fixed_large_log   β_t
+    μ_θ = √ᾱ_{t−1} · β_t / (1 − ᾱ_t) · x̂_0 + √α_t · (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · x_t     (Ho et al. 2020, eq. 7)
+    σ_t² = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · β_t, and 0 at t = 0      fixed_small, fixed_small_log
+    σ_t² = β_t                                                  fixed_large, fixed_large_log
 
     With fewer inference than training steps, t − 1 is the next of the scheduler's time steps, and
-    β_t = 1 − ᾱ_t / ᾱ_{t−1}. Raises NrcgError for a learned variance, or a scheduler that has none.
+    α_t = 1 − β_t = ᾱ_t / ᾱ_{t−1}. Raises NrcgError for a learned variance, or another scheduler.
     """
-    kind = getattr(scheduler.config, "variance_type", None)
-    previous = int(scheduler.previous_timestep(timestep)) if kind else -1
-    alpha_bar = float(scheduler.alphas_cumprod[timestep])
-    alpha_bar_previous = float(scheduler.alphas_cumprod[previous]) if previous >= 0 else 1.0
-    beta = 1 - alpha_bar / alpha_bar_previous
-    if kind in ("fixed_small", "fixed_small_log"):
-        return (1 - alpha_bar_previous) / (1 - alpha_bar) * beta
-    if kind in ("fixed_large", "fixed_large_log"):
-        return beta
-    raise NrcgError(
-        f"scheduler: {type(scheduler).__name__} with variance_type {kind!r} cannot be guided; use a DDPMScheduler "
-        "with fixed_small or fixed_large"
-    )
+    before = scheduler.previous_timestep(timestep)
+    alpha_bar = scheduler.alphas_cumprod[timestep]
+    alpha_bar_before = scheduler.alphas_cumprod[before] if before >= 0 else scheduler.one
+    alpha = alpha_bar / alpha_bar_before
+    beta = 1 - alpha
+    x0 = pred_original_sample(scheduler, model_output, timestep, sample)
+    mean = alpha_bar_before**0.5 * beta / (1 - alpha_bar) * x0
+    mean = mean + alpha**0.5 * (1 - alpha_bar_before) / (1 - alpha_bar) * sample
+    small = scheduler.config.variance_type in ("fixed_small", "fixed_small_log")
+    return mean, (1 - alpha_bar_before) / (1 - alpha_bar) * beta if small else beta
 
 
 @dataclass
@@ -129,19 +141,22 @@ class GuidedDDPMPipeline(DDPMPipeline):
             raise NrcgError(f"generator holds {len(generator)} for batch_size={batch_size}; give one per sample")
         if guidance is not None and guidance.scale == 0:
             guidance = None
-        networks = [self.unet] if guidance is None else [self.unet, guidance.classifier]
+        _refuse_unknown_variance(self.scheduler)
+        networks = [self.unet]
+        if guidance is not None:
+            networks.append(guidance.classifier)
+            _refuse_inference_tensors(networks)
         with frozen(*networks), torch.inference_mode(False):
             self.scheduler.set_timesteps(num_inference_steps)
-            if guidance is not None:
-                _refuse_unusable(networks, self.scheduler)
-            x = randn_tensor(
+            noise = gaussian_draws(
                 self._image_shape(batch_size),
-                generator=generator,
+                generator,
+                count=num_inference_steps,
                 device=self._execution_device,
                 dtype=torch.promote_types(self.unet.dtype, torch.float32),
             )
             timesteps = self.progress_bar(self.scheduler.timesteps)
-            x, diverged = guided_ddpm(self.unet, self.scheduler, x, timesteps, generator, guidance)
+            x, diverged = guided_ddpm(self.unet, self.scheduler, noise, timesteps, guidance)
             images = _present(x, output_type)
         self.maybe_free_model_hooks()
         return GuidedDDPMOutput(images, diverged) if return_dict else (images, diverged)
@@ -160,8 +175,16 @@ def _present(x: torch.Tensor, output_type: str) -> Any:
     return DDPMPipeline.numpy_to_pil(array) if output_type == "pil" else array
 
 
-def _refuse_unusable(networks: list[nn.Module], scheduler: Any) -> None:
-    posterior_variance(scheduler, scheduler.timesteps[0])
+def _refuse_unknown_variance(scheduler: Any) -> None:
+    variance_type = getattr(scheduler.config, "variance_type", None)
+    if not isinstance(scheduler, DDPMScheduler) or variance_type not in VARIANCE_TYPES:
+        raise NrcgError(
+            f"scheduler: {type(scheduler).__name__} with variance_type {variance_type!r} cannot be used; take a "
+            f"DDPMScheduler with one of {', '.join(VARIANCE_TYPES)}"
+        )
+
+
+def _refuse_inference_tensors(networks: list[nn.Module]) -> None:
     for network in networks:
         if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
             raise NrcgError(

@@ -1,0 +1,62 @@
+"""The sampler's random draws, the same on every machine and ready when a GPU asks for them."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+
+THREADS = min(8, os.cpu_count() or 1)
+
+
+def gaussian_draws(
+    shape: tuple[int, ...],
+    generator: torch.Generator | list[torch.Generator] | None,
+    *,
+    count: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Iterator[torch.Tensor]:
+    """`count` draws of N(0, I), the very ones that diffusers' pipelines make: with a list, draw i of `generator[i]`.
+
+    For a CUDA device, lists of CPU generators (numbers that do not depend on the machine) are drawn one step ahead by
+    threads, while the device computes: 256 images of 64×64 take one thread some 20 ms, as long as a fast GPU's step.
+    """
+    if device.type != "cpu" and isinstance(generator, list) and all(g.device.type == "cpu" for g in generator):
+        yield from drawn_ahead(shape, generator, count=count, device=device, dtype=dtype)
+        return
+    for _ in range(count):
+        yield randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+
+
+def drawn_ahead(
+    shape: tuple[int, ...],
+    generators: list[torch.Generator],
+    *,
+    count: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Iterator[torch.Tensor]:
+    """The same, each draw made while the one before is in use."""
+    pinned = device.type == "cuda"  # page-locked memory is copied while the device computes
+
+    def draw(rows: torch.Tensor, own: list[torch.Generator]) -> None:
+        for row, generator in zip(rows, own, strict=True):
+            torch.randn(row.shape, generator=generator, out=row)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+
+        def start() -> tuple[torch.Tensor, list]:
+            draws = torch.empty(shape, dtype=dtype, pin_memory=pinned)
+            parts = [slice(k, None, THREADS) for k in range(THREADS)]
+            return draws, [pool.submit(draw, draws[part], generators[part]) for part in parts]
+
+        draws, parts = start()
+        for left in reversed(range(count)):
+            for part in parts:
+                part.result()
+            ready = draws
+            if left:
+                draws, parts = start()
+            yield ready.to(device, non_blocking=True)
