@@ -4,8 +4,16 @@ import argparse
 import importlib
 
 BENCHMARKS = {
+    "all": "sampling, training, forward, frechet and sportballs (at most ten minutes)",
+    "sampling": "guided and unguided sampling against plain loops on diffusers",
+    "training": "DDPM training against diffusers' example",
+    "forward": "forward analysis against evaluating both neighbours at each t",
+    "frechet": "feature statistics and Fréchet distance against pytorch-fid",
+    "sportballs": "drawing 100 000 SportBalls",
+    "cheaper": "guidance that costs less, on a finished demo: its time and quality (docs/cheaper.md)",
     "score-memory": "peak memory of scoring 1 000 to 50 176 samples",
     "slurm-shards": "time around 200 short samplings on Slurm, one a job and several a job",
+    "single-gpu": "no benchmark: a run in pieces, on a GPU that can be had for minutes (docs/single_gpu.md)",
 }
 
 
@@ -18,4 +26,5 @@ def main() -> None:
     importlib.import_module(f"benchmarks.{chosen.name.replace('-', '_')}").main(chosen.options)
 
 
-main()
+if __name__ == "__main__":
+    main()
