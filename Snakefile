@@ -10,6 +10,11 @@ configfile: "config/config.yaml"
 report: "workflow/report/workflow.rst"
 
 
+# Slurm sends SIGTERM to each process of a job that it wants back, and kills what is left once Snakemake has ended. So the
+# bash of a rule stays until its verb has kept what is done.
+shell.prefix("set -euo pipefail; trap : TERM; ")
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/sources.smk"
 include: "workflow/rules/jobs.smk"

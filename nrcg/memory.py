@@ -1,5 +1,6 @@
-"""Batches that fit the device's memory: halved where it does not suffice."""
+"""Batches that fit the device's memory, halved where it does not suffice; and memory that is not given back."""
 
+import ctypes
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -10,6 +11,18 @@ from nrcg.errors import NrcgError
 
 log = logging.getLogger("nrcg")
 Result = TypeVar("Result")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
+
+def keep_freed_memory() -> None:
+    """Ask the C library to keep what this process frees; fetching it anew costs a CPU up to a tenth of its time.
+
+    Does nothing where the C library is not glibc.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
 class BatchLimit:

@@ -59,11 +59,10 @@ def sample_shard(
     if done:
         log.info("%s: %d of %d samples were drawn before", out, done, len(seeds))
     pipeline.set_progress_bar_config(desc=out.stem, leave=False, unit="step")
-    stopping = pipeline.unet.register_forward_pre_hook(lambda *_: stop.check())  # between any two steps
     bar = tqdm(total=len(seeds), initial=done, desc=f"{out.parent.name}/{out.stem}", unit="image")
-    with stopping, bar as progress:
+    with bar as progress:
         batches = BatchLimit("sampling", batch_size)
-        draw = partial(_draw, pipeline, guidance, seed, num_inference_steps)
+        draw = partial(_draw, pipeline, guidance, seed, num_inference_steps, stop)
         for batch, part in batches.each(draw, seeds[done:]):
             _save_part(folder / f"{batch.start}.part", part)
             parts.append(part)
@@ -84,7 +83,7 @@ def sample_shard(
 
 
 def _draw(
-    pipeline: GuidedDDPMPipeline, guidance: ClassifierGuidance | None, seed: int, steps: int, batch: range
+    pipeline: GuidedDDPMPipeline, guidance: ClassifierGuidance | None, seed: int, steps: int, stop: Stop, batch: range
 ) -> Samples:
     result = pipeline(
         batch_size=len(batch),
@@ -92,6 +91,7 @@ def _draw(
         num_inference_steps=steps,
         guidance=guidance,
         output_type="pt",
+        callback_on_step_end=lambda *_: stop.check(),
     )
     return Samples(to_uint8(result.images * 2 - 1), result.diverged.cpu().numpy())
 

@@ -14,7 +14,7 @@ from nrcg.files import sha256
 from nrcg.gather import POINT, SCORE_COLUMNS, collect_scores
 from nrcg.images import to_float
 from nrcg.metrics.features import Extractor, load_extractor
-from nrcg.metrics.frechet import FeatureStatistics, frechet_distance
+from nrcg.metrics.frechet import FeatureStatistics, GatheredStatistics, frechet_distance
 from nrcg.metrics.score import reference_statistics, score
 from nrcg.models.classifier import build_classifier, save_classifier
 
@@ -315,3 +315,15 @@ def test_points_are_collected_in_order(tmp_path):
     (tmp_path / "one.csv").write_text("")
     with pytest.raises(NrcgError, match=r"one\.csv: not a table"):
         collect_scores([(*points[0], tmp_path / "one.csv")])
+
+
+def test_gathered_statistics_are_those_of_all_at_once():
+    features = np.random.default_rng(0).normal(size=(2500, 3)) + 100
+    gathered = GatheredStatistics(3)
+    for batch in np.split(features, range(64, 2500, 64)):
+        gathered.update(batch)
+    found = gathered.result()
+    assert found.n == 2500 and gathered.result() is found
+    np.testing.assert_allclose(found.mean, features.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found.scatter / 2499, np.cov(features.T), rtol=1e-10)
+    assert GatheredStatistics(3).result().n == 0

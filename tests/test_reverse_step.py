@@ -7,6 +7,7 @@ from diffusers import DDPMScheduler
 from pipelines import STEPS, T, draw, generator, make_guidance, make_pipeline
 
 from nrcg import EMA
+from nrcg.cli.options import parse_economy
 from nrcg.errors import NrcgError
 from nrcg.guidance.gradient import one_step_denoiser, pred_original_sample
 from nrcg.guidance.noise import drawn_ahead, gaussian_draws
@@ -101,3 +102,20 @@ def test_without_the_jacobian_the_slope_is_one_over_the_signal(prediction_type):
 def test_cheaper_guidance_that_makes_no_sense_is_refused(saving, message):
     with pytest.raises(NrcgError, match=message):
         make_guidance(**saving)
+
+
+def test_words_that_save_time_are_guidance_arguments():
+    assert parse_economy("none") == {}
+    assert parse_economy("no-jacobian+every:4+interval:10:300") == {
+        "jacobian": False,
+        "every": 4,
+        "interval": (10, 300),
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["", "every", "every:x", "every:-1", "interval:3", "no-jacobian:1", "slow", "every:2+"]
+)
+def test_words_that_save_nothing_are_one_line(text):
+    with pytest.raises(NrcgError, match="use none, or no-jacobian"):
+        parse_economy(text)

@@ -28,6 +28,10 @@ sys.exit(main())
 """
 TARGETS = ["figure1", "table2"]
 GUIDED = "nonrobust_x0"
+TRAININGS = {  # rule: where its files are, and its log
+    "train_ddpm": ("ddpm", "train_ddpm"),
+    "train_classifier": ("classifiers/nonrobust", "train_nonrobust"),
+}
 OVERLAY = {
     "run_datasets": ["sportballs"],
     "keep_samples": True,
@@ -35,6 +39,8 @@ OVERLAY = {
         "sportballs": {
             "sampling": {"n_unconditional": 310, "shard_size": 300, "n_samples": 6, "batch_size": 3},
             "showcase": {"setup": GUIDED, "scale": 1},
+            "ddpm": {"training": {"epochs": 20, "checkpoint_every": 1000}},  # 160 steps
+            "classifiers": {"nonrobust": {"batch_size": 4}},  # 64 steps
         }
     },
 }
@@ -75,6 +81,23 @@ def rule_of(job):
     return alone[1] if alone else job["Comment"].rsplit("_", 1)[1]
 
 
+def requeue(cluster, rule):
+    """Have Slurm stop the rule's last job and start it anew."""
+    (*_, job) = (job for job in cluster.jobs() if rule_of(job) == rule)
+    cluster.run("scontrol", "requeue", job["JobId"])
+    return job["JobId"]
+
+
+def restarts(cluster):
+    return {job["JobId"]: job["Restarts"] for job in cluster.jobs()}
+
+
+def contents(folder):
+    """All files of a folder; of the card what is the same each time."""
+    files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {**files, Path("card.json"): {**json.loads(files[Path("card.json")]), "seconds": 0}}
+
+
 def has_gpu(job):
     return any("gpu" in job.get(key, "") for key in ("TresPerJob", "TresPerNode"))
 
@@ -82,7 +105,7 @@ def has_gpu(job):
 def test_the_profile_knows_every_rule_with_a_gpu():
     text = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     rules = dict(re.findall(r"^rule (\w+):\n(.*?)(?=^rule |\Z)", text, flags=re.M | re.S))
-    assert {name for name, body in rules.items() if "gpu=1" in body} == GPU_RULES
+    assert {name for name, body in rules.items() if "gpu=" in body} == GPU_RULES
     profile = yte.process_yaml(PROFILE.read_text(), require_use_yte=True)
     assert set(profile["set-resources"]) == GPU_RULES
 
@@ -145,13 +168,37 @@ def test_a_requeued_job_goes_on_and_changes_no_sample(finished, cluster):
     while not list(path.with_suffix(".parts").rglob("*.part")):
         assert process.poll() is None
         time.sleep(0.05)
-    cluster.run("scontrol", "requeue", cluster.jobs()[-1]["JobId"])
+    job = requeue(cluster, "sample")
     succeeds(process, finished)
-    assert cluster.jobs()[-1]["Restarts"] == "1"
+    assert restarts(cluster)[job] == "1"
     log = (finished / "results/test/logs/sportballs/sample_unconditional_none_000.log").read_text()
     assert re.search(r": \d+ of 300 samples were drawn before", log)
     again = json.loads(card.read_text())
     assert path.read_bytes() == before and {**again, "seconds": 0} == {**told, "seconds": 0}
+
+
+def test_requeued_trainings_go_on_and_change_no_bit(finished, cluster):
+    """Both ran undisturbed before; now both are requeued half-way, long before a checkpoint is due."""
+    home = Path("results/test/sportballs")
+    logs = {rule: finished / f"results/test/logs/sportballs/{log}.log" for rule, (_, log) in TRAININGS.items()}
+    folders = [home / folder for folder, _ in TRAININGS.values()]
+    before = [contents(finished / folder) for folder in folders]
+    for folder, log in zip(folders, logs.values(), strict=True):
+        shutil.rmtree(finished / folder)
+        log.unlink()
+    process = toy_run(finished, cluster, *(folder / "card.json" for folder in folders), "--profile", "slurm")
+    requeued = {}
+    while len(requeued) < len(TRAININGS):
+        assert process.poll() is None
+        time.sleep(0.05)
+        for rule in logs.keys() - requeued.keys():
+            if logs[rule].exists() and re.search(rb"\| [1-9]\d*/\d+ \[", logs[rule].read_bytes()):
+                requeued[rule] = requeue(cluster, rule)
+    succeeds(process, finished)
+    assert [restarts(cluster)[job] for job in requeued.values()] == ["1", "1"]
+    for log in logs.values():
+        assert re.search(r"continuing from step [1-9]", log.read_text())
+    assert [contents(finished / folder) for folder in folders] == before
 
 
 @pytest.mark.parametrize("way", ["gpu", "gres"])

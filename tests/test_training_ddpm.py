@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from diffusers import DDPMPipeline
 from safetensors.torch import load_file
 
 from nrcg.errors import NrcgError
+from nrcg.training import ddpm as ddpm_module
 from nrcg.training.common import load_checkpoint, save_checkpoint
 from nrcg.training.ddpm import DDPMTraining, train_ddpm
 
@@ -68,6 +70,22 @@ def test_killed_training_resumes_to_the_same_bits(blob_set, tmp_path):
     whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
     assert (tmp_path / "whole" / "log.csv").read_bytes() == (tmp_path / "killed" / "log.csv").read_bytes()
+
+
+def test_a_compiled_network_is_what_takes_the_steps(blob_set, tmp_path, monkeypatch):
+    """Where it pays; previews and files are the U-Net's. The compiler itself is not tried: it takes minutes."""
+    passes, asked, short = [], [], replace(SETTINGS, epochs=3)
+
+    def compiled(network):
+        return lambda *inputs: passes.append(len(inputs[0])) or network(*inputs)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    for pays in (True, False):
+        monkeypatch.setattr(ddpm_module, "worth_compiling", lambda *work, pays=pays: asked.append(work) or pays)
+        run(blob_set.folder, tmp_path / str(pays), settings=short, preview_every=12, compile=True)
+    run(blob_set.folder, tmp_path / "eager", settings=short)
+    assert passes == [16] * 12 and asked == [(12 * 16, torch.device("cpu"))] * 2
+    torch.testing.assert_close(weights(tmp_path / "True"), weights(tmp_path / "eager"), rtol=0, atol=0)
 
 
 def test_damaged_or_foreign_checkpoints_are_not_continued(tmp_path, caplog):

@@ -1,9 +1,14 @@
 """The real DAG at toy size, dry runs of the paper's, and what a user gets for a mistake in the config."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -22,16 +27,47 @@ FIGURES = {
 }
 FIGURES["celeba"] += ["ddpm_loss"]
 FIGURES["sportballs"] += ["ddpm_loss", "contrast"]
+SLOW_VERB = """
+import pathlib, signal, sys, time
+
+def keep(*_):
+    time.sleep(2)
+    (here / "kept").touch()
+    sys.exit(75)
+
+here = pathlib.Path(__file__).parent
+signal.signal(signal.SIGTERM, keep)
+(here / "started").touch()
+time.sleep(60)
+"""
 TABLES = {"celeba": "table1", "sportballs": "table2", "celebahq": "table3"}
 
 
+def command(folder, *arguments):
+    return ["snakemake", "--directory", folder, "--snakefile", ROOT / "Snakefile", *arguments]
+
+
 def snakemake(folder, *arguments, check=True):
-    command = ["snakemake", "--directory", folder, "--snakefile", ROOT / "Snakefile", *arguments]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    result = subprocess.run(command(folder, *arguments), cwd=folder, capture_output=True, text=True)
     output = result.stdout + result.stderr
     if check:
         assert result.returncode == 0, output[-5000:]
     return output
+
+
+@contextmanager
+def at_work(folder, *arguments, until, **environment):
+    """Snakemake in a process group of its own, as soon as there is the file `until`; nothing of it stays."""
+    with subprocess.Popen(command(folder, *arguments), env=os.environ | environment, start_new_session=True) as process:
+        try:
+            while not until.exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+            yield process
+            process.wait(timeout=60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def jobs(output):
@@ -210,3 +246,32 @@ def test_mistakes_in_the_setups_table_are_refused(checkout, tmp_path):
     table.write_text((ROOT / "config/setups.tsv").read_text().replace("ema:0.99", "emma:0.99", 1))
     output = snakemake(checkout, "-n", "--config", f"setups={table}", check=False)
     assert re.search("setup nonrobust_x0_ema0.99: stabilizer.*emma", output)
+
+
+def image_set_of(run, checkout):
+    """Arguments that make the toy SportBalls and no more."""
+    words = ["--cores", "1", "--configfile", checkout / "config/test.yaml", "--config", f"run={run}"]
+    return [*words, "run_datasets=[sportballs]", "--", f"results/{run}/sportballs/data/card.json"]
+
+
+def test_a_second_snakemake_is_refused_and_the_first_one_finishes(checkout):
+    """The first one is frozen at work while the second one looks."""
+    same = image_set_of("shared", checkout)
+    with at_work(checkout, *same, until=checkout / "results/shared/logs/sportballs/data.log") as first:
+        os.killpg(first.pid, signal.SIGSTOP)
+        second = subprocess.run(command(checkout, *same), cwd=checkout, capture_output=True, text=True)
+        os.killpg(first.pid, signal.SIGCONT)
+    assert second.returncode == 1 and second.stderr.count("Error") == 1 and "Traceback" not in second.stderr
+    assert "Directory cannot be locked. Please make sure that no other Snakemake process is trying" in second.stderr
+    assert first.returncode == 0 and (checkout / "results/shared/sportballs/data/card.json").exists()
+
+
+def test_snakemake_does_not_end_before_a_stopped_verb(checkout, tmp_path):
+    """Slurm sends SIGTERM to each process of a job, and kills what is left once Snakemake has ended."""
+    verb = tmp_path / "nrcg"
+    verb.write_text(f"#!{sys.executable}\n{SLOW_VERB}")
+    verb.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    with at_work(checkout, *image_set_of("stopped", checkout), until=tmp_path / "started", PATH=path) as process:
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=60) == 1 and (tmp_path / "kept").exists()

@@ -1,5 +1,6 @@
 """Verbs that make things with networks: trainings, samples."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from nrcg.cli.options import (
     Target,
     Threads,
     app,
+    parse_economy,
     parse_json,
     parse_stabilizer,
     parse_target,
@@ -84,12 +86,15 @@ def train_ddpm(
     seed: Seed = 0,
     checkpoint_every: Annotated[int, Option(help="Steps.", min=1)] = 1000,
     preview_every: Annotated[int, Option(help="Steps between grids of samples; 0 is never.", min=0)] = 0,
+    compile: Annotated[bool, Option(help="Compile the network where it pays: long work on CUDA.")] = True,
+    processes: Annotated[int, Option(help="To share each batch, each on a GPU of its own.", min=1)] = 1,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
     """Train a DDPM; continues from its checkpoint after a signal (exit status 75) or a kill."""
     from nrcg.training.ddpm import DDPMTraining
     from nrcg.training.ddpm import train_ddpm as train
+    from nrcg.training.launch import launch, pick_devices
 
     settings = DDPMTraining(
         epochs=epochs,
@@ -101,20 +106,25 @@ def train_ddpm(
         ema_decay=ema_decay,
         seed=seed,
     )
+    arguments = {
+        "data": data,
+        "out": out,
+        "unet": parse_json(unet, "--unet"),
+        "scheduler": parse_json(scheduler, "--scheduler"),
+        "settings": settings,
+        "checkpoint": checkpoint,
+        "checkpoint_every": checkpoint_every,
+        "preview_every": preview_every,
+        "compile": compile,
+    }
+    if processes > 1:
+        devices = pick_devices(device, processes)
+        with stop_on_signals() as stop:
+            launch(train, devices, threads=threads, stop=stop, **arguments)
+        return
     where = set_up(device, threads)
     with stop_on_signals() as stop:
-        train(
-            data,
-            out,
-            unet=parse_json(unet, "--unet"),
-            scheduler=parse_json(scheduler, "--scheduler"),
-            settings=settings,
-            checkpoint=checkpoint,
-            checkpoint_every=checkpoint_every,
-            preview_every=preview_every,
-            device=where,
-            stop=stop,
-        )
+        train(**arguments, device=where, stop=stop)
 
 
 @app.command()
@@ -130,6 +140,9 @@ def sample(
     on: On = "x0",
     stabilizer: Annotated[str, Option(help="none, ema:BETA or adam:BETA1:BETA2:EPS.")] = "none",
     objective: Annotated[str, Option(help="log_prob, or logit (of the target).")] = "log_prob",
+    economy: Annotated[str, Option(help="none, or no-jacobian, every:K, interval:LOW:HIGH, joined by +.")] = "none",
+    precision: Annotated[str, Option(help="Inside the networks: fp32 or bf16.")] = "fp32",
+    compile: Annotated[bool, Option(help="Compile the networks where it pays: long work on CUDA.")] = True,
     seed: Seed = 0,
     batch_size: BatchSize = 64,
     device: Device = "auto",
@@ -144,28 +157,32 @@ def sample(
     from nrcg.models.classifier import load_classifier
     from nrcg.models.ddpm import load_ddpm
     from nrcg.sampling import sample_shard
+    from nrcg.speed import prepare, worth_compiling
 
-    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": _weights_digest(ddpm)}
+    compile = compile and worth_compiling((stop - start) * num_inference_steps, where)
+    ready = partial(prepare, precision=precision, compile=compile)
+    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": _weights_digest(ddpm), "precision": precision}
     guidance = None
     if classifier:
         model, card = load_classifier(classifier, where)
         guidance = ClassifierGuidance(
-            model,
+            ready(model),
             target=parse_target(target, card["classes"]),
             scale=scale,
             on=on,
             objective=objective,
             stabilizer=parse_stabilizer(stabilizer),
+            **parse_economy(economy),
         )
         provenance |= {"classifier": str(classifier), "classifier_digest": _weights_digest(classifier)}
         provenance |= {"target": target, "scale": scale, "on": on}
-        provenance |= {"stabilizer": stabilizer, "objective": objective}
+        provenance |= {"stabilizer": stabilizer, "objective": objective, "economy": economy}
     unet, scheduler = load_ddpm(ddpm, where)
     with stop_on_signals() as stop_request:
         sample_shard(
             out,
             range(start, stop),
-            pipeline=GuidedDDPMPipeline(unet=unet, scheduler=scheduler),
+            pipeline=GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler),
             guidance=guidance,
             num_inference_steps=num_inference_steps,
             batch_size=batch_size,

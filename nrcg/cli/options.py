@@ -61,6 +61,21 @@ def parse_stabilizer(text: str) -> Any:
     return {"none": lambda: None, "ema": EMA, "adam": Adam}[kind](*values)
 
 
+def parse_economy(text: str) -> dict[str, Any]:
+    """`none`, or `no-jacobian`, `every:K` and `interval:LOW:HIGH` joined by +, as arguments of ClassifierGuidance."""
+    arguments: dict[str, Any] = {}
+    for word in text.split("+") if text != "none" else []:
+        kind, *numbers = word.split(":")
+        arity = {"no-jacobian": 0, "every": 1, "interval": 2}
+        if arity.get(kind) != len(numbers) or not all(number.isdigit() for number in numbers):
+            raise NrcgError(f"economy {text!r}: use none, or no-jacobian, every:K, interval:LOW:HIGH joined by +")
+        if kind == "no-jacobian":
+            arguments["jacobian"] = False
+        else:
+            arguments[kind] = int(numbers[0]) if kind == "every" else (int(numbers[0]), int(numbers[1]))
+    return arguments
+
+
 def parse_target(text: str, classes: list[str]) -> int:
     """The index of a class given by name or index."""
     if text in classes:
@@ -83,6 +98,9 @@ def set_up(device: str, threads: int) -> "torch.device":
     import torch
 
     from nrcg.device import pick_device
+    from nrcg.memory import keep_freed_memory
+
+    keep_freed_memory()
 
     if threads:
         torch.set_num_threads(threads)

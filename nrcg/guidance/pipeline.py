@@ -1,6 +1,6 @@
 """The guided sampler: Algorithm 1, and diffusers' DDPM pipeline around it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -124,12 +124,15 @@ class GuidedDDPMPipeline(DDPMPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         guidance: ClassifierGuidance | None = None,
+        callback_on_step_end: Callable[["GuidedDDPMPipeline", int, torch.Tensor, dict], Any] | None = None,
     ) -> GuidedDDPMOutput | tuple[Any, torch.Tensor]:
         """Draw images; without guidance the very ones that `DDPMPipeline` draws.
 
         generator     one for the batch, or a list with one per sample, which makes a sample the same in any batch
         output_type   "pil" images, "np" N×H×W×3 or "pt" N×3×H×W, both float32 in [0, 1]
         guidance      None, or a `ClassifierGuidance`; it takes no random draws
+        callback_on_step_end   called after each step, as elsewhere in diffusers, with the pipeline, the step's number,
+                               its time step and {}; what it returns is not used, what it raises ends the call
         returns       `GuidedDDPMOutput(images, diverged)`, or that as a tuple without `return_dict`
 
         The trajectory is float32 even if the networks are not. Raises NrcgError for an unknown output type, a list of
@@ -155,11 +158,17 @@ class GuidedDDPMPipeline(DDPMPipeline):
                 device=self._execution_device,
                 dtype=torch.promote_types(self.unet.dtype, torch.float32),
             )
-            timesteps = self.progress_bar(self.scheduler.timesteps)
+            timesteps = self._steps(callback_on_step_end)
             x, diverged = guided_ddpm(self.unet, self.scheduler, noise, timesteps, guidance)
             images = _present(x, output_type)
         self.maybe_free_model_hooks()
         return GuidedDDPMOutput(images, diverged) if return_dict else (images, diverged)
+
+    def _steps(self, callback: Callable | None) -> Iterator[torch.Tensor]:
+        for step, t in enumerate(self.progress_bar(self.scheduler.timesteps)):
+            yield t
+            if callback is not None:
+                callback(self, step, t, {})
 
     def _image_shape(self, batch_size: int) -> tuple[int, ...]:
         size = self.unet.config.sample_size

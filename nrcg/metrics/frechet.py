@@ -13,6 +13,8 @@ from pytorch_fid.fid_score import calculate_frechet_distance
 from nrcg.errors import NrcgError
 from nrcg.files import atomic
 
+GATHERED = 1024  # feature vectors, 17 MB of Inception's
+
 
 @dataclass
 class FeatureStatistics:
@@ -85,6 +87,29 @@ class FeatureStatistics:
             raise NrcgError(f"{path}: no such file") from None
         except (zipfile.BadZipFile, ValueError, EOFError, KeyError, IndexError, TypeError) as error:
             raise NrcgError(f"{path}: not complete feature statistics ({error}); delete it and make it again") from None
+
+
+class GatheredStatistics:
+    """Feature statistics of many small batches. A merge costs D² however small the batch, so they wait."""
+
+    def __init__(self, dim: int) -> None:
+        self._merged, self._waiting = FeatureStatistics.empty(dim), []
+
+    def update(self, features: np.ndarray) -> None:
+        """Take in N×D features. Raises ValueError for another D, sooner or later."""
+        self._waiting.append(features)
+        if sum(map(len, self._waiting)) >= GATHERED:
+            self._merge_waiting()
+
+    def result(self) -> FeatureStatistics:
+        """The statistics of all that was taken in."""
+        self._merge_waiting()
+        return self._merged
+
+    def _merge_waiting(self) -> None:
+        if self._waiting:
+            self._merged.update(np.concatenate(self._waiting))
+            self._waiting.clear()
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:

@@ -17,7 +17,7 @@ from nrcg.gather import SCORE_COLUMNS
 from nrcg.images import to_float
 from nrcg.memory import BatchLimit
 from nrcg.metrics.features import Extractor
-from nrcg.metrics.frechet import FeatureStatistics, frechet_distance
+from nrcg.metrics.frechet import FeatureStatistics, GatheredStatistics, frechet_distance
 from nrcg.models.classifier import predictions
 from nrcg.shards import open_shards, read_batches, verify
 
@@ -41,13 +41,13 @@ def reference_statistics(
     if len(indices) < 2:
         of_class = "" if target is None else f" of class {target}"
         raise NrcgError(f"{folder}: {len(indices)} training images{of_class}; a Fréchet distance needs at least 2")
-    statistics = FeatureStatistics.empty(extractor.dim)
+    gathered = GatheredStatistics(extractor.dim)
     limit = BatchLimit(f"{extractor.name} features", batch_size)
     with tqdm(total=len(indices), desc=limit.what, unit="image") as bar:
         for batch, found in limit.each(lambda batch: extractor(image_set.images[batch]), indices):
-            statistics.update(found)
+            gathered.update(found)
             bar.update(len(batch))
-    return statistics
+    return gathered.result()
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def score(
     verify(shards)
     opened = open_shards(shards)
     found: dict[str, list[np.ndarray]] = {"guiding": [], "judge": []}
-    statistics = {name: FeatureStatistics.empty(extractor.dim) for name, (extractor, *_) in references.items()}
+    gathered = {name: GatheredStatistics(extractor.dim) for name, (extractor, *_) in references.items()}
 
     def evaluate(images: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         inputs = to_float(images, device)
@@ -107,7 +107,7 @@ def score(
             for name, indices in predicted.items():
                 found[name].append(np.array(classes)[indices])
             for name, vectors in features.items():
-                statistics[name].update(vectors)
+                gathered[name].update(vectors)
     diverged = np.concatenate([shard.diverged for shard in opened])
     verdicts = pd.DataFrame(
         {
@@ -121,6 +121,7 @@ def score(
     shares["accuracy_judge"] = (verdicts["judge"] == classes[target]).mean()
     shares |= {f"judge_share/{name}": (verdicts["judge"] == name).mean() for name in classes}
     rows = [(metric, p, np.sqrt(p * (1 - p) / n), n, n_diverged, None) for metric, p in shares.items()]
+    statistics = {name: each.result() for name, each in gathered.items()}
     for metric, ours, reference in tqdm(_pairs(statistics, references), desc="Fréchet distances"):
         distance = frechet_distance(ours, reference)
         rows.append((metric, distance, np.nan, n, n_diverged, len(ours.mean)))

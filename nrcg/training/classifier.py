@@ -112,7 +112,7 @@ class _Trainer:
         self.n_logits = 1 if len(images.classes) == 2 else len(images.classes)
         self.model = build_classifier(settings.architecture, self.n_logits).to(device)
         self.steps_per_epoch = len(self.train) // settings.batch_size
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=settings.learning_rate)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=settings.learning_rate, fused=True)
         self.lr_schedule = get_cosine_schedule_with_warmup(
             self.optimizer, settings.warmup_steps, settings.max_epochs * self.steps_per_epoch
         )

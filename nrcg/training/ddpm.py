@@ -15,6 +15,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from PIL import Image
+from torch import nn
 from torch.nn.functional import mse_loss
 from tqdm import tqdm
 
@@ -27,7 +28,9 @@ from nrcg.memory import BatchLimit
 from nrcg.models.ddpm import build_scheduler, build_unet, save_ddpm
 from nrcg.preemption import Stop
 from nrcg.rng import keyed_generator, keyed_seed
+from nrcg.speed import prepare, worth_compiling
 from nrcg.training.common import autocast, epoch_order, load_checkpoint, log, remove_checkpoint, save_checkpoint
+from nrcg.training.team import Team
 
 LOG_EVERY = 50  # steps a row of the loss log; the last row may stand for fewer
 
@@ -37,7 +40,7 @@ class DDPMTraining:
     """The settings of a training; defaults are the paper's."""
 
     epochs: int = 1000
-    batch_size: int = 128
+    batch_size: int = 128  # of all processes together
     learning_rate: float = 1e-4
     warmup_steps: int = 500
     gradient_clip: float = 1.0  # largest norm of the whole gradient
@@ -56,23 +59,31 @@ def train_ddpm(
     checkpoint: str | Path,
     checkpoint_every: int = 1000,
     preview_every: int = 0,
+    compile: bool = False,
     device: torch.device,
     stop: Stop | None = None,
+    team: Team | None = None,
 ) -> None:
     """Train on the train split of the image set `data`; write a diffusers folder, card and log to `out`.
 
     Every random draw of step k is a function of (seed, k), so a run that was killed and continues from
     `checkpoint` ends, on a CPU, with the same bits as one that was not. A batch that the device's memory does not
-    hold is taken in pieces. Raises NrcgError on unusable settings, and Stopped, with a checkpoint of the step just
-    done, when `stop` asks for it.
+    hold is taken in pieces. The processes of a `team` (see `nrcg.training.launch`) share each batch: however many they
+    are, they take the steps of one, up to rounding; only dropout, if the U-Net has any, is another. With `compile` the
+    U-Net is compiled where that pays. Raises NrcgError on unusable settings, and Stopped, with a checkpoint of the step
+    just done, when `stop` asks for it.
     """
+    team = team or Team()
     images = ImageSet.open(data)
     train = images.indices("train")
     if len(train) < settings.batch_size:
         raise NrcgError(f"{data}: {len(train)} training images, fewer than batch_size {settings.batch_size}")
+    if settings.batch_size % team.size:
+        raise NrcgError(f"batch_size {settings.batch_size}: not a multiple of the {team.size} processes; choose one")
     noise_scheduler = build_scheduler(scheduler)
     torch.manual_seed(keyed_seed(settings.seed))
-    trainer = _Trainer(build_unet(unet).to(device), noise_scheduler, settings, len(train) // settings.batch_size)
+    network = prepare(build_unet(unet).to(device))
+    trainer = _Trainer(network, noise_scheduler, settings, len(train) // settings.batch_size, team)
     identity = fingerprint(
         data=images.card["digest"], unet=unet, scheduler=scheduler, log_every=LOG_EVERY, **asdict(settings)
     )
@@ -80,31 +91,36 @@ def train_ddpm(
     if state := load_checkpoint(checkpoint, identity):
         trainer.load_state_dict(state)
         log.info("continuing from step %d of %d", trainer.step, trainer.total_steps)
+    if compile and worth_compiling((trainer.total_steps - trainer.step) * settings.batch_size, device):
+        trainer.predict = torch.compile(network)
 
     started, first = time.monotonic(), trainer.step
     try:
-        with tqdm(total=trainer.total_steps, initial=first, desc="DDPM training", unit="step") as progress:
-            while trainer.step < trainer.total_steps:
+        total, quiet = trainer.total_steps, not team.first
+        with tqdm(total=total, initial=first, desc="DDPM training", unit="step", disable=quiet) as progress:
+            while trainer.step < total:
                 epoch, position = divmod(trainer.step, trainer.steps_per_epoch)
                 if position == 0 or trainer.step == first:
                     order = train[epoch_order(len(train), settings.seed, epoch)]
                 batch = np.sort(order[position * settings.batch_size : (position + 1) * settings.batch_size])
-                trainer.train_step(to_float(images.images[batch], device))
+                trainer.train_step(to_float(images.images[team.share(batch)], device))
                 progress.update()
                 if trainer.step % LOG_EVERY == 0:
                     progress.set_postfix(loss=f"{trainer.rows[-1]['loss']:.4f}")
-                if preview_every and trainer.step % preview_every == 0:
+                if team.first and preview_every and trainer.step % preview_every == 0:
                     trainer.preview(Path(out) / "previews" / f"step_{trainer.step:07d}.png")
                 stop.check()
-                if trainer.step % checkpoint_every == 0:
+                if team.first and trainer.step % checkpoint_every == 0:
                     save_checkpoint(checkpoint, identity, trainer.state_dict(time.monotonic() - started))
                     started = time.monotonic()
     except Stopped:
-        save_checkpoint(checkpoint, identity, trainer.state_dict(time.monotonic() - started))
+        if team.first:
+            save_checkpoint(checkpoint, identity, trainer.state_dict(time.monotonic() - started))
         raise
     trainer.seconds += time.monotonic() - started
-    _write(Path(out), trainer, images, settings, device)
-    remove_checkpoint(checkpoint)
+    if team.first:
+        _write(Path(out), trainer, images, settings, device)
+        remove_checkpoint(checkpoint)
 
 
 def _write(out: Path, trainer: "_Trainer", images: ImageSet, settings: DDPMTraining, device: torch.device) -> None:
@@ -121,6 +137,7 @@ def _write(out: Path, trainer: "_Trainer", images: ImageSet, settings: DDPMTrain
         "final_loss": round(float(log_table["loss"].tail(20).mean()), 6),
         "seconds": round(trainer.seconds),
         "device": device.type,
+        "processes": trainer.team.size,
         "torch": torch.__version__,
     }
     write_json(out / "card.json", card)
@@ -129,13 +146,23 @@ def _write(out: Path, trainer: "_Trainer", images: ImageSet, settings: DDPMTrain
 class _Trainer:
     """Network, optimiser and step count: all that a checkpoint holds."""
 
-    def __init__(self, unet: UNet2DModel, scheduler: DDPMScheduler, settings: DDPMTraining, steps_per_epoch: int):
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        scheduler: DDPMScheduler,
+        settings: DDPMTraining,
+        steps_per_epoch: int,
+        team: Team | None = None,
+    ):
         self.unet, self.scheduler, self.settings = unet, scheduler, settings
         self.steps_per_epoch = steps_per_epoch
+        self.team = team or Team()
         self.total_steps = settings.epochs * steps_per_epoch
-        self.optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate)
+        self.predict: nn.Module = unet  # what a step calls; previews and files take the U-Net
+        self.optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate, fused=True)
         self.lr_schedule = get_cosine_schedule_with_warmup(self.optimizer, settings.warmup_steps, self.total_steps)
-        self.ema = EMAModel(unet.parameters(), decay=settings.ema_decay) if settings.ema_decay else None
+        decay = settings.ema_decay
+        self.ema = EMAModel(unet.parameters(), decay=decay, foreach=True) if decay else None
         self.memory = BatchLimit("DDPM training", settings.batch_size)
         self.step = 0
         self.seconds = 0.0
@@ -143,15 +170,16 @@ class _Trainer:
         self.rows: list[dict[str, float]] = []
 
     def train_step(self, x0: torch.Tensor) -> None:
-        """One optimiser step on clean images N×3×H×W in [−1, 1]."""
+        """One optimiser step on clean images N×3×H×W in [−1, 1], this process's share of the batch."""
         generator = keyed_generator(self.settings.seed, self.step, 1, device=x0.device)
-        timesteps = torch.randint(
-            self.scheduler.config.num_train_timesteps, (len(x0),), generator=generator, device=x0.device
-        )
-        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+        n = len(x0) * self.team.size  # drawn for the whole batch, so that an image gets the same in any team
+        steps = self.scheduler.config.num_train_timesteps
+        timesteps = self.team.share(torch.randint(steps, (n,), generator=generator, device=x0.device))
+        noise = self.team.share(torch.randn((n, *x0.shape[1:]), generator=generator, device=x0.device))
         x_t = self.scheduler.add_noise(x0, noise, timesteps)
         everything = x_t, timesteps, self._target(x0, noise, timesteps)
         loss = self.memory.attempt(lambda size: self._backward(*everything, size), len(x0))
+        self.team.average([*(weight.grad for weight in self.unet.parameters() if weight.grad is not None), loss])
         torch.nn.utils.clip_grad_norm_(self.unet.parameters(), self.settings.gradient_clip)
         self.optimizer.step()
         self.lr_schedule.step()
@@ -162,12 +190,12 @@ class _Trainer:
 
     def _backward(self, x_t: torch.Tensor, timesteps: torch.Tensor, target: torch.Tensor, size: int) -> torch.Tensor:
         """The mean loss over the batch and, in the weights, its gradient, added up over pieces of `size` images."""
-        torch.manual_seed(keyed_seed(self.settings.seed, self.step, 2))  # for a U-Net with dropout
+        torch.manual_seed(keyed_seed(self.settings.seed, self.step, 2 + self.team.rank))  # for a U-Net with dropout
         self.optimizer.zero_grad(set_to_none=True)
         mean = torch.zeros((), device=x_t.device)
         for noisy, t, wanted in zip(x_t.split(size), timesteps.split(size), target.split(size), strict=True):
             with autocast(self.settings.precision, x_t.device):
-                prediction = self.unet(noisy, t).sample
+                prediction = self.predict(noisy, t).sample
             loss = mse_loss(prediction.float(), wanted) * (len(noisy) / len(x_t))
             loss.backward()
             mean += loss.detach()

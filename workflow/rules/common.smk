@@ -1,6 +1,7 @@
 # Names of files and lists of jobs, derived from the config; nothing is run here.
 import json
 import shlex
+from functools import cache
 from math import ceil
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def as_json(value):
     return shlex.quote(json.dumps(value, sort_keys=True))
 
 
+@cache  # called for each shard, and a look into a table is slow
 def guiding(setup):
     """The classifier that guides a setup, and whose verdict is its accuracy."""
     return UNGUIDED_SCORED_BY if setup == UNGUIDED else SETUPS.loc[setup, "classifier"]
@@ -149,7 +151,8 @@ def has_forward(dataset):
 
 def forward_setups(dataset, classifier=None, on=None):
     """Guided setups of the forward analysis, or of one of its jobs: those the objective makes no other of."""
-    rows = SETUPS[(SETUPS["objective"] == "default") & SETUPS["setup"].isin(scales_of(dataset))]
+    rows = SETUPS[(SETUPS["objective"] == "default") & (SETUPS["economy"] == "none")]
+    rows = rows[rows["setup"].isin(scales_of(dataset))]
     if classifier:
         rows = rows[(rows["classifier"] == classifier) & (rows["on"] == on)]
     return rows

@@ -1,26 +1,43 @@
 # Options and inputs of single jobs, derived from the config and the wildcards; nothing is run here.
 
 
-def guidance_options(wildcards):
-    """Options of `nrcg sample` that make a point; none for unguided samples."""
-    if wildcards.setup == UNGUIDED:
-        return ""
-    row, data = SETUPS.loc[wildcards.setup], settings(wildcards)
-    return flags(
-        {
-            "classifier": classifier_home(wildcards.dataset, row.classifier),
+@cache
+def point_options(dataset, setup, scale):
+    """Options of `nrcg sample` that all shards of a point have; unguided samples have no guidance."""
+    data = config["datasets"][dataset]
+    options = {
+        "ddpm": ddpm_home(dataset),
+        "num_inference_steps": data["sampling"]["num_inference_steps"],
+        "precision": data["sampling"]["precision"],
+        "compile": config["compile"],
+        "batch_size": data["sampling"]["batch_size"],
+        "seed": config["seed"],
+        "device": config["device"],
+    }
+    if setup != UNGUIDED:
+        row = SETUPS.loc[setup]
+        options |= {
+            "classifier": classifier_home(dataset, row.classifier),
             "target": data["target"],
-            "scale": wildcards.scale,
+            "scale": scale,
             "on": row.on,
             "stabilizer": row.stabilizer,
             "objective": data["objective"] if row.objective == "default" else row.objective,
+            "economy": row.economy,
         }
-    )
+    return flags(options)
 
 
-def guiding_files(wildcards):
-    """The guiding classifier's files; none for unguided samples."""
-    return [] if wildcards.setup == UNGUIDED else classifier_files(guiding(wildcards.setup))(wildcards)
+def sample_options(wildcards):
+    """Options of `nrcg sample` for a shard, in one parameter: each costs a dry run of 6 000 shards a second."""
+    start, stop = shard_range(wildcards)
+    return f"{point_options(wildcards.dataset, wildcards.setup, wildcards.scale)} --start {start} --stop {stop}"
+
+
+def sample_files(wildcards):
+    """The files of the DDPM and of the guiding classifier; unguided samples have none."""
+    guide = [] if wildcards.setup == UNGUIDED else classifier_files(guiding(wildcards.setup))(wildcards)
+    return [*ddpm_files(wildcards), *guide]
 
 
 def extractor_weights(extractor, dataset):

@@ -3,8 +3,7 @@
 
 rule sample:
     input:
-        ddpm=ddpm_files,
-        classifier=guiding_files,
+        sample_files,
     output:
         images=kept(f"{SHARD}.npy"),
         card=f"{SHARD}.json",  # stays: how each sample was made
@@ -18,18 +17,9 @@ rule sample:
         runtime=lambda w, attempt: 120 * attempt,
         gpu=1,
     params:
-        ddpm=ddpm_source,
-        guidance=guidance_options,
-        start=lambda w: shard_range(w)[0],
-        stop=lambda w: shard_range(w)[1],
-        steps=lambda w: settings(w)["sampling"]["num_inference_steps"],
-        batch_size=lambda w: settings(w)["sampling"]["batch_size"],
-        seed=config["seed"],
-        device=config["device"],
+        options=sample_options,
     shell:
-        "nrcg sample --ddpm {params.ddpm} {params.guidance} --start {params.start} --stop {params.stop}"
-        " --num-inference-steps {params.steps} --batch-size {params.batch_size} --seed {params.seed}"
-        " --device {params.device} --threads {threads} --out {output.images} 2>&1 | tee {log}"
+        "nrcg sample {params.options} --threads {threads} --out {output.images} 2>&1 | tee {log}"
 
 
 rule keep_first:

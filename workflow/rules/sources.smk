@@ -26,6 +26,7 @@ def by_authors(dataset, role):
     return data["weights"] == "authors" and (data["kind"], role) in AUTHORS.index
 
 
+@cache
 def classifier_home(dataset, name, forward=False):
     """A classifier's folder: trained here, or the authors', who have others for figures 1 to 4 of SportBalls."""
     if not by_authors(dataset, name):
@@ -54,19 +55,25 @@ def ddpm_is_trained(dataset):
     return not config["datasets"][dataset]["ddpm"]["pretrained"] and not by_authors(dataset, "ddpm")
 
 
-def ddpm_source(wildcards):
+@cache
+def ddpm_home(dataset):
     """The DDPM's folder: trained here, the user's, or one imported from another layout, the hub or the authors."""
-    pretrained = settings(wildcards)["ddpm"]["pretrained"]
+    pretrained = config["datasets"][dataset]["ddpm"]["pretrained"]
     if pretrained and Path(pretrained, WEIGHTS).is_file():
         return pretrained
-    if ddpm_is_trained(wildcards.dataset):
-        return DDPM.format(dataset=wildcards.dataset)
-    return IMPORTED.format(dataset=wildcards.dataset, role="ddpm")
+    if ddpm_is_trained(dataset):
+        return DDPM.format(dataset=dataset)
+    return IMPORTED.format(dataset=dataset, role="ddpm")
+
+
+def ddpm_source(wildcards):
+    """The DDPM's folder."""
+    return ddpm_home(wildcards.dataset)
 
 
 def ddpm_files(wildcards):
     """The DDPM's file that a job waits for."""
-    return [str(Path(ddpm_source(wildcards), WEIGHTS))]
+    return [str(Path(ddpm_home(wildcards.dataset), WEIGHTS))]
 
 
 def ddpm_origin(dataset):

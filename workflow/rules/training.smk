@@ -46,18 +46,19 @@ rule train_ddpm:
         f"{BENCHMARKS}train_ddpm.tsv"
     threads: config["threads"]
     resources:
-        mem_mb=lambda w, attempt: 24000 * attempt,
+        mem_mb=lambda w, attempt: (16000 + 8000 * settings(w)["ddpm"]["gpus"]) * attempt,
         runtime=6 * 24 * 60,  # a further attempt goes on from the checkpoint
-        gpu=1,
+        gpu=lambda w: settings(w)["ddpm"]["gpus"],
     params:
         data=subpath(input[0], parent=True),
         out=subpath(output[-1], parent=True),
         unet=lambda w: as_json(settings(w)["ddpm"]["unet"]),
         scheduler=lambda w: as_json(settings(w)["scheduler"]),
-        options=lambda w: flags(settings(w)["ddpm"]["training"]),
+        options=lambda w: flags({**settings(w)["ddpm"]["training"], "compile": config["compile"]}),
         checkpoint=f"{RUN}/checkpoints/{{dataset}}/ddpm.pt",
+        processes=lambda w: settings(w)["ddpm"]["gpus"],
         device=config["device"],
     shell:
         "nrcg train-ddpm --data {params.data} --out {params.out} --unet {params.unet}"
         " --scheduler {params.scheduler} {params.options} --checkpoint {params.checkpoint}"
-        " --device {params.device} --threads {threads} 2>&1 | tee {log}"
+        " --processes {params.processes} --device {params.device} --threads {threads} 2>&1 | tee {log}"

@@ -1,0 +1,57 @@
+"""Networks made ready to sample fast. What pays was measured; see benchmarks/RESULTS.md.
+
+On a CPU it is attention over few pixels by plain matrix products: torch's fused kernel is slow on the way back. On CUDA
+it is bfloat16, channels-last weights and, for work that is long enough, compiling.
+"""
+
+import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
+from torch import nn
+
+from nrcg.errors import NrcgError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+COMPILING_PAYS = 100_000  # images × steps: compiling takes a minute or two, once for a machine and size
+FEW_PIXELS = 16 * 16  # above it the products, pixels² a head, take more memory than they save time
+
+
+class SmallAttention:
+    """diffusers' attention: by matrix products over at most FEW_PIXELS pixels, fused over more."""
+
+    plain, fused = AttnProcessor(), AttnProcessor2_0()
+
+    def __call__(self, attn: Attention, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        few = hidden_states[0, 0].numel() <= FEW_PIXELS  # N×C×H×W
+        return (self.plain if few else self.fused)(attn, hidden_states, *args, **kwargs)
+
+
+def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = False) -> nn.Module:
+    """The network itself, changed in place: its weights' precision and layout, its attention; compiled if asked to.
+
+    network     a U-Net or a classifier, on its device, in eval mode
+    precision   "fp32", or "bf16" for weights and activations; sampler state and statistics stay float32 all the same
+    compile     by torch.compile, at the first call
+
+    Raises NrcgError for another precision.
+    """
+    if precision not in PRECISIONS:
+        raise NrcgError(f"precision {precision!r}: use {' or '.join(PRECISIONS)}")
+    on_cuda = next(network.parameters()).device.type == "cuda"
+    nn.Module.to(network, PRECISIONS[precision])  # diffusers' own `to` warns of nothing
+    if on_cuda:
+        nn.Module.to(network, memory_format=torch.channels_last)
+    else:
+        for module in network.modules():
+            if isinstance(module, Attention):
+                module.set_processor(SmallAttention())
+    if compile:
+        network.compile()
+    return network
+
+
+def worth_compiling(image_steps: int, device: torch.device) -> bool:
+    """Whether work of so many images × steps is done sooner when the networks are compiled first.
+
+    On a CPU never: there, two minutes of compiling made guided sampling 1.03 times as fast.
+    """
+    return device.type == "cuda" and image_steps >= COMPILING_PAYS
