@@ -36,7 +36,7 @@ demo-from-scratch: $(READY) ## the same, its DDPM trained too (one to two hours 
 	@echo "Report: results/demo-from-scratch/report.html"
 
 test: $(READY) ## all tests (some fifteen minutes on two cores)
-	@$(IN) python -m pytest --durations=8
+	@$(IN) python -m pytest -n $(CORES) --dist loadfile --durations=8
 
 lint: $(READY) ## ruff, snakefmt, snakemake --lint
 	@$(IN) ruff check .

@@ -12,7 +12,7 @@ from nrcg.errors import NrcgError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 COMPILING_PAYS = 100_000  # images × steps: compiling takes a minute or two, once for a machine and size
-FEW_PIXELS = 16 * 16  # above it the products, pixels² a head, take more memory than they save time
+FEW_PIXELS = 8 * 8  # over more, the products, pixels² a head, take more memory and no less time
 
 
 class SmallAttention:
@@ -20,15 +20,23 @@ class SmallAttention:
 
     plain, fused = AttnProcessor(), AttnProcessor2_0()
 
-    def __call__(self, attn: Attention, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-        few = hidden_states[0, 0].numel() <= FEW_PIXELS  # N×C×H×W
-        return (self.plain if few else self.fused)(attn, hidden_states, *args, **kwargs)
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,  # N×C×H×W
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        few = hidden_states[0, 0].numel() <= FEW_PIXELS
+        processor = self.plain if few else self.fused
+        return processor(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
 
 def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = False) -> nn.Module:
     """The network itself, changed in place: its weights' precision and layout, its attention; compiled if asked to.
 
-    network     a U-Net or a classifier, on its device, in eval mode
+    network     a U-Net or a classifier, on its device, in eval mode to sample
     precision   "fp32", or "bf16" for weights and activations; sampler state and statistics stay float32 all the same
     compile     by torch.compile, at the first call
 

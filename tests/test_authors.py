@@ -28,7 +28,9 @@ def released(tmp_path_factory):
     folder = tmp_path_factory.mktemp("released")
     for name in ("nonrobust", "robust"):
         weights = build_classifier("mobilenet_v3_small", 1).state_dict()
-        save_file({f"classifier.{key}": value for key, value in weights.items()}, folder / f"{name}.safetensors")
+        save_file(
+            {f"classifier.{key}": value.contiguous() for key, value in weights.items()}, folder / f"{name}.safetensors"
+        )
     unet = yaml.safe_load((ROOT / "config/test.yaml").read_text())["datasets"]["celeba"]["ddpm"]["unet"]
     save_file(UNet2DModel(**unet).state_dict(), folder / "ddpm.safetensors")
     return folder

@@ -107,7 +107,7 @@ def command(data, out, checkpoint):
     return [sys.executable, "-m", "nrcg.cli", "train-ddpm", *map(str, options)]
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -122,7 +122,7 @@ def test_stopped_with_all_its_processes_it_goes_on_to_the_same_bits_or_alone(blo
     with subprocess.Popen(["bash", "-c", script, log, *training], start_new_session=True) as pipeline:
         wait_for(lambda: log.exists() and re.search(rb" [1-9]\d*/100 ", log.read_bytes()))
         os.killpg(pipeline.pid, signal.SIGTERM)
-        assert pipeline.wait(timeout=60) == 75
+        assert pipeline.wait(timeout=120) == 75
     shutil.copy(checkpoint, tmp_path / "copy.pt")
     train(blob_set, tmp_path / "cut", partial(in_two, train_ddpm), checkpoint=checkpoint)
     assert capsys.readouterr().err.count("continuing from step") == 1
@@ -181,7 +181,7 @@ def test_no_process_outlives_a_killed_parent():
     with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent, stderr=subprocess.PIPE) as parent:
         assert [line for _, line in zip(range(2), parent.stderr, strict=False)] == [b"at work\n"] * 2
         parent.kill()
-        parent.communicate(timeout=30)  # the pipe ends with the last process that could write into it
+        parent.communicate(timeout=60)  # the pipe ends with the last process that could write into it
 
 
 @pytest.mark.parametrize(

@@ -25,20 +25,22 @@ def _resnet18_judge(n_logits: int) -> nn.Module:
     return model
 
 
+def _mobilenet_v3_small(n_logits: int) -> nn.Module:
+    """torchvision's, channels-last in memory: depthwise convolutions are then twice as fast, also on a CPU."""
+    return mobilenet_v3_small(num_classes=n_logits).to(memory_format=torch.channels_last)
+
+
 ARCHITECTURES = {
-    "mobilenet_v3_small": lambda n_logits: mobilenet_v3_small(num_classes=n_logits),
+    "mobilenet_v3_small": _mobilenet_v3_small,
     "resnet18_judge": _resnet18_judge,
 }
 
 
 def build_classifier(architecture: str, n_logits: int) -> nn.Module:
-    """A randomly initialised classifier. `n_logits` is the number of classes, or 1 for a binary one.
-
-    Its weights lie channels-last in memory, in which depthwise convolutions are more than twice as fast, also on a CPU.
-    """
+    """A randomly initialised classifier. `n_logits` is the number of classes, or 1 for a binary one."""
     if architecture not in ARCHITECTURES:
         raise NrcgError(f"architecture {architecture!r}: unknown; known are {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[architecture](n_logits).to(memory_format=torch.channels_last)
+    return ARCHITECTURES[architecture](n_logits)
 
 
 def features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
