@@ -4,6 +4,8 @@ The shards are stand-ins that take no time; profile, grouping and plugin are the
 node that is started here, with a GPU (an empty file) for each core. So this is the cost around a sampling. It leaves
 out what a shared cluster adds, the wait of each job in the queue.
 
+Seen on two cores: 200 shards take 727 s as 200 jobs, 408 s as 34 jobs of six.
+
 Floor: each shard starts Snakemake once more inside its job, some two seconds of one core.
 """
 
