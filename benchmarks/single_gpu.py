@@ -196,6 +196,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="of Snakemake; each job takes `threads`")
     parser.add_argument("--export", type=Path, help="join, write the networks to this folder, and run nothing")
     options = parser.parse_args(arguments)
+    # The rules call `nrcg`, which stands beside this Python even where the environment was not activated.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     try:
         name = run_name([BASE, *options.configfile])
         run = Run(name, Path(), options.configfile, options.cores, options.targets)
