@@ -12,7 +12,7 @@ import torch
 from benchmarks import plain
 from benchmarks.command import run
 from benchmarks.sizes import Networks, networks, pass_flops
-from benchmarks.work import COMPILED, OURS, Reach, Settings, Work
+from benchmarks.work import CHECKPOINTED, COMPILED, OURS, Reach, Settings, Work
 from nrcg import EMA, ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.rng import keyed_generator
 from nrcg.speed import prepare
@@ -38,13 +38,20 @@ TARGET, SCALE_X0, SCALE_XT, DECAY = 0, 20.0, 5.0, 0.99
 Sampler = Callable[..., torch.Tensor]  # (generator=None) → images N×3×H×W in [0, 1]
 
 
-def ours(parts: Networks, mode: str, *, batch: int, steps: int, compiled: bool) -> Sampler:
-    """Our path as `nrcg sample` takes it; everything that makes it fast is switched on here."""
+def ours(
+    parts: Networks, mode: str, *, batch: int, steps: int, compiled: bool = False, checkpointed: bool = False
+) -> Sampler:
+    """Our path as `nrcg sample` takes it; everything that makes it fast is switched on here.
+
+    checkpointed   activations of the U-Net's blocks are computed again on the way back: less memory, more time
+    """
     parts = parts.copy()
     if compiled:
         torch._dynamo.reset()  # what another mode compiled would serve here too, and its time be missing
     precision = "bf16" if parts.unet.device.type == "cuda" else "fp32"
     unet, classifier = (prepare(part, precision=precision, compile=compiled) for part in (parts.unet, parts.classifier))
+    if checkpointed:
+        unet.enable_gradient_checkpointing()
     pipeline = GuidedDDPMPipeline(unet=unet, scheduler=parts.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     guidance = {
@@ -86,7 +93,9 @@ def works(settings: Settings) -> Iterator[Work]:
         ways = {"plain fp32": partial(plainly, parts, mode, **amount, precision="fp32")}
         if settings.half:
             ways["plain bf16"] = partial(plainly, parts, mode, **amount, precision="bf16")
-        ways[OURS] = partial(ours, parts, mode, **amount, compiled=False)
+        ways[OURS] = partial(ours, parts, mode, **amount)
+        if passes == 2:  # the others keep no activations
+            ways[CHECKPOINTED] = partial(ours, parts, mode, **amount, checkpointed=True)
         if settings.compiled:
             ways[COMPILED] = partial(ours, parts, mode, **amount, compiled=True)
         yield Work(

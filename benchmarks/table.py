@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.work import COMPILED, OURS
+from benchmarks.work import CHECKPOINTED, COMPILED, OURS
 
 HEADERS = (
     "work",
@@ -39,7 +39,7 @@ def _line(row: dict[str, Any], name: str) -> list[str]:
         row["size"],
         row["device"],
         f"{_rate(row, plain)} ({row['against']})" if plain else "–",
-        _rate(row, ours) + (f" (compiled{_compilation(row)})" if name == COMPILED else ""),
+        _rate(row, ours) + _how(row, name),
         ratio,
         ", ".join(REACHES[key].format(value) for key, value in row["reach"].items()) or "–",
         _met(row, ours),
@@ -59,6 +59,12 @@ def _rate(row: dict[str, Any], way: dict[str, Any]) -> str:
     if row["amount"] == 1 or "seconds" in row["reach"]:  # one long piece of work
         return f"{way['median']:.3g} s"
     return f"{way['rate']:.4g} {row['unit']}s/s"
+
+
+def _how(row: dict[str, Any], name: str) -> str:
+    if name == COMPILED:
+        return f" (compiled{_compilation(row)})"
+    return " (checkpointed)" if name == CHECKPOINTED else ""
 
 
 def _compilation(row: dict[str, Any]) -> str:

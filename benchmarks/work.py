@@ -11,7 +11,7 @@ import torch
 from benchmarks.measure import Way, alternate, matmul, seconds_of, warm_up
 from nrcg.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
 
-OURS, COMPILED = "ours", "ours, compiled"
+OURS, COMPILED, CHECKPOINTED = "ours", "ours, compiled", "ours, checkpointed"
 MATMUL = "matmul"
 
 

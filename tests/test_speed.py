@@ -51,6 +51,25 @@ def test_networks_in_bfloat16_stay_close_and_the_state_float32():
     assert images.dtype == torch.float32 and 0 < (images - expected).abs().max() < 0.1
 
 
+def test_checkpointing_keeps_fewer_bytes_and_draws_the_same_images():
+    pipe, guidance = with_attention(), make_guidance(30.0, stabilizer=EMA(0.5))
+    kept = []
+
+    def keep(tensor):
+        kept[-1] += tensor.nbytes
+        return tensor
+
+    images = []
+    for checkpointed in (False, True):
+        if checkpointed:
+            pipe.unet.enable_gradient_checkpointing()
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            images.append(draw(pipe, guidance, num_inference_steps=1).images)
+    torch.testing.assert_close(*images, rtol=0, atol=1e-6)
+    assert kept[1] < kept[0] / 2
+
+
 def test_another_precision_is_refused():
     with pytest.raises(NrcgError, match="precision 'fp16'"):
         prepare(make_pipeline().unet, precision="fp16")
