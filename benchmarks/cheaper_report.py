@@ -110,8 +110,9 @@ def plot_points(points: pd.DataFrame, out: Path) -> None:
     floor = float(points.loc[points["variant"] == "real images", "cfd_judge"].iloc[0])
     guided = points[points["time"].notna() & (points["variant"] != "unguided")]
     note = (
-        "SportBalls 32×32, target baseball. Left: hollow where the judge says less than 95 %; a line joins the scales "
-        "of a variant. Right: lines the judge, crosses the guiding classifier; solid EMA 0.99, dotted no stabiliser."
+        f"SportBalls 32×32, target baseball, {guided['n'].max():.0f} samples a point. "
+        "Left: hollow where the judge says less than 95 %; a line joins the scales of a variant. "
+        "Right: lines the judge, crosses the guiding classifier; solid EMA 0.99, dotted no stabiliser."
     )
     with styled(None):
         fig = new_figure("", note, height=1.25)
