@@ -53,15 +53,27 @@ def collect_scores(parts: Sequence[tuple[str, str, float | None, str | Path]]) -
     return table.sort_values(POINT, kind="stable", na_position="first", ignore_index=True)
 
 
-def _read_scores(path: str | Path) -> pd.DataFrame:
+def given_scores(path: str | Path, dataset: str) -> pd.DataFrame:
+    """The rows of `dataset` in a table that `collect_scores` made, in whichever run.
+
+    Raises NrcgError for a file that is missing or has other columns, and for one without such rows.
+    """
+    table = _read_scores(path, POINT + SCORE_COLUMNS)
+    rows = table[table["dataset"] == dataset]
+    if rows.empty:
+        raise NrcgError(f"{path}: no scores of {dataset!r}; it has {', '.join(map(str, table['dataset'].unique()))}")
+    return rows
+
+
+def _read_scores(path: str | Path, columns: Sequence[str] = SCORE_COLUMNS) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype={"features": "Int64"})
     except FileNotFoundError:
         raise NrcgError(f"{path}: no such file") from None
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise NrcgError(f"{path}: not a table of scores ({error}); delete it and score again") from None
-    if list(table.columns) != SCORE_COLUMNS:
-        raise NrcgError(f"{path}: columns {list(table.columns)}, expected {SCORE_COLUMNS}; delete it and score again")
+    if list(table.columns) != list(columns):
+        raise NrcgError(f"{path}: columns {list(table.columns)}, expected {columns}; delete it and score again")
     return table
 
 

@@ -11,7 +11,7 @@ from pytorch_fid import inception as fid_inception
 from nrcg.datasets.imageset import write_image_set
 from nrcg.errors import NrcgError
 from nrcg.files import sha256
-from nrcg.gather import POINT, SCORE_COLUMNS, collect_scores
+from nrcg.gather import POINT, SCORE_COLUMNS, collect_scores, given_scores
 from nrcg.images import to_float
 from nrcg.metrics.features import Extractor, load_extractor
 from nrcg.metrics.frechet import FeatureStatistics, GatheredStatistics, frechet_distance
@@ -315,6 +315,19 @@ def test_points_are_collected_in_order(tmp_path):
     (tmp_path / "one.csv").write_text("")
     with pytest.raises(NrcgError, match=r"one\.csv: not a table"):
         collect_scores([(*points[0], tmp_path / "one.csv")])
+
+
+def test_given_scores_are_the_rows_of_their_data_set(tmp_path):
+    rows = pd.DataFrame([("fid", 1.5, np.nan, 8, 1, 3)], columns=SCORE_COLUMNS).astype({"features": "Int64"})
+    rows.to_csv(tmp_path / "one.csv", index=False)
+    table = collect_scores([("a", "plain", 5, tmp_path / "one.csv"), ("b", "plain", None, tmp_path / "one.csv")])
+    table.to_csv(tmp_path / "all.csv", index=False)
+    found = given_scores(tmp_path / "all.csv", "b")
+    assert found.to_csv(index=False) == table[table["dataset"] == "b"].to_csv(index=False) and len(found) == 1
+    with pytest.raises(NrcgError, match=r"all\.csv: no scores of 'c'; it has a, b"):
+        given_scores(tmp_path / "all.csv", "c")
+    with pytest.raises(NrcgError, match=r"one\.csv: columns"):
+        given_scores(tmp_path / "one.csv", "a")
 
 
 def test_gathered_statistics_are_those_of_all_at_once():

@@ -201,6 +201,17 @@ def test_an_overlay_of_one_data_set_leaves_the_others_alone(checkout, tmp_path):
     assert steps == {"celeba": "400", "sportballs": "7"}
 
 
+def test_figures_are_redrawn_from_given_scores_without_sampling(finished, tmp_path):
+    scores = finished / RUN / "sportballs/scores.csv"
+    path = tmp_path / "given.yaml"
+    path.write_text(yaml.safe_dump({"run": "redrawn", "datasets": {"sportballs": {"scores_from": str(scores)}}}))
+    config = ["--configfile", "config/test.yaml", path, "--config", "run_datasets=[sportballs]"]
+    planned = jobs(snakemake(finished, "-n", *config, "--", "figure8"))
+    assert set(planned) == {"collect_scores", "plot_scales", "figure8"}
+    snakemake(finished, "--cores", "1", *config, "--", "results/redrawn/sportballs/scores.csv")
+    assert (finished / "results/redrawn/sportballs/scores.csv").read_bytes() == scores.read_bytes()
+
+
 def test_a_target_without_a_data_set_says_so(checkout):
     output = snakemake(checkout, "-n", "figure5", "--config", "run_datasets=[sportballs]", check=False)
     assert "figure5: no data set of this run has it; run_datasets are sportballs" in output

@@ -168,15 +168,25 @@ def keep_first(
 
 @app.command()
 def collect_scores(
-    point: Annotated[list[str], Option(help="DATASET:SETUP:SCALE=CSV, SCALE - where there is none; repeat.")],
     out: Out,
+    point: Annotated[
+        list[str] | None, Option(help="DATASET:SETUP:SCALE=CSV, SCALE - where there is none; repeat.")
+    ] = None,
+    given: Annotated[str | None, Option(help="DATASET=CSV: take its rows from what this verb wrote before.")] = None,
 ) -> None:
-    """Join the scores of many points in one CSV file."""
+    """Join the scores of many points in one CSV file, or take those that are given."""
     from nrcg.files import write_text
     from nrcg.gather import collect_scores as collect
+    from nrcg.gather import given_scores
 
+    if (point is None) == (given is None):
+        raise NrcgError("collect-scores: give --point for each point, or --given alone")
+    if given is not None:
+        dataset, path = split_pair(given, "--given")
+        write_text(out, given_scores(path, dataset).to_csv(index=False))
+        return
     parts = []
-    for name, path in (split_pair(text, "--point") for text in point):
+    for name, path in (split_pair(text, "--point") for text in point or []):
         try:
             dataset, setup, scale = name.split(":")
             parts.append((dataset, setup, None if scale == "-" else float(scale), path))

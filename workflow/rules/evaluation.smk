@@ -67,7 +67,7 @@ rule score:
 
 rule collect_scores:
     input:
-        lambda w: [SCORE.format(dataset=w.dataset, setup=setup, scale=s) for setup, s in points(w.dataset)],
+        score_files,
     output:
         SCORES,
     log:
@@ -76,13 +76,6 @@ rule collect_scores:
         f"{BENCHMARKS}collect_scores.tsv"
     localrule: True
     params:
-        points=lambda w, input: flags(
-            {
-                "point": [
-                    f"{w.dataset}:{setup}:{'-' if scale == 'none' else scale}={path}"
-                    for (setup, scale), path in zip(points(w.dataset), input)
-                ]
-            }
-        ),
+        scores=collected_scores,
     shell:
-        "nrcg collect-scores {params.points} --out {output} 2>&1 | tee {log}"
+        "nrcg collect-scores {params.scores} --out {output} 2>&1 | tee {log}"

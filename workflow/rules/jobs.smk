@@ -53,3 +53,20 @@ def extractor_files(wildcards):
 def references(part):
     """Input function: statistics of the training images for every configured extractor."""
     return lambda w: expand(REFERENCE, dataset=w.dataset, extractor=config["extractors"], part=part)
+
+
+def score_files(wildcards):
+    """The scores of a data set's points, or the table of all that the config gives instead."""
+    given = settings(wildcards).get("scores_from")
+    return given or [
+        SCORE.format(dataset=wildcards.dataset, setup=setup, scale=s) for setup, s in points(wildcards.dataset)
+    ]
+
+
+def collected_scores(wildcards, input):
+    """Options of `nrcg collect-scores`: the file of each point, or the table of all."""
+    dataset = wildcards.dataset
+    if settings(wildcards).get("scores_from"):
+        return flags({"given": f"{dataset}={input[0]}"})
+    names = [f"{setup}:{'-' if scale == 'none' else scale}" for setup, scale in points(dataset)]
+    return flags({"point": [f"{dataset}:{name}={path}" for name, path in zip(names, input)]})
