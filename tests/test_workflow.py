@@ -212,6 +212,24 @@ def test_figures_are_redrawn_from_given_scores_without_sampling(finished, tmp_pa
     assert (finished / "results/redrawn/sportballs/scores.csv").read_bytes() == scores.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("overlays", "points", "shipped"),
+    [(["demo"], 25, "sportballs32"), (["demo", "small_balls"], 9, "sportballs32_small")],
+)
+def test_the_demo_takes_shipped_networks_that_its_config_would_train(checkout, overlays, points, shipped):
+    if not (checkout / "resources").exists():
+        (checkout / "resources").symlink_to(ROOT / "resources")
+    files = [checkout / f"config/{name}.yaml" for name in overlays]
+    planned = jobs(snakemake(checkout, "-n", "--quiet", "rules", "--configfile", *files, "--", "contrast", "figure8"))
+    assert planned["score"] == points and "train_ddpm" not in planned
+    training = {}
+    for file in files:
+        training |= yaml.safe_load(file.read_text())["datasets"]["sportballs"]["ddpm"]["training"]
+    card = json.loads((ROOT / "resources" / shipped / "card.json").read_text())
+    assert training.items() >= {key: card["training"][key] for key in training.keys() & card["training"].keys()}.items()
+    assert card["steps"] == training["epochs"] * (32000 // training["batch_size"])
+
+
 def test_a_target_without_a_data_set_says_so(checkout):
     output = snakemake(checkout, "-n", "figure5", "--config", "run_datasets=[sportballs]", check=False)
     assert "figure5: no data set of this run has it; run_datasets are sportballs" in output
