@@ -214,7 +214,7 @@ def test_figures_are_redrawn_from_given_scores_without_sampling(finished, tmp_pa
 
 @pytest.mark.parametrize(
     ("overlays", "points", "shipped"),
-    [(["demo"], 25, "sportballs32"), (["demo", "small_balls"], 9, "sportballs32_small")],
+    [(["demo"], 25, "sportballs32"), (["demo", "small_balls"], 10, "sportballs32_small")],
 )
 def test_the_demo_takes_shipped_networks_that_its_config_would_train(checkout, overlays, points, shipped):
     if not (checkout / "resources").exists():
