@@ -58,22 +58,24 @@ def given_scores(path: str | Path, dataset: str) -> pd.DataFrame:
 
     Raises NrcgError for a file that is missing or has other columns, and for one without such rows.
     """
-    table = _read_scores(path, POINT + SCORE_COLUMNS)
+    table = _read_scores(path, POINT + SCORE_COLUMNS, "name a scores.csv of a run")
     rows = table[table["dataset"] == dataset]
     if rows.empty:
         raise NrcgError(f"{path}: no scores of {dataset!r}; it has {', '.join(map(str, table['dataset'].unique()))}")
     return rows
 
 
-def _read_scores(path: str | Path, columns: Sequence[str] = SCORE_COLUMNS) -> pd.DataFrame:
+def _read_scores(
+    path: str | Path, columns: Sequence[str] = SCORE_COLUMNS, remedy: str = "delete it and score again"
+) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype={"features": "Int64"})
     except FileNotFoundError:
         raise NrcgError(f"{path}: no such file") from None
     except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise NrcgError(f"{path}: not a table of scores ({error}); delete it and score again") from None
+        raise NrcgError(f"{path}: not a table of scores ({error}); {remedy}") from None
     if list(table.columns) != list(columns):
-        raise NrcgError(f"{path}: columns {list(table.columns)}, expected {columns}; delete it and score again")
+        raise NrcgError(f"{path}: columns {list(table.columns)}, expected {columns}; {remedy}")
     return table
 
 
