@@ -89,10 +89,13 @@ def edit(path: Path, column: str, rows, value) -> None:
 def test_setups_have_distinct_looks_in_row_order():
     with styled(None):
         setups = read_setups(SETUPS)
-    assert next(iter(setups)) == "unconditional" and len(setups) == 8
-    assert setups["unconditional"].linestyle == "--" and setups["unconditional"].color == "black"
-    assert len({setup.color for setup in setups.values()}) == len({setup.marker for setup in setups.values()}) == 8
-    assert setups[LOGPROB].linestyle != setups[EMA].linestyle
+    looks = list(setups.values())
+    assert looks[0].name == "unconditional" and (looks[0].color, looks[0].linestyle) == ("black", "--")
+    assert len(looks) > 8
+    assert len({(look.color, look.linestyle) for look in looks}) == len({look.marker for look in looks}) == len(looks)
+    assert len({look.color for look in looks[:8]}) == 8  # the paper's setups, and log p, differ in colour alone
+    assert {looks[i].linestyle for i in range(1, 7)} == {"-"} and setups[LOGPROB].linestyle == "-."
+    assert {look.linestyle for look in looks[8:]} == {":"}
 
 
 def test_paper_numbers():

@@ -16,7 +16,7 @@ from nrcg.errors import NrcgError
 from nrcg.files import save_with
 from nrcg.plots.reading import read_table
 
-MARKERS = ("o", "s", "^", "D", "v", "<", ">")
+MARKERS = ("o", "s", "^", "D", "v", "<", ">", "P", "X", "d", "p", "h")
 GREY = "#666666"
 
 # No date and no version in the file: identical data gives identical bytes.
@@ -62,20 +62,21 @@ class Setup:
 def read_setups(path: str | Path) -> dict[str, Setup]:
     """Setups by name in row order, which fixes colour and marker; call inside `styled`, whose colours it takes.
 
-    The unconditional setup (classifier "-") is dashed black; an objective other than the default is dash-dotted.
+    The unconditional setup (classifier "-") is dashed black; an objective other than the default is dash-dotted, cheaper
+    guidance dotted, so that setups that share a colour differ in their lines.
     Raises NrcgError naming the file and column.
     """
-    table = read_table(path, text=("setup", "label", "classifier", "objective"))
+    table = read_table(path, text=("setup", "label", "classifier", "objective", "economy"))
     if table["setup"].duplicated().any():
         name = table["setup"][table["setup"].duplicated()].iloc[0]
         raise NrcgError(f"{path}: column 'setup' holds {name!r} twice")
     colors = cycle_colors()
     setups, index = {}, 0
-    for name, label, classifier, objective in table.itertuples(index=False):
+    for name, label, classifier, objective, economy in table.itertuples(index=False):
         if classifier == "-":
             setups[name] = Setup(name, label, objective, "black", "", "--")
             continue
-        line = "-" if objective == "default" else "-."
+        line = ":" if economy != "none" else "-" if objective == "default" else "-."
         setups[name] = Setup(name, label, objective, colors[index % len(colors)], MARKERS[index % len(MARKERS)], line)
         index += 1
     return setups
