@@ -183,6 +183,7 @@ def save_with(path: str | Path, save: Callable[[Path], None]) -> None:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix: it chooses the format
     try:
         save(temporary)
+        os.chmod(temporary, 0o666 & ~_umask())  # safetensors makes private files; results are for sharing
         os.replace(temporary, path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, temporary, str(temporary)):

@@ -318,6 +318,16 @@ def test_full_disk_is_an_error_and_leaves_the_old_file(writer, tmp_path):
 
 
 @pytest.mark.parametrize("writer", WRITERS)
+def test_files_are_as_open_to_others_as_the_umask_allows(writer, tmp_path):
+    umask = os.umask(0o027)
+    try:
+        WRITERS[writer](tmp_path / "file.png")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "file.png").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("writer", WRITERS)
 def test_a_place_that_cannot_be_is_an_error(writer, tmp_path):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "folder.png").mkdir()
