@@ -20,6 +20,7 @@ from benchmarks.work import OURS, Reach, Settings, Work
 from nrcg.forward import forward_analysis
 from nrcg.images import to_float
 from nrcg.rng import keyed_generator
+from nrcg.speed import prepare
 
 AMOUNT = {  # images, values of t
     ("demo", "cpu"): (16, 20),
@@ -33,13 +34,16 @@ TARGET = 0
 
 
 def ours(parts: Networks, images: np.ndarray, labels: np.ndarray, stride: int) -> Way:
+    parts = parts.copy()
+    unet, classifier = prepare(parts.unet), prepare(parts.classifier)
+
     def analyse() -> pd.DataFrame:
         return forward_analysis(
             images,
-            parts.classifier,
+            classifier,
             target=TARGET,
             labels=labels,
-            unet=parts.unet,
+            unet=unet,
             scheduler=parts.scheduler,
             on="x0",
             setups={"raw": None},

@@ -1,12 +1,16 @@
 """Networks made ready to sample fast. What pays was measured; see benchmarks/RESULTS.md.
 
-On a CPU it is attention over few pixels by plain matrix products: torch's fused kernel is slow on the way back. On CUDA
-it is bfloat16, channels-last weights and, for work that is long enough, compiling.
+Everywhere, batch norms that no longer learn become part of the convolutions before them. On a CPU, attention over few
+pixels goes by plain matrix products: torch's fused kernel is slow on the way back. On CUDA it is bfloat16, weights in
+channels-last order and, for work that is long enough, compiling.
 """
+
+from itertools import pairwise
 
 import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nrcg.errors import NrcgError
 
@@ -34,9 +38,9 @@ class SmallAttention:
 
 
 def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = False) -> nn.Module:
-    """The network itself, changed in place: its weights' precision and layout, its attention; compiled if asked to.
+    """The network itself, changed in place: batch norms, weights' precision and layout, attention; compiled if asked.
 
-    network     a U-Net or a classifier, on its device, in eval mode to sample
+    network     a U-Net or a classifier, on its device, in eval mode to sample or analyse
     precision   "fp32", or "bf16" for weights and activations; sampler state and statistics stay float32 all the same
     compile     by torch.compile, at the first call
 
@@ -44,6 +48,7 @@ def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = Fals
     """
     if precision not in PRECISIONS:
         raise NrcgError(f"precision {precision!r}: use {' or '.join(PRECISIONS)}")
+    _fold_batch_norms(network)
     on_cuda = next(network.parameters()).device.type == "cuda"
     nn.Module.to(network, PRECISIONS[precision])  # diffusers' own `to` warns of nothing
     if on_cuda:
@@ -55,6 +60,15 @@ def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = Fals
     if compile:
         network.compile()
     return network
+
+
+def _fold_batch_norms(network: nn.Module) -> None:
+    """Let convolutions do what batch norms in eval mode do to their output; where one follows the other for certain."""
+    for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        for (place, convolution), (next_place, norm) in pairwise(list(sequence.named_children())):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and not norm.training:
+                sequence.set_submodule(place, fuse_conv_bn_eval(convolution, norm))
+                sequence.set_submodule(next_place, nn.Identity())
 
 
 def worth_compiling(image_steps: int, device: torch.device) -> bool:

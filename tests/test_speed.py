@@ -8,6 +8,7 @@ import torch
 from conftest import TINY_UNET
 from diffusers import UNet2DModel
 from pipelines import draw, make_guidance, make_pipeline
+from torch import nn
 
 from nrcg import EMA, ClassifierGuidance
 from nrcg.errors import NrcgError
@@ -88,3 +89,23 @@ def test_channels_last_changes_no_logit(architecture):
     assert model(images).std() > 0
     expected = copy.deepcopy(model).to(memory_format=torch.contiguous_format)(images)
     torch.testing.assert_close(model(images), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("architecture", "left"), [("mobilenet_v3_small", 0), ("resnet18_judge", 17)])
+def test_batch_norms_that_no_longer_learn_are_folded_where_a_convolution_surely_precedes(architecture, left):
+    torch.manual_seed(0)
+    model, images = build_classifier(architecture, 3), torch.randn(8, 3, 32, 32)
+    for norm in batch_norms(model):
+        norm.momentum = 1.0
+    model(images)  # averages of its own, so that a norm left out would show
+    norms = len(batch_norms(model))
+    assert len(batch_norms(prepare(copy.deepcopy(model)))) == norms  # in training they learn
+    expected = model.eval()(images)
+    ready = prepare(copy.deepcopy(model))
+    assert norms > len(batch_norms(ready)) == left
+    torch.testing.assert_close(ready(images), expected, rtol=0, atol=1e-5)
+    assert expected.std() > 1e-3
+
+
+def batch_norms(model):
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -49,6 +49,7 @@ def forward(
     from nrcg.forward import forward_analysis
     from nrcg.models.classifier import load_classifier
     from nrcg.models.ddpm import load_ddpm
+    from nrcg.speed import prepare
 
     image_set = ImageSet.open(data)
     model, card = load_classifier(classifier, where)
@@ -56,10 +57,10 @@ def forward(
     chosen = image_set.indices("valid")[: images or None]
     table = forward_analysis(
         image_set.images[chosen],
-        model,
+        prepare(model),
         labels=image_set.labels[chosen],
         target=parse_target(target, card["classes"]),
-        unet=unet if on == "x0" else None,
+        unet=prepare(unet) if on == "x0" else None,
         scheduler=scheduler,
         on=on,
         setups={name: parse_stabilizer(text) for name, text in (split_pair(pair, "--setup") for pair in setup)},

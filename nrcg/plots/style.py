@@ -62,7 +62,7 @@ class Setup:
 def read_setups(path: str | Path) -> dict[str, Setup]:
     """Setups by name in row order, which fixes colour and marker; call inside `styled`, whose colours it takes.
 
-    The unconditional setup (classifier "-") is dashed black; an objective other than the default is dash-dotted, cheaper
+    The unconditional setup (classifier "-") is dashed black, an objective other than the default dash-dotted, cheaper
     guidance dotted, so that setups that share a colour differ in their lines.
     Raises NrcgError naming the file and column.
     """
