@@ -5,9 +5,8 @@ VENV := .venv
 READY := $(VENV)/.ready
 IN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 CORES ?= 2
-SMALL_BALLS := config/demo.yaml config/small_balls.yaml
 
-.PHONY: help env demo demo-small-balls demo-from-scratch test lint format lock clean
+.PHONY: help env demo demo-from-scratch test lint format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -30,11 +29,6 @@ demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped DDPM (
 	@echo "Figures:  results/demo/sportballs/figures/"
 	@echo "Findings: results/demo/sportballs/figures/findings.md"
 	@echo "Report:   results/demo/report.html"
-
-demo-small-balls: $(READY) ## log p beside the logit where balls are small, with a shipped DDPM (some five minutes)
-	@$(IN) snakemake --cores $(CORES) --quiet rules --configfile $(SMALL_BALLS) -- contrast table2 grids
-	@$(IN) snakemake --configfile $(SMALL_BALLS) --report results/small-balls/report.html -- contrast table2 grids
-	@echo "Report: results/small-balls/report.html"
 
 demo-from-scratch: $(READY) ## the same, its DDPM trained too (one to two hours more)
 	@$(IN) snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml config/demo_from_scratch.yaml
