@@ -1,8 +1,9 @@
 """Cheaper guidance on the demo: what each saving of `ClassifierGuidance` costs in quality, and what it gains in time.
 
 The full method, x̂_0 + EMA 0.99 + logit, against guidance without the U-Net's Jacobian, with a gradient at every
-k-th step, and at some time steps only. Needs a finished demo (`make demo`): its classifiers, its images, its DDPM. One
-thread throughout; a time is CPU time of that thread, measured in turns with the full method's before any sampling.
+k-th step, and at some time steps only. Needs a finished run of the demo, whose large balls its scales fit
+(`--configfile config/demo.yaml config/large_balls.yaml`): classifiers, images, DDPM. One thread throughout; a time is CPU
+time of that thread, measured in turns with the full method's before any sampling.
 """
 
 import argparse
@@ -231,8 +232,8 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks cheaper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", type=Path, default="results/demo", help="folder of a finished demo")
-    parser.add_argument("--ddpm", type=Path, default="resources/sportballs32", help="folder of its DDPM")
+    parser.add_argument("--run", type=Path, default="results/large-balls", help="folder of the finished run")
+    parser.add_argument("--ddpm", type=Path, default="resources/sportballs32_large", help="folder of its DDPM")
     parser.add_argument("--samples", type=int, default=96, help="samples a point")
     parser.add_argument("--out", type=Path, default="docs/cheaper.csv", help="CSV file to write, after each point anew")
     parser.add_argument("--markdown", type=Path, help="the tables, in Markdown")
