@@ -30,7 +30,7 @@ demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped DDPM (
 	@echo "Findings: results/demo/sportballs/figures/findings.md"
 	@echo "Report:   results/demo/report.html"
 
-demo-from-scratch: $(READY) ## the same, its DDPM trained too (one to two hours more)
+demo-from-scratch: $(READY) ## the same, its DDPM trained too (half an hour to an hour more)
 	@$(IN) snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml config/demo_from_scratch.yaml
 	@$(IN) snakemake --configfile config/demo.yaml config/demo_from_scratch.yaml --report results/demo-from-scratch/report.html
 	@echo "Report: results/demo-from-scratch/report.html"

@@ -30,7 +30,7 @@ from nrcg.metrics.score import reference_statistics
 AGAINST = "pytorch-fid"
 NO_SLOWER = Reach(ratio=0.95)  # 5 % is what equal ways may differ by
 N_IMAGES = {"cpu": 32, "cuda": 2048}
-N_FEATURES, FEATURES, BATCH = 4096, 2048, 64
+N_FEATURES, FEATURES, BATCH = 16_384, 2048, 64
 
 
 def write_weights(path: Path) -> None:
