@@ -1,9 +1,9 @@
 """Cheaper guidance on the demo: what each saving of `ClassifierGuidance` costs in quality, and what it gains in time.
 
 The full method, x̂_0 + EMA 0.99 + logit, against guidance without the U-Net's Jacobian, with a gradient at every
-k-th step, and at some time steps only. Needs a finished run of the demo, whose large balls its scales fit
-(`--configfile config/demo.yaml config/large_balls.yaml`): classifiers, images, DDPM. One thread throughout; a time is CPU
-time of that thread, measured in turns with the full method's before any sampling.
+k-th step, and at some time steps only. Needs classifiers, images and DDPM of a finished demo with large balls, whose
+scales these are (`--configfile config/demo.yaml config/large_balls.yaml`). One thread throughout; a time is CPU time of
+that thread, measured in turns with the full method's before any sampling.
 """
 
 import argparse
