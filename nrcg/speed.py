@@ -64,11 +64,17 @@ def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = Fals
 
 def _fold_batch_norms(network: nn.Module) -> None:
     """Let convolutions do what batch norms in eval mode do to their output; where one follows the other for certain."""
-    for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+    in_order = nn.Sequential.forward  # a subclass may have another way through its layers
+    for sequence in [module for module in network.modules() if getattr(type(module), "forward", None) is in_order]:
         for (place, convolution), (next_place, norm) in pairwise(list(sequence.named_children())):
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and not norm.training:
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and _is_constant(norm):
                 sequence.set_submodule(place, fuse_conv_bn_eval(convolution, norm))
                 sequence.set_submodule(next_place, nn.Identity())
+
+
+def _is_constant(norm: nn.BatchNorm2d) -> bool:
+    """Whether it does the same to every batch: neither learning nor, for want of averages, taking the batch's own."""
+    return not norm.training and norm.running_var is not None
 
 
 def worth_compiling(image_steps: int, device: torch.device) -> bool:

@@ -107,5 +107,27 @@ def test_batch_norms_that_no_longer_learn_are_folded_where_a_convolution_surely_
     assert expected.std() > 1e-3
 
 
+class Backwards(nn.Sequential):
+    def forward(self, images):
+        return self[0](self[1](images))
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: nn.Sequential(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3, track_running_stats=False)),
+        lambda: Backwards(nn.Conv2d(3, 3, 3), nn.BatchNorm2d(3)),
+    ],
+    ids=["batch's own statistics", "another order"],
+)
+def test_batch_norms_that_cannot_be_folded_stay(layers):
+    torch.manual_seed(0)
+    model, images = layers(), 2 + torch.randn(4, 3, 8, 8)
+    model(images)
+    expected = model.eval()(images)
+    torch.testing.assert_close(prepare(copy.deepcopy(model))(images), expected, rtol=0, atol=1e-6)
+    assert len(batch_norms(prepare(model))) == 1
+
+
 def batch_norms(model):
     return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
