@@ -22,8 +22,9 @@ rule reference:
         target=lambda w: flags({"target": settings(w)["target"] if w.part == "target" else None}),
         device=config["device"],
     shell:
-        "nrcg reference --data {params.data} --extractor {wildcards.extractor} --weights {params.weights}"
-        " {params.target} --device {params.device} --threads {threads} --out {output} 2>&1 | tee {log}"
+        "nrcg reference --data {params.data:q} --extractor {wildcards.extractor:q}"
+        " --weights {params.weights:q} {params.target} --device {params.device} --threads {threads} --out {output:q}"
+        " --log {log:q}"
 
 
 rule score:
@@ -60,9 +61,9 @@ rule score:
         ),
         device=config["device"],
     shell:
-        "nrcg score {input.shards} --guiding {params.guiding} --judge {params.judge} --target {params.target}"
-        " {params.extractors} --device {params.device} --threads {threads} --verdicts {output.verdicts}"
-        " --out {output.scores} 2>&1 | tee {log}"
+        "nrcg score {input.shards:q} --guiding {params.guiding:q} --judge {params.judge:q}"
+        " --target {params.target:q} {params.extractors} --device {params.device} --threads {threads}"
+        " --verdicts {output.verdicts:q} --out {output.scores:q} --log {log:q}"
 
 
 rule collect_scores:
@@ -78,4 +79,4 @@ rule collect_scores:
     params:
         scores=collected_scores,
     shell:
-        "nrcg collect-scores {params.scores} --out {output} 2>&1 | tee {log}"
+        "nrcg collect-scores {params.scores} --out {output:q} --log {log:q}"

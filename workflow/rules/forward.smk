@@ -34,6 +34,6 @@ rule forward:
         seed=config["seed"],
         device=config["device"],
     shell:
-        "nrcg forward --data {params.data} --ddpm {params.ddpm} --classifier {params.classifier}"
-        " --on {wildcards.on} {params.setups} --target {params.target} {params.options} --seed {params.seed}"
-        " --device {params.device} --threads {threads} --out {output} 2>&1 | tee {log}"
+        "nrcg forward --data {params.data:q} --ddpm {params.ddpm:q} --classifier {params.classifier:q}"
+        " --on {wildcards.on:q} {params.setups} --target {params.target:q} {params.options} --seed {params.seed:q}"
+        " --device {params.device} --threads {threads} --out {output:q} --log {log:q}"

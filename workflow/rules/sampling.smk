@@ -19,7 +19,7 @@ rule sample:
     params:
         options=sample_options,
     shell:
-        "nrcg sample {params.options} --threads {threads} --out {output.images} 2>&1 | tee {log}"
+        "nrcg sample {params.options} --threads {threads} --out {output.images:q} --log {log:q}"
 
 
 rule keep_first:
@@ -36,4 +36,4 @@ rule keep_first:
     params:
         n=PICTURED,
     shell:
-        "nrcg keep-first {input} --n {params.n} --out {output.images} 2>&1 | tee {log}"
+        "nrcg keep-first {input:q} --n {params.n} --out {output.images:q} --log {log:q}"

@@ -25,9 +25,9 @@ rule train_classifier:
         checkpoint=f"{RUN}/checkpoints/{{dataset}}/{{classifier}}.pt",
         device=config["device"],
     shell:
-        "nrcg train-classifier --data {params.data} --out {params.out} --scheduler {params.scheduler}"
-        " {params.options} --checkpoint {params.checkpoint} --device {params.device} --threads {threads}"
-        " 2>&1 | tee {log}"
+        "nrcg train-classifier --data {params.data:q} --out {params.out:q}"
+        " --scheduler {params.scheduler} {params.options} --checkpoint {params.checkpoint:q} --device {params.device}"
+        " --threads {threads} --log {log:q}"
 
 
 rule train_ddpm:
@@ -59,6 +59,6 @@ rule train_ddpm:
         processes=lambda w: settings(w)["ddpm"]["gpus"],
         device=config["device"],
     shell:
-        "nrcg train-ddpm --data {params.data} --out {params.out} --unet {params.unet}"
-        " --scheduler {params.scheduler} {params.options} --checkpoint {params.checkpoint}"
-        " --processes {params.processes} --device {params.device} --threads {threads} 2>&1 | tee {log}"
+        "nrcg train-ddpm --data {params.data:q} --out {params.out:q} --unet {params.unet}"
+        " --scheduler {params.scheduler} {params.options} --checkpoint {params.checkpoint:q}"
+        " --processes {params.processes} --device {params.device} --threads {threads} --log {log:q}"
