@@ -80,10 +80,7 @@ rule plot_before_after:
 
 rule plot_classifiers:
     input:
-        logs=lambda w: [
-            f"{CLASSIFIER.format(dataset=w.dataset, classifier=name)}/log.csv"
-            for name in trained_classifiers(w.dataset)
-        ],
+        logs=lambda w: list(classifier_logs(w.dataset).values()),
         style=config["style"],
     output:
         png=report(f"{FIGURE}classifiers.png", caption="../report/classifiers.rst", category="Training"),
@@ -94,9 +91,7 @@ rule plot_classifiers:
         f"{BENCHMARKS}classifiers.tsv"
     localrule: True
     params:
-        logs=lambda w, input: flags(
-            {"log": [f"{name}={path}" for name, path in zip(trained_classifiers(w.dataset), input.logs)]}
-        ),
+        logs=lambda w: flags({"log": [f"{name}={path}" for name, path in classifier_logs(w.dataset).items()]}),
     shell:
         "nrcg plot-classifier-logs {params.logs} --style {input.style:q} --out {output.png:q} --out {output.pdf:q}"
         " --log {log:q}"
@@ -121,7 +116,7 @@ rule plot_ddpm_loss:
 
 rule write_findings:
     input:
-        figures=lambda w: expand(f"{FIGURE}figure{{figure}}.csv", figure=forward_numbers(w), dataset=w.dataset),
+        figures=lambda w: expand(f"{FIGURE}figure{{figure}}.csv", figure=forward_numbers(w.dataset), dataset=w.dataset),
         scores=SCORES,
         unconditional=lambda w: first(w.dataset, UNGUIDED, "none"),
         setups=config["setups"],
@@ -136,7 +131,7 @@ rule write_findings:
     params:
         options=lambda w, input: flags(
             {
-                "figure": [f"{number}={path}" for number, path in zip(forward_numbers(w), input.figures)],
+                "figure": [f"{number}={path}" for number, path in zip(forward_numbers(w.dataset), input.figures)],
                 "unconditional": input.unconditional,
                 "target": settings(w)["target"],
                 "classes": len(class_names(w.dataset)),
