@@ -3,16 +3,13 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
 from contextlib import contextmanager, suppress
 
-import pytest
 import yaml
 from environment_yml import ROOT
-from published_layouts import make_celeba, make_celebahq, make_published_ddpm
 
 
 def command(folder, *arguments):
@@ -46,19 +43,6 @@ def jobs(output):
     """Job counts by rule from a dry run's first table."""
     table = output.split("Job stats:")[1].split("total")[0]
     return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
-    """A folder with the project's config and data in the published layouts; no test writes into the project."""
-    folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "config", folder / "config")
-    (folder / "nrcg" / "plots").mkdir(parents=True)
-    shutil.copy(ROOT / "nrcg" / "plots" / "nrcg.mplstyle", folder / "nrcg" / "plots")
-    make_celeba(folder / "data/celeba")
-    make_celebahq(folder / "data/celeba-hq-256x256")
-    make_published_ddpm(folder / "data/ddpm-celebahq-256")
-    return folder
 
 
 def overlay(checkout, tmp_path, change):

@@ -3,19 +3,16 @@
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from environment_yml import ROOT
-from published_layouts import make_celeba, make_celebahq, make_published_ddpm
+from scratch import at_work, command, jobs, overlay, snakemake
 
 RUN = Path("results/test")
 FORWARD = ["figure1", "figure2", "figure3", "figure4"]
@@ -93,7 +90,6 @@ def test_a_changed_scale_reruns_only_what_depends_on_it(finished, tmp_path):
     assert set(planned) == {
         *(
             "sample",
-            "keep_first",
             "score",
             "collect_scores",
             "plot_scales",
@@ -162,8 +158,6 @@ def test_figures_are_redrawn_from_given_scores_without_sampling(finished, tmp_pa
     [(["demo"], 25, "sportballs32"), (["demo", "large_balls"], 25, "sportballs32_large")],
 )
 def test_the_demo_takes_shipped_networks_that_its_config_would_train(checkout, overlays, points, shipped):
-    if not (checkout / "resources").exists():
-        (checkout / "resources").symlink_to(ROOT / "resources")
     files = [checkout / f"config/{name}.yaml" for name in overlays]
     planned = jobs(snakemake(checkout, "-n", "--quiet", "rules", "--configfile", *files, "--", "contrast", "figure8"))
     assert planned["score"] == points and "train_ddpm" not in planned

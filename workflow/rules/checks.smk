@@ -54,13 +54,27 @@ def point_problems(dataset):
 def guidance_problems():
     """Rows of the setups table that no guidance can be made of."""
     from nrcg.cli.options import parse_economy, parse_stabilizer
+    from nrcg.guidance import ClassifierGuidance
+    from torch import nn
 
     if UNGUIDED not in SETUPS.index:
         yield f"setups ({config['setups']}): has no row {UNGUIDED!r}; every figure compares with it"
     for row in SETUPS.itertuples():
         place = f"setups ({config['setups']}): {row.setup}"
-        yield from attempt(f"{place}: stabilizer", parse_stabilizer, row.stabilizer)
-        yield from attempt(f"{place}: economy", parse_economy, row.economy)
+        unable = list(attempt(f"{place}: stabilizer", parse_stabilizer, row.stabilizer))
+        unable += attempt(f"{place}: economy", parse_economy, row.economy)
+        yield from unable or attempt(
+            place,
+            lambda row: ClassifierGuidance(
+                nn.Identity(),
+                target=0,
+                scale=1.0,
+                on=row.on,
+                stabilizer=parse_stabilizer(row.stabilizer),
+                **parse_economy(row.economy),
+            ),
+            row,
+        )
 
 
 def data_problems(dataset):
@@ -94,6 +108,7 @@ def data_problems(dataset):
 def classifier_problems(dataset, name):
     """The settings of a training, or a folder of the user's whose classes and architecture must fit."""
     from nrcg.files import read_json
+    from nrcg.models.classifier import JUDGES
     from nrcg.training.classifier import ClassifierTraining
 
     place, section = f"datasets.{dataset}.classifiers.{name}", config["datasets"][dataset]["classifiers"][name]
@@ -111,8 +126,8 @@ def classifier_problems(dataset, name):
     card = {} if problems else read_json(Path(folder, "card.json"))
     if not problems and card.get("classes") != class_names(dataset):
         yield f"{place}.pretrained: {folder} knows the classes {card.get('classes')}, not {class_names(dataset)}"
-    if name == "judge" and card.get("architecture", "resnet18_judge") != "resnet18_judge":
-        yield f"{place}.pretrained: {folder} is a {card['architecture']}; the judge must be a resnet18_judge"
+    if not problems and name == "judge" and card.get("architecture") not in JUDGES:
+        yield f"{place}.pretrained: {folder} is a {card.get('architecture')}; a judge is one of {', '.join(JUDGES)}"
 
 
 def ddpm_problems(dataset):
