@@ -35,7 +35,9 @@ def train_classifier(
     out: Out,
     scheduler: Scheduler,
     checkpoint: Checkpoint,
-    architecture: Annotated[str, Option(help="mobilenet_v3_small, resnet18_judge or resnet14_judge.")] = "mobilenet_v3_small",
+    architecture: Annotated[
+        str, Option(help="mobilenet_v3_small, resnet18_judge or resnet14_judge.")
+    ] = "mobilenet_v3_small",
     robust: Annotated[bool, Option(help="Noise the training images along the forward process.")] = False,
     max_epochs: Annotated[int, Option(min=1)] = 20,
     batch_size: BatchSize = 128,

@@ -91,7 +91,7 @@ rule plot_classifiers:
         f"{BENCHMARKS}classifiers.tsv"
     localrule: True
     params:
-        logs=lambda w: flags({"log": [f"{name}={path}" for name, path in classifier_logs(w.dataset).items()]}),
+        logs=lambda w: flags({"curves": [f"{name}={path}" for name, path in classifier_logs(w.dataset).items()]}),
     shell:
         "nrcg plot-classifier-logs {params.logs} --style {input.style:q} --out {output.png:q} --out {output.pdf:q}"
         " --log {log:q}"
