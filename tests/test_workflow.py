@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,8 +43,13 @@ TABLES = {"celeba": "table1", "sportballs": "table2", "celebahq": "table3"}
 
 @pytest.fixture(scope="module")
 def finished(checkout):
-    """`checkout` after one whole run of config/test.yaml."""
-    snakemake(checkout, "--cores", "2", "--configfile", checkout / "config/test.yaml")
+    """`checkout` after one figure of config/test.yaml, and then all of it."""
+    whole = ["--configfile", checkout / "config/test.yaml"]
+    snakemake(checkout, "figure8", "--cores", "2", *whole)
+    snakemake(checkout, "figure8", "--report", checkout / "figure8.html", *whole)
+    planned = jobs(snakemake(checkout, "-n", "--quiet", "rules", *whole, "--config", "run_datasets=[sportballs]"))
+    assert "sample" not in planned and "plot_side_by_side" in planned  # one figure drew all that any other shows
+    snakemake(checkout, "--cores", "2", *whole)
     return checkout
 
 
@@ -72,6 +78,59 @@ def test_comparison_has_every_number_of_the_paper(finished):
 def test_a_finished_run_has_nothing_left_to_do(finished):
     output = snakemake(finished, "-n", "--configfile", finished / "config/test.yaml")
     assert "Nothing to be done" in output
+
+
+def test_keys_that_change_no_result_make_nothing_run_again(finished, tmp_path):
+    def change(config):
+        config |= {"device": "auto", "threads": 2, "compile": False}
+        for data in config["datasets"].values():
+            data["sampling"] |= {"batch_size": 5}
+            data["forward"] = {**data.get("forward", {}), "batch_size": 3} if "forward" in data else {}
+            if not data["forward"]:
+                del data["forward"]
+            if "training" in data["ddpm"]:
+                data["ddpm"]["training"] |= {"checkpoint_every": 7, "preview_every": 9}
+
+    output = snakemake(finished, "-n", "--configfile", overlay(finished, tmp_path, change))
+    assert "Nothing to be done" in output, output[-3000:]
+
+
+def test_no_name_or_path_of_the_config_reaches_the_shell(checkout, tmp_path):
+    """Two classes, a style and a folder whose names a shell would split or run; every job gets them whole."""
+    nasty = tmp_path / "My Drive's $(touch PWNED) & `touch PWNED`"
+    shutil.copytree(checkout / "data/celeba", nasty / "celeba")
+    for key in ("setups", "paper_results"):
+        shutil.copy(checkout / f"config/{key}.tsv", nasty)
+    shutil.copy(checkout / "nrcg/plots/nrcg.mplstyle", nasty)
+    classes = ["no beard's; touch PWNED", '"$HOME" & (male)']
+
+    def change(config):
+        config |= {"run": "nasty", "run_datasets": ["celeba"], "style": str(nasty / "nrcg.mplstyle")}
+        config |= {key: str(nasty / f"{key}.tsv") for key in ("setups", "paper_results")}
+        data = config["datasets"]["celeba"]
+        data["target"], data["images"] = classes[0], {"source": str(nasty / "celeba"), "size": 16, "classes": classes}
+        data["scales"] |= {"nonrobust": [], "nonrobust_x0": [1]}
+
+    snakemake(checkout, "--cores", "2", "--configfile", overlay(checkout, tmp_path, change))
+    figures = checkout / "results/nasty/celeba/figures"
+    assert classes[0] in (figures / "findings.md").read_text() and (figures / "before_after.png").exists()
+    assert not [*checkout.glob("PWNED*"), *tmp_path.rglob("PWNED*"), *ROOT.glob("PWNED*")]
+
+
+def test_another_workflow_uses_this_one_as_a_module(checkout, tmp_path):
+    (tmp_path / "Snakefile").write_text(
+        f'module nrcg:\n    snakefile: "{ROOT}/Snakefile"\n    config: config\n\n'
+        "use rule * from nrcg as nrcg_*\n\nrule mine:\n    default_target: True\n    input: rules.nrcg_all.input\n"
+    )
+    configs = [ROOT / "config/config.yaml", ROOT / "config/demo.yaml"]
+    words = ["snakemake", "-n", "--quiet", "rules", "--directory", tmp_path, "--configfile", *configs]
+    run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0 and "nrcg_sample" in run.stdout, run.stdout + run.stderr
+
+
+def test_it_runs_in_an_empty_folder(tmp_path):
+    planned = jobs(snakemake(tmp_path, "-n", "--quiet", "rules", "--configfile", ROOT / "config/demo.yaml"))
+    assert planned["score"] == 25
 
 
 def test_report_carries_the_figures(finished, tmp_path):
