@@ -21,7 +21,7 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with end_on_signals():
-            app()
+            app(_log_first(sys.argv[1:]))
     except NrcgError as error:
         _fail(str(error))
     except Stopped as stopped:
@@ -35,6 +35,12 @@ def main() -> None:
         if not is_out_of_memory(error):
             raise
         _fail(f"not enough memory ({_one_line(error)}); choose smaller sizes, or a machine or --device with more")
+
+
+def _log_first(words: list[str]) -> list[str]:
+    """Arguments with `--log FILE`, which may stand anywhere, before the verb, where typer wants options of all verbs."""
+    place = words.index("--log") if "--log" in words else len(words)
+    return words[place : place + 2] + words[:place] + words[place + 2 :]
 
 
 def _fail(reason: str) -> None:

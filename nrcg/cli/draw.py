@@ -197,7 +197,7 @@ def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", n
 
 @app.command()
 def plot_classifier_logs(
-    log: Annotated[list[str], Option(help="LABEL=CSV; repeat.")],
+    curves: Annotated[list[str], Option(help="LABEL=CSV; repeat.")],
     out: Outs,
     style: Style = None,
     title: Title = "",
@@ -206,7 +206,7 @@ def plot_classifier_logs(
     """Loss and validation accuracy of the classifiers' trainings."""
     from nrcg.plots.training import plot_classifier_logs as plot
 
-    plot([split_pair(text, "--log") for text in log], out, style=style, title=title, note=note)
+    plot([split_pair(text, "--curves") for text in curves], out, style=style, title=title, note=note)
 
 
 @app.command()

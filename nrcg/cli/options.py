@@ -46,7 +46,7 @@ def _options(
         Path | None, typer.Option(help="File to write too all that the verb says.", callback=log_to, is_eager=True)
     ] = None,
 ) -> None:
-    """Options of all verbs, which stand before the verb."""
+    """Options of all verbs."""
 
 
 def parse_json(text: str, option: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ rule sportballs:
         out=subpath(output[0], parent=True),
         options=lambda w: flags(settings(w)["images"]),
     shell:
-        "nrcg sportballs --out {params.out} {params.options} 2>&1 | tee {log}"
+        "nrcg sportballs --out {params.out:q} {params.options} --log {log:q}"
 
 
 rule celeba:
@@ -43,7 +43,7 @@ rule celeba:
         out=subpath(output[0], parent=True),
         options=lambda w: flags({**settings(w)["images"], "source": celeba_folder(w.dataset)}),
     shell:
-        "nrcg celeba --out {params.out} {params.options} --threads {threads} 2>&1 | tee {log}"
+        "nrcg celeba --out {params.out:q} {params.options} --threads {threads} --log {log:q}"
 
 
 rule celebahq:
@@ -65,4 +65,4 @@ rule celebahq:
         out=subpath(output[0], parent=True),
         options=lambda w: flags({**settings(w)["images"], "source": celebahq_folder(w.dataset)}),
     shell:
-        "nrcg celebahq --out {params.out} {params.options} 2>&1 | tee {log}"
+        "nrcg celebahq --out {params.out:q} {params.options} --log {log:q}"

@@ -26,7 +26,7 @@ rule select_curves:
         metric=lambda w: FORWARD_FIGURES[w.figure],
         setups=lambda w: flags({"setup": figure_setups(w.dataset, w.figure)}),
     shell:
-        "nrcg select-curves {input} --metric {params.metric} {params.setups} --out {output} 2>&1 | tee {log}"
+        "nrcg select-curves {input:q} --metric {params.metric} {params.setups} --out {output:q} --log {log:q}"
 
 
 rule plot_forward:
@@ -49,8 +49,8 @@ rule plot_forward:
         title=lambda w: f"Figure {w.figure}: {pretty(w.dataset)}",
         note=lambda w: note(w.dataset, forward=True),
     shell:
-        "nrcg plot-forward {input.csv} --setups {input.setups} --style {input.style} {params.chance}"
-        " --title {params.title:q} --note {params.note:q} --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
+        "nrcg plot-forward {input.csv:q} --setups {input.setups:q} --style {input.style:q} {params.chance}"
+        " --title {params.title:q} --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
 rule plot_scales:
@@ -76,9 +76,9 @@ rule plot_scales:
         title=lambda w: f"Figure {w.number[0]} {w.number[1:]}".strip() + f": {pretty(w.dataset)}",
         note=lambda w: note(w.dataset),
     shell:
-        "nrcg plot-scales {input.csv} --metric {wildcards.metric} --dataset {wildcards.dataset}"
-        " --setups {input.setups} --paper {input.paper} --style {input.style}"
-        " --title {params.title:q} --note {params.note:q} --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
+        "nrcg plot-scales {input.csv:q} --metric {wildcards.metric:q} --dataset {wildcards.dataset:q}"
+        " --setups {input.setups:q} --paper {input.paper:q} --style {input.style:q} --title {params.title:q}"
+        " --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
 rule plot_contrast:
@@ -99,9 +99,9 @@ rule plot_contrast:
         pair=flags({"setup": CONTRAST}),
         note=lambda w: note(w.dataset),
     shell:
-        "nrcg plot-contrast {input.csv} --target {params.target:q} {params.pair} --dataset {wildcards.dataset}"
-        " --setups {input.setups} --style {input.style} --note {params.note:q}"
-        " --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
+        "nrcg plot-contrast {input.csv:q} --target {params.target:q} {params.pair} --dataset {wildcards.dataset:q}"
+        " --setups {input.setups:q} --style {input.style:q} --note {params.note:q} --out {output.png:q}"
+        " --out {output.pdf:q} --log {log:q}"
 
 
 rule write_table:
@@ -125,9 +125,9 @@ rule write_table:
         title=lambda w: f"Table {w.number}: {pretty(w.dataset)}, target {settings(w)['target']}",
         note=lambda w: note(w.dataset),
     shell:
-        "nrcg table {input.csv} --setups {input.setups} --paper {input.paper} --dataset {wildcards.dataset}"
-        " --target {params.target:q} --title {params.title:q} --note {params.note:q}"
-        " --out {output.csv} --out {output.md} --out {output.tex} 2>&1 | tee {log}"
+        "nrcg table {input.csv:q} --setups {input.setups:q} --paper {input.paper:q} --dataset {wildcards.dataset:q}"
+        " --target {params.target:q} --title {params.title:q} --note {params.note:q} --out {output.csv:q}"
+        " --out {output.md:q} --out {output.tex:q} --log {log:q}"
 
 
 rule write_all_points:
@@ -147,9 +147,9 @@ rule write_all_points:
         title=lambda w: f"All points: {pretty(w.dataset)}",
         note=lambda w: note(w.dataset),
     shell:
-        "nrcg all-points {input.csv} --setups {input.setups} --dataset {wildcards.dataset}"
-        " --title {params.title:q} --note {params.note:q}"
-        " --out {output.csv} --out {output.md} --out {output.tex} 2>&1 | tee {log}"
+        "nrcg all-points {input.csv:q} --setups {input.setups:q} --dataset {wildcards.dataset:q}"
+        " --title {params.title:q} --note {params.note:q} --out {output.csv:q} --out {output.md:q}"
+        " --out {output.tex:q} --log {log:q}"
 
 
 rule compare:
@@ -170,8 +170,8 @@ rule compare:
         weights=flags({"weights": [f"{dataset}={weights_note(dataset)}" for dataset in DATASETS]}),
         note="; ".join(f"{pretty(dataset)}: {note(dataset)}" for dataset in DATASETS),
     shell:
-        "nrcg comparison {input.scores} --setups {input.setups} --paper {input.paper} {params.weights}"
-        " --note {params.note:q} --out {output.csv} --out {output.md} --out {output.tex} 2>&1 | tee {log}"
+        "nrcg comparison {input.scores:q} --setups {input.setups:q} --paper {input.paper:q} {params.weights}"
+        " --note {params.note:q} --out {output.csv:q} --out {output.md:q} --out {output.tex:q} --log {log:q}"
 
 
 include: "grids.smk"

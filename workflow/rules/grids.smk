@@ -22,8 +22,8 @@ rule plot_grid:
         ),
         note=lambda w: note(w.dataset),
     shell:
-        "nrcg grid {input.shards} --n {params.n} --style {input.style} --title {params.title:q}"
-        " --note {params.note:q} --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
+        "nrcg grid {input.shards:q} --n {params.n} --style {input.style:q} --title {params.title:q}"
+        " --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
 rule plot_side_by_side:
@@ -45,8 +45,8 @@ rule plot_side_by_side:
         title=lambda w: f"The same seeds across setups and scales s: {pretty(w.dataset)}",
         note=lambda w: note(w.dataset),
     shell:
-        "nrcg side-by-side {params.rows} --style {input.style} --title {params.title:q} --note {params.note:q}"
-        " --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
+        "nrcg side-by-side {params.rows} --style {input.style:q} --title {params.title:q} --note {params.note:q}"
+        " --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
 rule plot_before_after:
@@ -72,18 +72,15 @@ rule plot_before_after:
         title=lambda w: f"Before and after guidance: {pretty(w.dataset)}, {row_label(*showcase(w.dataset))}",
         note=lambda w: note(w.dataset),
     shell:
-        "nrcg before-after --before {input.before} --after {input.after} --verdicts-before {input.verdicts_before}"
-        " --verdicts-after {input.verdicts_after} --target {params.target:q} --style {input.style}"
-        " --classifier {params.classifier} --title {params.title:q} --note {params.note:q}"
-        " --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
+        "nrcg before-after --before {input.before:q} --after {input.after:q}"
+        " --verdicts-before {input.verdicts_before:q} --verdicts-after {input.verdicts_after:q}"
+        " --target {params.target:q} --style {input.style:q} --classifier {params.classifier:q}"
+        " --title {params.title:q} --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
 rule plot_classifiers:
     input:
-        logs=lambda w: [
-            f"{CLASSIFIER.format(dataset=w.dataset, classifier=name)}/log.csv"
-            for name in trained_classifiers(w.dataset)
-        ],
+        logs=lambda w: list(classifier_logs(w.dataset).values()),
         style=config["style"],
     output:
         png=report(f"{FIGURE}classifiers.png", caption="../report/classifiers.rst", category="Training"),
@@ -94,12 +91,10 @@ rule plot_classifiers:
         f"{BENCHMARKS}classifiers.tsv"
     localrule: True
     params:
-        logs=lambda w, input: flags(
-            {"log": [f"{name}={path}" for name, path in zip(trained_classifiers(w.dataset), input.logs)]}
-        ),
+        logs=lambda w: flags({"curves": [f"{name}={path}" for name, path in classifier_logs(w.dataset).items()]}),
     shell:
-        "nrcg plot-classifier-logs {params.logs} --style {input.style}"
-        " --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
+        "nrcg plot-classifier-logs {params.logs} --style {input.style:q} --out {output.png:q} --out {output.pdf:q}"
+        " --log {log:q}"
 
 
 rule plot_ddpm_loss:
@@ -115,12 +110,13 @@ rule plot_ddpm_loss:
         f"{BENCHMARKS}ddpm_loss.tsv"
     localrule: True
     shell:
-        "nrcg plot-ddpm-log {input.csv} --style {input.style} --out {output.png} --out {output.pdf} 2>&1 | tee {log}"
+        "nrcg plot-ddpm-log {input.csv:q} --style {input.style:q} --out {output.png:q} --out {output.pdf:q}"
+        " --log {log:q}"
 
 
 rule write_findings:
     input:
-        figures=lambda w: expand(f"{FIGURE}figure{{figure}}.csv", figure=forward_numbers(w), dataset=w.dataset),
+        figures=lambda w: expand(f"{FIGURE}figure{{figure}}.csv", figure=forward_numbers(w.dataset), dataset=w.dataset),
         scores=SCORES,
         unconditional=lambda w: first(w.dataset, UNGUIDED, "none"),
         setups=config["setups"],
@@ -135,7 +131,7 @@ rule write_findings:
     params:
         options=lambda w, input: flags(
             {
-                "figure": [f"{number}={path}" for number, path in zip(forward_numbers(w), input.figures)],
+                "figure": [f"{number}={path}" for number, path in zip(forward_numbers(w.dataset), input.figures)],
                 "unconditional": input.unconditional,
                 "target": settings(w)["target"],
                 "classes": len(class_names(w.dataset)),
@@ -143,5 +139,5 @@ rule write_findings:
             }
         ),
     shell:
-        "nrcg findings {params.options} --scores {input.scores} --dataset {wildcards.dataset}"
-        " --setups {input.setups} --out {output.md} --out {output.csv} 2>&1 | tee {log}"
+        "nrcg findings {params.options} --scores {input.scores:q} --dataset {wildcards.dataset:q}"
+        " --setups {input.setups:q} --out {output.md:q} --out {output.csv:q} --log {log:q}"

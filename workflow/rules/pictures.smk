@@ -54,11 +54,14 @@ def figure_files(names, *, suffixes=("png", "pdf")):
 
 
 def forward_figures(*numbers):
-    return lambda dataset: [f"figure{n}" for n in numbers if has_forward(dataset)]
+    return lambda dataset: [f"figure{n}" for n in numbers if n in forward_numbers(dataset)]
 
 
-def forward_numbers(wildcards):
-    return FORWARD_FIGURES if has_forward(wildcards.dataset) else []
+def forward_numbers(dataset):
+    """The figures of the forward process that a data set has: each needs a setup whose curves it shows."""
+    if "forward" not in config["datasets"][dataset]:
+        return []
+    return [number for number in FORWARD_FIGURES if figure_setups(dataset, number)]
 
 
 def scale_figures(*numbers):
@@ -92,7 +95,10 @@ TARGETS = {  # target rule: its files; a target without files has no data set in
     "contrast": figure_files(lambda dataset: ["contrast"] if set(CONTRAST) <= set(scales_of(dataset)) else []),
     "side_by_side": figure_files(["side_by_side"]),
     "training_curves": figure_files(
-        lambda dataset: ["classifiers", *(["ddpm_loss"] if ddpm_is_trained(dataset) else [])]
+        lambda dataset: [
+            *(["classifiers"] if classifier_logs(dataset) else []),
+            *(["ddpm_loss"] if ddpm_is_trained(dataset) else []),
+        ]
     ),
     "findings": figure_files(["findings"], suffixes=("md", "csv")),
     "comparison": COMPARISON,
@@ -128,7 +134,7 @@ def row_label(setup, scale):
 def showcase(dataset):
     """(setup, scale) of the guided point that the grids show."""
     shown = config["datasets"][dataset]["showcase"]
-    return shown["setup"], f"{shown['scale']:g}"
+    return shown["setup"], plain(shown["scale"])
 
 
 def grid_point(wildcards):
