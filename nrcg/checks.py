@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from nrcg.errors import NrcgError
@@ -71,7 +72,8 @@ def check(section: str, values: Any, rules: Mapping[str, Rule]) -> None:
     if not isinstance(values, Mapping):
         raise NrcgError(f"{section}: {_short(values)}; give an object, a value for each key")
     if unknown := [str(key) for key in values if key not in rules]:
-        raise NrcgError(f"{section}: unknown key {', '.join(sorted(unknown))}; known are {', '.join(rules)}")
+        near = ", ".join(get_close_matches(unknown[0], rules, n=3, cutoff=0))
+        raise NrcgError(f"{section}: unknown key {', '.join(sorted(unknown))}; nearest are {near}")
     for key, value in values.items():
         if not rules[key].holds(value):
             raise NrcgError(f"{section}: {key} is {_short(value)}; it must be {rules[key].words}")

@@ -54,10 +54,8 @@ class _Log:
     def _give_up(self, error: OSError) -> None:
         self.file = None
         line = f"warning: --log {self.path}: cannot be written ({error.strerror}); going on without it\n"
-        write = (
-            _streams["stderr"].write if "stderr" in _streams else sys.stderr.buffer.write
-        )  # below what it is part of
-        write(line.encode())
+        # Not by print: this may be within a write to standard error.
+        (_streams["stderr"] if "stderr" in _streams else sys.stderr.buffer).write(line.encode())
 
 
 class _Stream(io.FileIO):
