@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
-from nrcg.plots.reading import read_points, read_table
+from nrcg.plots.forward_table import RELATIVE, curve, left_out, read_forward
+from nrcg.plots.reading import read_points
 from nrcg.plots.style import Setup, known_setups, metric_label, read_setups, styled
 from nrcg.shards import Shard
 
@@ -44,6 +45,8 @@ class Evidence:
     target: str
     n_classes: int
     dataset: str
+    relative: dict[tuple[int, str], pd.Series]  # as `curves`, of the relative sensitivity; empty where not measured
+    left_out: dict[tuple[int, str], pd.Series]  # why gradients mean nothing at a t, or an empty string
 
     def forward(self, figure: int, *setups: str) -> pd.DataFrame:
         """The setups' curves, a column each, at the t where all have a number, upwards."""
@@ -132,21 +135,23 @@ def read_evidence(
     """Read the files of `write_findings`; raises NrcgError naming a file and column that does not fit."""
     with styled(None):
         setups = read_setups(setups_tsv)
-    curves = {}
+    curves, relative, out = {}, {}, {}
     for figure, path in figures.items():
         if figure not in FIGURES:
             raise NrcgError(f"figure {figure} ({path}): claims are about figures {', '.join(map(str, FIGURES))}")
-        table = read_table(path, text=("setup", "metric"), numbers=("t", "mean"))
-        if set(table["metric"]) != {FIGURES[figure]}:
-            raise NrcgError(f"{path}: column 'metric' must hold {FIGURES[figure]!r} alone; it is for figure {figure}")
-        if table["t"].isna().any() or table.duplicated(["setup", "t"]).any():
-            raise NrcgError(f"{path}: a setup stands there without t, or twice at one t; make the file again")
+        table, metric = read_forward(path)
+        if metric != FIGURES[figure]:
+            raise NrcgError(
+                f"{path}: column 'metric' must hold {FIGURES[figure]!r}, not {metric!r}, for figure {figure}"
+            )
         for setup in known_setups(setups, list(table["setup"].unique()), path, setups_tsv):
-            rows = table[table["setup"] == setup]
-            curves[figure, setup] = rows.set_index(rows["t"].astype(int))["mean"]
+            curves[figure, setup] = curve(table, setup, metric)["mean"]
+            relative[figure, setup] = curve(table, setup, RELATIVE)["mean"]
+            out[figure, setup] = left_out(table, setup)
     points = read_points(scores, dataset)
     known_setups(setups, list(points["setup"].unique()), scores, setups_tsv)
-    return Evidence(curves, points, [Path(path) for path in shards], setups, target_name, n_classes, dataset)
+    paths = [Path(path) for path in shards]
+    return Evidence(curves, points, paths, setups, target_name, n_classes, dataset, relative, out)
 
 
 def mean_background(shards: Sequence[Path]) -> tuple[float, float, int]:
