@@ -65,6 +65,7 @@ class Setup:
     color: str
     marker: str
     linestyle: str
+    stabilizer: str = "none"  # as in the table, for `decay_note`
 
 
 def read_setups(path: str | Path) -> dict[str, Setup]:
@@ -74,19 +75,19 @@ def read_setups(path: str | Path) -> dict[str, Setup]:
     guidance dotted, so that setups that share a colour differ in their lines.
     Raises NrcgError naming the file and column.
     """
-    table = read_table(path, text=("setup", "label", "classifier", "objective", "economy"))
+    table = read_table(path, text=("setup", "label", "classifier", "objective", "economy", "stabilizer"))
     if table["setup"].duplicated().any():
         name = table["setup"][table["setup"].duplicated()].iloc[0]
         raise NrcgError(f"{path}: column 'setup' holds {name!r} twice")
     colors = cycle_colors()
     setups, index = {}, 0
-    for name, label, classifier, objective, economy in table.itertuples(index=False):
+    for name, label, classifier, objective, economy, stabilizer in table.itertuples(index=False):
         if classifier == "-":
             setups[name] = Setup(name, label, classifier, objective, "black", "", "--")
             continue
         line = ":" if economy != "none" else "-" if objective == "default" else "-."
         color, marker = colors[index % len(colors)], MARKERS[index % len(MARKERS)]
-        setups[name] = Setup(name, label, classifier, objective, color, marker, line)
+        setups[name] = Setup(name, label, classifier, objective, color, marker, line, stabilizer)
         index += 1
     return setups
 
