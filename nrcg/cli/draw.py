@@ -208,7 +208,7 @@ def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", n
 
 @app.command()
 def plot_classifier_logs(
-    log: Annotated[list[str], Option(help="ROLE=CSV, for example robust=log.csv; repeat.")],
+    curves: Annotated[list[str], Option(help="ROLE=CSV, for example robust=log.csv; repeat.")],
     out: Outs,
     setups: Setups,
     style: Style = None,
@@ -218,7 +218,8 @@ def plot_classifier_logs(
     """Loss and validation accuracy while the classifiers train."""
     from nrcg.plots.training import plot_classifier_logs as plot
 
-    plot([split_pair(text, "--log") for text in log], out, setups_tsv=setups, style=style, title=title, note=note)
+    logs = [split_pair(text, "--curves") for text in curves]
+    plot(logs, out, setups_tsv=setups, style=style, title=title, note=note)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from torchvision.models import mobilenet_v3_small, resnet18
 from nrcg.errors import NrcgError
 from nrcg.files import read_json, save_with, write_json
 
+JUDGES = ("resnet18_judge", "resnet14_judge")
 JUDGE_FEATURES = 64  # few, so that a covariance over some hundred samples has full rank
 
 
@@ -22,6 +23,14 @@ def _resnet18_judge(n_logits: int) -> nn.Module:
     """torchvision's ResNet-18 with a 64-dimensional last feature layer."""
     model = resnet18(num_classes=n_logits)
     model.fc = nn.Sequential(nn.Linear(512, JUDGE_FEATURES), nn.ReLU(), nn.Linear(JUDGE_FEATURES, n_logits))
+    return model
+
+
+def _resnet14_judge(n_logits: int) -> nn.Module:
+    """The same without its last stage, which sees a single pixel of a 32×32 image: a quarter of the weights."""
+    model = _resnet18_judge(n_logits)
+    model.layer4 = nn.Identity()
+    model.fc[0] = nn.Linear(256, JUDGE_FEATURES)
     return model
 
 
@@ -33,6 +42,7 @@ def _mobilenet_v3_small(n_logits: int) -> nn.Module:
 ARCHITECTURES = {
     "mobilenet_v3_small": _mobilenet_v3_small,
     "resnet18_judge": _resnet18_judge,
+    "resnet14_judge": _resnet14_judge,
 }
 
 

@@ -22,10 +22,9 @@ from nrcg.memory import BatchLimit
 from nrcg.models.classifier import build_classifier, predictions, save_classifier
 from nrcg.models.ddpm import build_scheduler
 from nrcg.preemption import Stop
-from nrcg.rng import keyed_generator, keyed_seed
+from nrcg.rng import keyed_generator, seed_torch
 from nrcg.training.common import epoch_order, load_checkpoint, log, remove_checkpoint, save_checkpoint
 
-VALIDATION_NOISE = 2**31  # key of the validation set's noise, so that no training step shares it
 VALIDATION_BATCH = 500  # images that share a draw of that noise
 
 
@@ -67,7 +66,7 @@ def train_classifier(
         raise NrcgError(f"{data}: fewer training images than batch_size {settings.batch_size}")
     if not len(images.indices("valid")):
         raise NrcgError(f"{data}: no validation images, so training cannot know when to stop")
-    torch.manual_seed(keyed_seed(settings.seed))
+    seed_torch("classifier weights", settings.seed)
     trainer = _Trainer(images, build_scheduler(scheduler), settings, device)
     identity = fingerprint(data=images.card["digest"], scheduler=scheduler, **asdict(settings))
     checkpoint, stop = Path(checkpoint), stop or Stop()
@@ -164,7 +163,7 @@ class _Trainer:
         log.info("epoch %d: accuracy %.4f clean, %.4f noisy", epoch + 1, accuracy, accuracy_noisy)
 
     def _train_step(self, batch: np.ndarray) -> torch.Tensor:
-        torch.manual_seed(keyed_seed(self.settings.seed, self.step, 2))  # MobileNet has dropout
+        seed_torch("classifier dropout", self.settings.seed, self.step)  # MobileNet has dropout
         try:
             loss = self._backward(batch)
         except torch.OutOfMemoryError:  # in pieces it would be another training: batch norm looks at the whole batch
@@ -180,7 +179,7 @@ class _Trainer:
         """The mean loss over the batch and, in the weights, its gradient."""
         x, labels = self._load(batch)
         if self.settings.robust:
-            x = self._noise(x, keyed_generator(self.settings.seed, self.step, 1, device=self.device))
+            x = self._noise(x, keyed_generator("classifier noise", self.settings.seed, self.step, device=self.device))
         loss = self._loss(self.model(x), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -211,7 +210,8 @@ class _Trainer:
             stop.check()
             x, labels = self._load(batch)
             if noisy:
-                x = self._noise(x, keyed_generator(self.settings.seed, VALIDATION_NOISE, i, device=self.device))
+                key = "classifier validation noise", self.settings.seed, i
+                x = self._noise(x, keyed_generator(*key, device=self.device))
             logits = torch.cat([part for _, part in self.memory.each(self.model, x)])
             loss += self._loss(logits, labels).item() * len(batch)
             correct += (predictions(logits) == labels).sum().item()

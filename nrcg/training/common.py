@@ -18,7 +18,7 @@ log = logging.getLogger("nrcg")
 
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """The permutation of 0…n−1 in which epoch `epoch` visits the training images."""
-    return torch.randperm(n, generator=keyed_generator(seed, epoch)).numpy()
+    return torch.randperm(n, generator=keyed_generator("epoch order", seed, epoch)).numpy()
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:

@@ -27,7 +27,7 @@ from nrcg.images import to_float
 from nrcg.memory import BatchLimit
 from nrcg.models.ddpm import build_scheduler, build_unet, save_ddpm
 from nrcg.preemption import Stop
-from nrcg.rng import keyed_generator, keyed_seed
+from nrcg.rng import keyed_generator, seed_torch
 from nrcg.speed import prepare, worth_compiling
 from nrcg.training.common import autocast, epoch_order, load_checkpoint, log, remove_checkpoint, save_checkpoint
 from nrcg.training.team import Team
@@ -81,7 +81,7 @@ def train_ddpm(
     if settings.batch_size % team.size:
         raise NrcgError(f"batch_size {settings.batch_size}: not a multiple of the {team.size} processes; choose one")
     noise_scheduler = build_scheduler(scheduler)
-    torch.manual_seed(keyed_seed(settings.seed))
+    seed_torch("ddpm weights", settings.seed)
     network = prepare(build_unet(unet).to(device))
     trainer = _Trainer(network, noise_scheduler, settings, len(train) // settings.batch_size, team)
     identity = fingerprint(
@@ -171,7 +171,7 @@ class _Trainer:
 
     def train_step(self, x0: torch.Tensor) -> None:
         """One optimiser step on clean images N×3×H×W in [−1, 1], this process's share of the batch."""
-        generator = keyed_generator(self.settings.seed, self.step, 1, device=x0.device)
+        generator = keyed_generator("ddpm noise", self.settings.seed, self.step, device=x0.device)
         n = len(x0) * self.team.size  # drawn for the whole batch, so that an image gets the same in any team
         steps = self.scheduler.config.num_train_timesteps
         timesteps = self.team.share(torch.randint(steps, (n,), generator=generator, device=x0.device))
@@ -190,7 +190,7 @@ class _Trainer:
 
     def _backward(self, x_t: torch.Tensor, timesteps: torch.Tensor, target: torch.Tensor, size: int) -> torch.Tensor:
         """The mean loss over the batch and, in the weights, its gradient, added up over pieces of `size` images."""
-        torch.manual_seed(keyed_seed(self.settings.seed, self.step, 2 + self.team.rank))  # for a U-Net with dropout
+        seed_torch("ddpm dropout", self.settings.seed, self.step, self.team.rank)  # if the U-Net has any
         self.optimizer.zero_grad(set_to_none=True)
         mean = torch.zeros((), device=x_t.device)
         for noisy, t, wanted in zip(x_t.split(size), timesteps.split(size), target.split(size), strict=True):
@@ -237,7 +237,7 @@ class _Trainer:
             steps = self.scheduler.config.num_train_timesteps
 
             def draw(batch: range) -> np.ndarray:
-                generators = [keyed_generator(self.settings.seed, i) for i in batch]
+                generators = [keyed_generator("ddpm preview", self.settings.seed, i) for i in batch]
                 return pipe(len(batch), generators, num_inference_steps=steps, output_type="np").images
 
             samples = np.concatenate([images for _, images in BatchLimit("preview", n).each(draw, range(n))])

@@ -20,10 +20,10 @@ rule reference:
         data=subpath(input[0], parent=True),
         weights=lambda w: extractor_weights(w.extractor, w.dataset),
         target=lambda w: flags({"target": settings(w)["target"] if w.part == "target" else None}),
-        device=config["device"],
+        machine=machine(),
     shell:
         "nrcg reference --data {params.data:q} --extractor {wildcards.extractor:q}"
-        " --weights {params.weights:q} {params.target} --device {params.device} --threads {threads} --out {output:q}"
+        " --weights {params.weights:q} {params.target} {params.machine} --out {output:q}"
         " --log {log:q}"
 
 
@@ -39,6 +39,8 @@ rule score:
     output:
         scores=SCORE,
         verdicts=VERDICTS,
+        first=FIRST,
+        first_card=FIRST.replace(".npy", ".json"),
     log:
         f"{LOGS}score_{{setup}}_{{scale}}.log",
     benchmark:
@@ -53,6 +55,7 @@ rule score:
         also=lambda w: flags({"also": [f"{name}={classifier_home(w.dataset, name)}" for name in also_scored_by(w)]}),
         judge=lambda w, input: Path(input.judge[0]).parent,
         target=lambda w: settings(w)["target"],
+        pictured=PICTURED,
         extractors=lambda w, input: flags(
             {
                 "extractor": config["extractors"],
@@ -61,11 +64,11 @@ rule score:
                 "reference_target": list(input.target),
             }
         ),
-        device=config["device"],
+        machine=machine(),
     shell:
         "nrcg score {input.shards:q} --guiding {params.guiding:q} {params.also} --judge {params.judge:q}"
-        " --target {params.target:q} {params.extractors} --device {params.device} --threads {threads}"
-        " --verdicts {output.verdicts:q} --out {output.scores:q} --log {log:q}"
+        " --target {params.target:q} {params.extractors} {params.machine} --verdicts {output.verdicts:q}"
+        " --first {output.first:q} --n-first {params.pictured} --out {output.scores:q} --log {log:q}"
 
 
 rule collect_scores:

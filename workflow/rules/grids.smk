@@ -106,10 +106,7 @@ rule plot_before_after:
 
 rule plot_classifiers:
     input:
-        logs=lambda w: [
-            f"{CLASSIFIER.format(dataset=w.dataset, classifier=name)}/log.csv"
-            for name in trained_classifiers(w.dataset)
-        ],
+        logs=lambda w: list(classifier_logs(w.dataset).values()),
         setups=config["setups"],
         style=config["style"],
     output:
@@ -126,9 +123,7 @@ rule plot_classifiers:
         f"{BENCHMARKS}classifiers.tsv"
     localrule: True
     params:
-        logs=lambda w, input: flags(
-            {"log": [f"{name}={path}" for name, path in zip(trained_classifiers(w.dataset), input.logs)]}
-        ),
+        logs=lambda w: flags({"curves": [f"{name}={path}" for name, path in classifier_logs(w.dataset).items()]}),
         title=lambda w: f"Training of the classifiers and the judge ({pretty(w.dataset)})",
         note=classifiers_note,
     shell:
@@ -162,7 +157,7 @@ rule plot_ddpm_loss:
 
 rule write_findings:
     input:
-        figures=lambda w: expand(f"{FIGURE}figure{{figure}}.csv", figure=forward_numbers(w), dataset=w.dataset),
+        figures=lambda w: expand(f"{FIGURE}figure{{figure}}.csv", figure=forward_numbers(w.dataset), dataset=w.dataset),
         scores=SCORES,
         unconditional=lambda w: first(w.dataset, UNGUIDED, "none"),
         cards=lambda w: [classifier_files(name)(w)[1] for name in guiding_classifiers(w.dataset)],
@@ -184,7 +179,7 @@ rule write_findings:
     params:
         options=lambda w, input: flags(
             {
-                "figure": [f"{number}={path}" for number, path in zip(forward_numbers(w), input.figures)],
+                "figure": [f"{number}={path}" for number, path in zip(forward_numbers(w.dataset), input.figures)],
                 "unconditional": input.unconditional,
                 "classifier": [f"{name}={path}" for name, path in zip(guiding_classifiers(w.dataset), input.cards)],
                 "target": settings(w)["target"],

@@ -1,6 +1,18 @@
 # Options and inputs of single jobs, derived from the config and the wildcards; nothing is run here.
 
 
+def machine(chosen=lambda data: {}):
+    """Params function: options that change no result, as `--device`, `--threads` and those that `chosen` takes.
+
+    Since it asks for `threads`, Snakemake compares nothing of it with the last run, and runs nothing again.
+    """
+
+    def options(wildcards, threads):
+        return flags({"device": config["device"], "threads": threads, **chosen(settings(wildcards))})
+
+    return options
+
+
 @cache
 def point_options(dataset, setup, scale):
     """Options of `nrcg sample` that all shards of a point have; unguided samples have no guidance."""
@@ -9,10 +21,7 @@ def point_options(dataset, setup, scale):
         "ddpm": ddpm_home(dataset),
         "num_inference_steps": data["sampling"]["num_inference_steps"],
         "precision": data["sampling"]["precision"],
-        "compile": config["compile"],
-        "batch_size": data["sampling"]["batch_size"],
         "seed": config["seed"],
-        "device": config["device"],
     }
     if setup != UNGUIDED:
         row = SETUPS.loc[setup]

@@ -74,11 +74,14 @@ def figure_files(names, *, suffixes=("png", "pdf")):
 
 
 def forward_figures(*numbers):
-    return lambda dataset: [f"figure{n}" for n in numbers if has_forward(dataset)]
+    return lambda dataset: [f"figure{n}" for n in numbers if n in forward_numbers(dataset)]
 
 
-def forward_numbers(wildcards):
-    return FORWARD_FIGURES if has_forward(wildcards.dataset) else []
+def forward_numbers(dataset):
+    """The figures of the forward process that a data set has: each needs a setup whose curves it shows."""
+    if "forward" not in config["datasets"][dataset]:
+        return []
+    return [number for number in FORWARD_FIGURES if figure_setups(dataset, number)]
 
 
 def scale_figures(*numbers):
@@ -112,7 +115,10 @@ TARGETS = {  # target rule: its files; a target without files has no data set in
     "contrast": figure_files(lambda dataset: ["contrast"] if set(CONTRAST) <= set(scales_of(dataset)) else []),
     "side_by_side": figure_files(["side_by_side"]),
     "training_curves": figure_files(
-        lambda dataset: ["classifiers", *(["ddpm_loss"] if ddpm_is_trained(dataset) else [])]
+        lambda dataset: [
+            *(["classifiers"] if classifier_logs(dataset) else []),
+            *(["ddpm_loss"] if ddpm_is_trained(dataset) else []),
+        ]
     ),
     "findings": figure_files(["findings"], suffixes=("md", "csv", "html")),
     "comparison": COMPARISON,
@@ -186,7 +192,7 @@ def row_label(setup, scale):
 def showcase(dataset):
     """(setup, scale) of the guided point that the grids show."""
     shown = config["datasets"][dataset]["showcase"]
-    return shown["setup"], f"{shown['scale']:g}"
+    return shown["setup"], plain(shown["scale"])
 
 
 def grid_point(wildcards):
@@ -198,7 +204,7 @@ def classifiers_note(wildcards):
     """Small print of the classifiers' training: what their accuracies were measured on."""
     data = settings(wildcards)
     size, total = data["images"]["size"], data["scheduler"]["num_train_timesteps"]
-    counts = [data["classifiers"][name]["valid_images"] for name in trained_classifiers(wildcards.dataset)]
+    counts = [data["classifiers"][name]["valid_images"] for name in classifier_logs(wildcards.dataset)]
     counts = ", ".join(str(n or "all") for n in dict.fromkeys(counts))
     noised = f"Noised: by the forward process, t uniform in 1 to T = {total}."
     return f"run “{config['run']}”: {counts} validation images of {size}×{size}. {noised}"
