@@ -165,6 +165,9 @@ def score(
     reference_target: Annotated[list[Path], Option(help="Its statistics of the target class.")],
     verdicts: Annotated[Path, Option(help="CSV file to write: the class that each classifier gives to each sample.")],
     out: Out,
+    also: Annotated[
+        list[str] | None, Option(help="NAME=FOLDER, another classifier: adds the metric accuracy/NAME; repeat.")
+    ] = None,
     first: Annotated[Path | None, Option(help="Shard to write, NAME.npy: the first samples, for pictures.")] = None,
     n_first: Annotated[int, Option(help="Number of samples in it, at most.", min=1)] = 256,
     target: Target = "0",
@@ -198,6 +201,7 @@ def score(
         guiding=load_classifier(guiding, where),
         judge=judge_model,
         references=references,
+        also={name: load_classifier(path, where) for name, path in (split_pair(pair, "--also") for pair in also or [])},
         batch_size=batch_size,
         device=where,
     )

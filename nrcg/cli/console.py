@@ -55,7 +55,7 @@ class _Log:
         self.file = None
         line = f"warning: --log {self.path}: cannot be written ({error.strerror}); going on without it\n"
         # Not by print: this may be within a write to standard error.
-        (_streams["stderr"] if "stderr" in _streams else sys.stderr.buffer).write(line.encode())
+        _streams.get("stderr", sys.stderr.buffer).write(line.encode())
 
 
 class _Stream(io.FileIO):
