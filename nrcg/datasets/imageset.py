@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nrcg.errors import NrcgError
-from nrcg.files import atomic, read_array, read_card, sha256, write_array, write_array_batches, write_json, writing
+from nrcg.files import read_array, read_card, sha256, write_array, write_array_batches, write_json, writing
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
 CARD_KEYS = ("name", "classes", "n", "size", "seed", "parameters", "digest")
