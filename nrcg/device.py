@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from nrcg.errors import NrcgError
+from nrcg.files import try_lock
 
 LOCKS = Path("/tmp")  # the same for every user and job of a machine, which $TMPDIR need not be
 POLL = 1.0  # seconds between two looks while every device is taken
@@ -79,12 +80,8 @@ def lease(devices: Sequence[str], folder: Path) -> int:
 
 def _lock(path: Path) -> bool:
     """Lock a file, made if need be, for the life of this process; False where another one holds it."""
-    import fcntl  # not on Windows
-
     file = _open(path)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if try_lock(file) is False:
         os.close(file)
         return False
     return True  # the file stays open: closing it would give the lock away

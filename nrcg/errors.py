@@ -8,8 +8,9 @@ class NrcgError(ValueError):
     """
 
 
-class Stopped(Exception):
-    """A job that was asked to stop, and did where it can go on: all that is done is kept.
+class Stopped(BaseException):
+    """A job that was asked to stop, and did; run again, it goes on.
 
-    The command line prints it and exits with status 75, which stands for "try again".
+    The command line prints it and exits with status 75, which stands for "try again". Like KeyboardInterrupt it is no
+    `Exception`: code that expects many kinds of errors from a library must not take it for one.
     """

@@ -1,4 +1,10 @@
 # Image sets: uint8 on disk, labelled, split.
+SHEET = report(
+    f"{DATA}/contact_sheet.png",
+    caption="../report/data.rst",
+    category=CATEGORIES["training"],
+    labels=entry("Data", "the first images and their classes"),
+)
 
 
 rule sportballs:
@@ -6,7 +12,7 @@ rule sportballs:
         lambda w: icon_files(w.dataset),
     output:
         IMAGE_SET,
-        sheet=report(f"{DATA}/contact_sheet.png", caption="../report/data.rst", category="Data"),
+        sheet=SHEET,
     log:
         f"{LOGS}data.log",
     benchmark:
@@ -20,7 +26,7 @@ rule sportballs:
         out=subpath(output[0], parent=True),
         options=lambda w: flags(settings(w)["images"]),
     shell:
-        "nrcg sportballs --out {params.out} {params.options} 2>&1 | tee {log}"
+        "nrcg sportballs --out {params.out:q} {params.options} --log {log:q}"
 
 
 rule celeba:
@@ -28,7 +34,7 @@ rule celeba:
         lambda w: [] if settings(w)["images"]["source"] else rules.download_celeba.output,
     output:
         IMAGE_SET,
-        sheet=report(f"{DATA}/contact_sheet.png", caption="../report/data.rst", category="Data"),
+        sheet=SHEET,
     log:
         f"{LOGS}data.log",
     benchmark:
@@ -43,7 +49,7 @@ rule celeba:
         out=subpath(output[0], parent=True),
         options=lambda w: flags({**settings(w)["images"], "source": celeba_folder(w.dataset)}),
     shell:
-        "nrcg celeba --out {params.out} {params.options} --threads {threads} 2>&1 | tee {log}"
+        "nrcg celeba --out {params.out:q} {params.options} --threads {threads} --log {log:q}"
 
 
 rule celebahq:
@@ -51,7 +57,7 @@ rule celebahq:
         lambda w: [] if Path(settings(w)["images"]["source"]).is_dir() else celebahq_folder(w.dataset, "download.json"),
     output:
         IMAGE_SET,
-        sheet=report(f"{DATA}/contact_sheet.png", caption="../report/data.rst", category="Data"),
+        sheet=SHEET,
     log:
         f"{LOGS}data.log",
     benchmark:
@@ -65,4 +71,4 @@ rule celebahq:
         out=subpath(output[0], parent=True),
         options=lambda w: flags({**settings(w)["images"], "source": celebahq_folder(w.dataset)}),
     shell:
-        "nrcg celebahq --out {params.out} {params.options} 2>&1 | tee {log}"
+        "nrcg celebahq --out {params.out:q} {params.options} --log {log:q}"

@@ -16,7 +16,7 @@ rule download_inception:
         f"{DOWNLOADS}/logs/inception.tsv"
     localrule: True
     shell:
-        "nrcg download-inception --out {output} 2>&1 | tee {log}"
+        "nrcg download-inception --out {output:q} --log {log:q}"
 
 
 rule download_celeba:
@@ -31,7 +31,7 @@ rule download_celeba:
     params:
         out=subpath(output[0], parent=True),
     shell:
-        "nrcg download-celeba --out {params.out} 2>&1 | tee {log}"
+        "nrcg download-celeba --out {params.out:q} --log {log:q}"
 
 
 rule download_hub:
@@ -56,7 +56,7 @@ rule download_hub:
             }
         ),
     shell:
-        "nrcg download-hub {params.options} --out {params.out} 2>&1 | tee {log}"
+        "nrcg download-hub {params.options} --out {params.out:q} --log {log:q}"
 
 
 rule download_authors:
@@ -70,7 +70,7 @@ rule download_authors:
     params:
         file=lambda w: flags(dict(AUTHORS.loc[(w.kind, w.role)])),
     shell:
-        "nrcg download {params.file} --out {output} 2>&1 | tee {log}"
+        "nrcg download {params.file} --out {output:q} --log {log:q}"
 
 
 rule import_classifier:
@@ -96,14 +96,14 @@ rule import_classifier:
             }
         ),
     shell:
-        "nrcg import-classifier --file {input} {params.options} --out {params.out} 2>&1 | tee {log}"
+        "nrcg import-classifier --file {input:q} {params.options} --out {params.out:q} --log {log:q}"
 
 
 rule import_ddpm:
     input:
         lambda w: ddpm_origin(w.dataset),
     output:
-        f"{IMPORTED}/{WEIGHTS}",
+        [f"{IMPORTED}/{file}" for file in DDPM_FILES],
         f"{IMPORTED}/card.json",
     log:
         f"{LOGS}import_{{role}}.log",
@@ -113,7 +113,7 @@ rule import_ddpm:
         role="ddpm",
     localrule: True
     params:
-        out=subpath(output[1], parent=True),
+        out=subpath(output[-1], parent=True),
         options=ddpm_import_options,
     shell:
-        "nrcg import-ddpm {params.options} --out {params.out} 2>&1 | tee {log}"
+        "nrcg import-ddpm {params.options} --out {params.out:q} --log {log:q}"

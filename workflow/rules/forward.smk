@@ -30,10 +30,10 @@ rule forward:
             }
         ),
         target=lambda w: settings(w)["target"],
-        options=lambda w: flags(settings(w)["forward"]),
+        options=lambda w: flags({key: settings(w)["forward"][key] for key in ("images", "stride")}),
         seed=config["seed"],
-        device=config["device"],
+        machine=machine(lambda data: {"batch_size": data["forward"]["batch_size"]}),
     shell:
-        "nrcg forward --data {params.data} --ddpm {params.ddpm} --classifier {params.classifier}"
-        " --on {wildcards.on} {params.setups} --target {params.target} {params.options} --seed {params.seed}"
-        " --device {params.device} --threads {threads} --out {output} 2>&1 | tee {log}"
+        "nrcg forward --data {params.data:q} --ddpm {params.ddpm:q} --classifier {params.classifier:q}"
+        " --on {wildcards.on:q} {params.setups} --target {params.target:q} {params.options} --seed {params.seed:q}"
+        " {params.machine} --out {output:q} --log {log:q}"
