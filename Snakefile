@@ -1,10 +1,19 @@
 # The front door: config, rules, targets. `snakemake --cores 2 figure8` builds that figure and what it needs.
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
+PROJECT = Path(workflow.current_basedir.get_path_or_uri(secret_free=False))
 
-configfile: "config/config.yaml"
+
+configfile: PROJECT / "config/config.yaml"
+
+
+if Path("config/config.yaml").is_file() and not Path("config").samefile(PROJECT / "config"):  # of a user's folder
+
+    configfile: "config/config.yaml"
 
 
 report: "workflow/report/workflow.rst"
@@ -19,6 +28,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/sources.smk"
 include: "workflow/rules/jobs.smk"
 include: "workflow/rules/pictures.smk"
+include: "workflow/rules/checks.smk"
 include: "workflow/rules/downloads.smk"
 include: "workflow/rules/datasets.smk"
 include: "workflow/rules/training.smk"

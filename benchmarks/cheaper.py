@@ -178,7 +178,7 @@ class Demo:
 
     def draw(self, guidance: ClassifierGuidance | None, seeds: range) -> tuple[np.ndarray, np.ndarray]:
         """uint8 images n×H×W×3, and n flags of those that diverged."""
-        generators = [keyed_generator(SEED, i) for i in seeds]
+        generators = [keyed_generator("sampling", SEED, i) for i in seeds]
         result = self.pipeline(len(seeds), generators, STEPS, "pt", guidance=guidance)
         return to_uint8(result.images * 2 - 1), result.diverged.numpy()
 

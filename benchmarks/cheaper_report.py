@@ -45,7 +45,7 @@ def gradients(
     """
     unet, scheduler, stabilizer = pipeline.unet, pipeline.scheduler, EMA(0.99)
     scheduler.set_timesteps(steps)
-    generators = [keyed_generator(0, i) for i in range(n)]
+    generators = [keyed_generator("sampling", 0, i) for i in range(n)]
     x = randn_tensor((n, unet.config.in_channels, *[unet.config.sample_size] * 2), generators)
     state, rows = stabilizer.init(x), []
     with frozen(unet, classifier):

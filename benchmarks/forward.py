@@ -60,7 +60,8 @@ def plainly(parts: Networks, images: np.ndarray, labels: np.ndarray, stride: int
 
     def analyse() -> dict[int, dict[str, float]]:
         x0 = to_float(images, device)
-        noise = torch.stack([torch.randn(x0.shape[1:], generator=keyed_generator(0, i)) for i in range(len(x0))])
+        generators = [keyed_generator("forward noise", 0, i) for i in range(len(x0))]
+        noise = torch.stack([torch.randn(x0.shape[1:], generator=generator) for generator in generators])
         everything = parts.unet, parts.classifier, parts.scheduler, x0, noise.to(device)
         return plain.both_neighbours(*everything, torch.from_numpy(labels).to(device), target=TARGET, stride=stride)
 

@@ -61,7 +61,7 @@ def ours(
     }[mode]
 
     def sample(generator: plain.Generator | None = None) -> torch.Tensor:
-        generator = generator or [keyed_generator(0, i) for i in range(batch)]
+        generator = generator or [keyed_generator("sampling", 0, i) for i in range(batch)]
         return pipeline(batch, generator, steps, "pt", guidance=guidance).images
 
     return sample

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from nrcg.errors import NrcgError
+from nrcg.files import try_lock
 
 LOCKS = Path("/tmp")  # the same for every user and job of a machine, which $TMPDIR need not be
 POLL = 1.0  # seconds between two looks while every device is taken
@@ -45,6 +46,12 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def forbid_tf32() -> None:
+    """Let float32 be float32: from Ampere on, cuDNN's convolutions would round their input to 10 bits of mantissa."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 @cache  # asked twice, a process would find its own lock taken
 def _own_device() -> int:
     ids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
@@ -73,12 +80,8 @@ def lease(devices: Sequence[str], folder: Path) -> int:
 
 def _lock(path: Path) -> bool:
     """Lock a file, made if need be, for the life of this process; False where another one holds it."""
-    import fcntl  # not on Windows
-
     file = _open(path)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if try_lock(file) is False:
         os.close(file)
         return False
     return True  # the file stays open: closing it would give the lock away

@@ -1,15 +1,16 @@
 """The exceptions that users are meant to read."""
 
 
-class NrcgError(Exception):
+class NrcgError(ValueError):
     """Bad input: one line that names the file or key, and the way out.
 
     The command line prints it as ``error: …`` and exits with status 2; no traceback.
     """
 
 
-class Stopped(Exception):
-    """A job that was asked to stop, and did where it can go on: all that is done is kept.
+class Stopped(BaseException):
+    """A job that was asked to stop, and did; run again, it goes on.
 
-    The command line prints it and exits with status 75, which stands for "try again".
+    The command line prints it and exits with status 75, which stands for "try again". Like KeyboardInterrupt it is no
+    `Exception`: code that expects many kinds of errors from a library must not take it for one.
     """

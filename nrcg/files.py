@@ -1,19 +1,27 @@
 """Files that are either whole or absent: written beside their place, synced, then renamed."""
 
+import errno
+import glob
 import hashlib
 import io
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError
 
 from nrcg.errors import NrcgError
+
+# What NumPy raises for files that are cut short, damaged or foreign; a damaged header may ask for any amount of memory.
+UNREADABLE = (ValueError, EOFError, TypeError, OverflowError, MemoryError, SyntaxError, TokenError, zipfile.BadZipFile)
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF, errno.EINVAL)  # of file systems without any
 
 
 class _Output(io.FileIO):
@@ -42,6 +50,79 @@ def writing(path: str | Path) -> Iterator[None]:
         raise _refusal(Path(path), error.strerror) from error
 
 
+def try_lock(file: int) -> bool | None:
+    """Lock an open file until it is closed; False where another process holds it, None where nothing can be locked."""
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        raise
+    return True
+
+
+def is_at(file: int, path: str | Path) -> bool:
+    """Whether an open file is the one of that name, which another process may have removed or replaced."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _temporary(path: Path, suffix: str) -> tuple[int, str]:
+    """A new file beside `path`, open and locked; what killed processes left of theirs is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    for left in glob.glob(f"{glob.escape(str(path.parent))}/.{glob.escape(path.name)}.*{glob.escape(suffix)}"):
+        with suppress(OSError):
+            file = os.open(left, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                if try_lock(file):
+                    os.unlink(left)
+            finally:
+                os.close(file)
+    while True:
+        file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=suffix)
+        if try_lock(file) is not False and is_at(file, name):
+            return file, name
+        os.close(file)  # another process took it for one that was left
+
+
+def _publish(temporary: str, path: Path) -> None:
+    """Give a file that is complete and on disk its name, and the folder's entry too a place on disk."""
+    os.chmod(temporary, 0o666 & ~_umask())  # temporary files are private; results are for sharing
+    os.replace(temporary, path)
+    with suppress(OSError):  # not every file system can sync a folder
+        _sync(path.parent)
+
+
+def _sync(path: str | Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _discard(temporary: str) -> None:
+    with suppress(OSError):  # it is gone, or its disk turned read-only: then it cannot be helped
+        os.unlink(temporary)
+
+
+def require_writable(path: str | Path) -> None:
+    """Raise NrcgError when no file could be written at `path`; asked before costly work, whose result goes there."""
+    path = Path(path)
+    with writing(path):
+        file, temporary = _temporary(path, ".tmp")
+        _discard(temporary)
+        os.close(file)
+
+
 @contextmanager
 def atomic(path: str | Path) -> Iterator[BinaryIO]:
     """Open a binary file that takes the name `path` only once it is complete and on disk.
@@ -51,8 +132,7 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, temporary = _temporary(path, ".tmp")
     output = _Output(handle, "wb")
     try:
         with io.BufferedWriter(output) as file:
@@ -60,11 +140,9 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
             with writing(path):
                 file.flush()
                 os.fsync(handle)
-        with writing(path):
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; results are for sharing
-            os.replace(temporary, path)
+                _publish(temporary, path)
     except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
+        _discard(temporary)
         if output.failure:
             raise _refusal(path, output.failure.strerror) from error
         raise
@@ -87,14 +165,55 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read JSON; raises NrcgError naming the file when it is missing or damaged."""
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, without a byte order mark; raises NrcgError naming the file when it cannot be read."""
     try:
-        return json.loads(Path(path).read_text())
+        return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise NrcgError(f"{path}: no such file") from None
-    except ValueError as error:  # of JSON, or of UTF-8
-        raise NrcgError(f"{path}: not valid JSON ({error}); delete it and make it again") from None
+    except OSError as error:
+        raise NrcgError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise NrcgError(f"{path}: not a text in UTF-8 ({error}); mend it, or delete it and make it again") from None
+
+
+def read_lines(path: str | Path) -> str:
+    """The text of a table that a program wrote: its last line must have an end, else the file was cut short."""
+    text = read_text(path)
+    if text and not text.endswith("\n"):
+        raise NrcgError(f"{path}: its last line has no end, so the file was cut short; delete it and make it again")
+    return text
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; raises NrcgError naming the file when it is missing or damaged."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NrcgError(f"{path}: not valid JSON ({error}); mend it, or delete it and make it again") from None
+
+
+def read_card(path: str | Path, **kinds: type | tuple[type, ...]) -> dict[str, Any]:
+    """Read a JSON object that has at least these keys, each with a value of these types.
+
+    Raises NrcgError naming the file, and the key that is missing or of another kind.
+    """
+    card = read_json(path)
+    if not isinstance(card, dict):
+        raise NrcgError(f"{path}: holds no object, but {repr(card)[:40]}; delete it and make it again")
+    for key, kind in kinds.items():
+        if key not in card:
+            raise NrcgError(f"{path}: no key {key!r}; delete it and make it again")
+        if not isinstance(card[key], kind) or (isinstance(card[key], bool) and kind is not bool):
+            raise NrcgError(f"{path}: {key} is {repr(card[key])[:40]}; delete the file and make it again")
+    return card
+
+
+def require_digest(path: str | Path, expected: Any, card: str | Path) -> None:
+    """Raise NrcgError unless the file at `path` has the SHA-256 that its card tells of; nothing is removed."""
+    if sha256(path) != expected:
+        raise NrcgError(f"{path}: not the file that {card} tells of (SHA-256); remove both and make them again")
 
 
 def write_array(path: str | Path, array: np.ndarray) -> None:
@@ -128,20 +247,27 @@ def write_array_batches(
 def read_array(path: str | Path, *, mmap: bool = True) -> np.ndarray:
     """Open a .npy file, memory-mapped by default; raises NrcgError naming a missing or truncated file."""
     try:
-        return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+        array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
     except FileNotFoundError:
         raise NrcgError(f"{path}: no such file") from None
-    except (ValueError, EOFError) as error:
+    except (*UNREADABLE, OSError) as error:
         raise NrcgError(f"{path}: not a complete .npy array ({error}); delete it and make it again") from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise NrcgError(f"{path}: an archive of arrays (.npz), not one .npy array; delete it and make it again")
+    return array
 
 
 def sha256(*paths: str | Path) -> str:
-    """Hex SHA-256 over the contents of `paths`, one after the other."""
+    """Hex SHA-256 over the contents of `paths`, one after the other; raises NrcgError for one that cannot be read."""
     digest = hashlib.sha256()
     for path in paths:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        try:
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise NrcgError(f"{path}: cannot be read ({error.strerror})") from None
     return digest.hexdigest()
 
 
@@ -179,14 +305,13 @@ def save_with(path: str | Path, save: Callable[[Path], None]) -> None:
     """
     path = Path(path)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix: it chooses the format
+        file, temporary = _temporary(path, f".tmp{path.suffix}")  # the suffix chooses the format
     try:
-        save(temporary)
-        os.chmod(temporary, 0o666 & ~_umask())  # safetensors makes private files; results are for sharing
-        os.replace(temporary, path)
+        save(Path(temporary))
+        _sync(temporary)
+        _publish(temporary, path)
     except OSError as error:
-        if error.errno is None or error.filename not in (None, temporary, str(temporary)):
+        if error.errno is None or error.filename not in (None, temporary, Path(temporary)):
             raise
         raise _refusal(path, error.strerror) from error
     except SafetensorError as error:
@@ -195,4 +320,5 @@ def save_with(path: str | Path, save: Callable[[Path], None]) -> None:
             raise
         raise _refusal(path, reason.partition(" (os error")[0]) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
+        os.close(file)

@@ -279,7 +279,8 @@ def _batch(images: np.ndarray, classifier: nn.Module, seed: int, index: int) -> 
     weight = next(classifier.parameters())
     dtype = torch.promote_types(weight.dtype, torch.float32)
     x0 = to_float(images, weight.device).to(dtype)
-    noise = [torch.randn(x0.shape[1:], generator=keyed_generator(seed, index + i)) for i in range(len(x0))]
+    generators = [keyed_generator("forward noise", seed, index + i) for i in range(len(x0))]
+    noise = [torch.randn(x0.shape[1:], generator=generator) for generator in generators]
     return x0, torch.stack(noise).to(x0)
 
 

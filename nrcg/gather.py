@@ -1,5 +1,6 @@
 """Join what many jobs made into the one file that a figure is drawn from. Needs no torch, so that it starts fast."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
-from nrcg.files import read_json, sha256, write_array, write_json
-from nrcg.shards import open_shards
+from nrcg.files import read_card, read_json, read_lines, sha256, write_array, write_json
+from nrcg.shards import open_shards, verify
 
 CURVE_COLUMNS = ["setup", "metric", "t", "mean", "std", "n"]
 SCORE_COLUMNS = ["metric", "value", "stderr", "n", "n_diverged", "features"]
@@ -24,8 +25,8 @@ def select_curves(tables: Sequence[str | Path], metrics: Sequence[str], setups: 
     frames = []
     for path in tables:
         try:
-            frame = pd.read_csv(path)
-        except (OSError, ValueError) as error:
+            frame = pd.read_csv(io.StringIO(read_lines(path)))
+        except ValueError as error:
             raise NrcgError(f"{path}: not a table of curves ({error}); run the forward analysis again") from None
         if list(frame.columns) != CURVE_COLUMNS:
             raise NrcgError(f"{path}: columns {list(frame.columns)}, expected {CURVE_COLUMNS}")
@@ -70,9 +71,7 @@ def _read_scores(
     path: str | Path, columns: Sequence[str] = SCORE_COLUMNS, remedy: str = "delete it and score again"
 ) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype={"features": "Int64"})
-    except FileNotFoundError:
-        raise NrcgError(f"{path}: no such file") from None
+        table = pd.read_csv(io.StringIO(read_lines(path)), dtype={"features": "Int64"})
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise NrcgError(f"{path}: not a table of scores ({error}); {remedy}") from None
     if list(table.columns) != list(columns):
@@ -87,6 +86,7 @@ def keep_first(shards: Sequence[str | Path], out: str | Path, n: int) -> None:
 
     Raises NrcgError for a shard that is missing or does not fit, and for a gap between seeds.
     """
+    verify([path for path in shards if "sha256" in read_card(Path(path).with_suffix(".json"))])
     opened = open_shards(shards)
     seeds = [seed for shard in opened for seed in shard.seeds]
     if len(seeds) != seeds[-1] - seeds[0] + 1:

@@ -25,6 +25,13 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, or the machine itself (for which torch has no error of its own), had no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "bad_alloc" in str(error))
+
+
 class BatchLimit:
     """How many images the networks take at a time; once halved it stays so, since the memory does not grow.
 
@@ -44,8 +51,10 @@ class BatchLimit:
             size = min(self.size, n)
             try:
                 return work(size)
-            except torch.OutOfMemoryError:
-                pass  # go on outside of this block: until its end the error keeps the tensors of `work` alive
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                # go on outside of this block: until its end the error keeps the tensors of `work` alive
             self._halve(size)
 
     def each(self, work: Callable[[Any], Result], items: Sequence[Any]) -> Iterator[tuple[Any, Result]]:

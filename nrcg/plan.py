@@ -131,13 +131,14 @@ def _kind_name(benchmark: str | Path) -> str:
 def read_rates(path: str | Path) -> list[Rate]:
     """The table of rates (TSV, columns RATE_COLUMNS). Raises NrcgError naming the line that is wrong."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter="\t")
+            columns = reader.fieldnames
             rows = [(row, reader.line_num) for row in reader]
     except (OSError, ValueError, csv.Error) as error:
         raise NrcgError(f"{path}: cannot be read ({error}); name the table of rates") from None
-    if reader.fieldnames != RATE_COLUMNS:
-        raise NrcgError(f"{path}: columns {reader.fieldnames}, expected {RATE_COLUMNS}")
+    if columns != RATE_COLUMNS:
+        raise NrcgError(f"{path}: columns {columns}, expected {RATE_COLUMNS}")
     return [_rate(row, f"{path}, line {line}") for row, line in rows]
 
 
@@ -170,8 +171,10 @@ def read_benchmarks(folders: Sequence[str | Path]) -> dict[Kind, list[float]]:
         for path in files:
             dataset = "" if path.parent == folder else path.parent.name
             try:
-                with open(path, encoding="utf-8") as file:
+                with open(path, encoding="utf-8-sig") as file:
                     found = [float(row["s"]) for row in csv.DictReader(file, delimiter="\t")]
+                if not all(0 <= second < math.inf for second in found):
+                    raise ValueError("seconds that are no number")
             except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
                 raise NrcgError(f"{path}: not a benchmark of Snakemake ({error!r}); delete it") from None
             seconds.setdefault((dataset, _kind_name(path)), []).extend(found)

@@ -1,11 +1,13 @@
 """Stopping on request: a signal asks, a loop answers where it can go on later."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nrcg.errors import Stopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, and what clusters send before they kill
 
 
 @dataclass
@@ -22,21 +24,45 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Inside, SIGTERM or SIGUSR1, which clusters send some time before they kill, asks the `Stop` that this yields.
+    """Inside, each of SIGNALS asks the `Stop` that this yields. A second signal ends the process at once."""
+    stop = Stop()
+
+    def ask(name: str) -> None:
+        stop.reason = name
+
+    with _answered_by(ask):
+        yield stop
+
+
+@contextmanager
+def end_on_signals() -> Iterator[None]:
+    """Inside, each of SIGNALS raises Stopped, for work that has nothing to keep: no file stays half-written.
 
     A second signal ends the process at once.
     """
-    stop = Stop()
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
 
-    def ask(number: int, _frame: object) -> None:
-        stop.reason = signal.Signals(number).name
-        for each in numbers:
+    def end(name: str) -> None:
+        raise Stopped(f"stopped by {name}: no file is half-written; run the same command again")
+
+    with _answered_by(end):
+        yield
+
+
+@contextmanager
+def _answered_by(answer: Callable[[str], None]) -> Iterator[None]:
+    """A signal that whoever started this process has it ignore (`nohup`, a shell's `&`) stays ignored."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+
+    def handle(number: int, _frame: object) -> None:
+        for each in before:
             signal.signal(each, signal.SIG_DFL)
+        answer(signal.Signals(number).name)
 
-    before = [signal.signal(number, ask) for number in numbers]
+    for number in before:
+        signal.signal(number, handle)
     try:
-        yield stop
+        yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -87,7 +87,7 @@ def _draw(
 ) -> Samples:
     result = pipeline(
         batch_size=len(batch),
-        generator=[keyed_generator(seed, i) for i in batch],  # on the CPU: the same numbers on every machine
+        generator=[keyed_generator("sampling", seed, i) for i in batch],  # on the CPU: the same on every machine
         num_inference_steps=steps,
         guidance=guidance,
         output_type="pt",

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import index
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from nrcg.errors import NrcgError
-from nrcg.files import read_array, read_json, sha256
+from nrcg.files import read_array, read_card, sha256
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,14 @@ class Shard:
     def open(cls, path: str | Path) -> "Shard":
         """Open NAME.npy and its card; raises NrcgError naming the file that is missing, empty or does not fit."""
         path = Path(path)
-        images, card = read_array(path), read_json(path.with_suffix(".json"))
+        images, card = read_array(path), read_card(path.with_suffix(".json"))
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise NrcgError(f"{path}: {images.dtype} {images.shape}, expected uint8 n×H×W×3; sample it again")
         if not len(images):
             raise NrcgError(f"{path}: no images; sample it again")
         try:
             start, stop = card["seeds"]
-            seeds, diverged = range(start, stop), frozenset(card["diverged"])
+            seeds, diverged = range(start, stop), frozenset(map(index, card["diverged"]))
         except (KeyError, TypeError, ValueError):
             raise NrcgError(f"{path.with_suffix('.json')}: no list `seeds` or `diverged`; sample it again") from None
         if len(seeds) != len(images):
@@ -45,17 +46,14 @@ class Shard:
 def verify(paths: Sequence[str | Path]) -> None:
     """Compare each NAME.npy with the SHA-256 on its card, which reads it whole: some 1 GB a second.
 
-    Raises NrcgError for files that are missing and for a card without a digest. Shards that are damaged, or whose card
-    is, are removed, card and all, before it is raised for them: whoever runs the work again then draws them anew.
+    Raises NrcgError for a file that is missing or damaged and for a card without a digest; it says which files to
+    remove, and removes none: the images may be whole, and its user's own, where only the card is damaged.
     """
     paths = [Path(path) for path in paths]
     damaged = [path for path in tqdm(paths, desc="checking shards", unit="shard") if not _is_intact(path)]
-    for path in damaged:
-        path.unlink()
-        path.with_suffix(".json").unlink()
     if damaged:
-        names = ", ".join(map(str, damaged))
-        raise NrcgError(f"{names}: damaged; removed, with the card; run again to draw these samples anew")
+        names = ", ".join(f"{path} and {path.with_suffix('.json').name}" for path in damaged)
+        raise NrcgError(f"remove {names}: not the images that the card tells of (SHA-256); then draw these again")
 
 
 def _is_intact(path: Path) -> bool:
@@ -63,13 +61,7 @@ def _is_intact(path: Path) -> bool:
     for file in (path, card):
         if not file.is_file():
             raise NrcgError(f"{file}: no such file; sample it")
-    try:
-        expected = read_json(card)["sha256"]
-    except NrcgError:
-        return False
-    except (KeyError, TypeError):
-        raise NrcgError(f"{card}: no key `sha256`; delete the shard and sample it again") from None
-    return sha256(path) == expected
+    return sha256(path) == read_card(card, sha256=str)["sha256"]
 
 
 def open_shards(paths: Sequence[str | Path]) -> list[Shard]:

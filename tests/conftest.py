@@ -2,10 +2,14 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests compare bits; the networks are tiny anyway
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 import torchvision
+from environment_yml import ROOT
+from published_layouts import make_celeba, make_celebahq, make_published_ddpm
 
 from nrcg.datasets.imageset import ImageSet, write_image_set
 
@@ -48,3 +52,17 @@ def inception_weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("inception") / "weights.pth"
     torch.save(network.state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A folder with the project's config and data in the published layouts; no test writes into the project."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "config", folder / "config")
+    (folder / "resources").symlink_to(ROOT / "resources")
+    (folder / "nrcg" / "plots").mkdir(parents=True)
+    shutil.copy(ROOT / "nrcg" / "plots" / "nrcg.mplstyle", folder / "nrcg" / "plots")
+    make_celeba(folder / "data/celeba")
+    make_celebahq(folder / "data/celeba-hq-256x256")
+    make_published_ddpm(folder / "data/ddpm-celebahq-256")
+    return folder

@@ -20,8 +20,7 @@ def locked() -> list[Requirement]:
 def environment() -> str:
     pins = [pin for pin in locked() if pin.marker is None or pin.marker.evaluate(LINUX)]
     lines = [
-        "# Made from requirements.lock by `make lock`. For the console command, after activating it:",
-        "#   python -m pip install --no-deps --editable .",
+        "# Made from requirements.lock by `make lock`: its packages, and nrcg itself as it lies in this folder.",
         "name: nrcg",
         "channels: [conda-forge]",
         "dependencies:",
@@ -29,6 +28,7 @@ def environment() -> str:
         "  - pip",
         "  - pip:",
         *(f"      - {pin.name}{pin.specifier}" for pin in pins),
+        "      - --editable .",
     ]
     return "\n".join(lines) + "\n"
 

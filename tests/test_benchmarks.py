@@ -57,7 +57,7 @@ def fixed_matmul(monkeypatch):
 
 
 def draw(sampler):
-    return sampler([keyed_generator(1, i) for i in range(3)])
+    return sampler([keyed_generator("sampling", 1, i) for i in range(3)])
 
 
 @pytest.mark.parametrize("mode", sampling.MODES)

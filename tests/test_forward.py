@@ -56,7 +56,7 @@ class Naive:
 
     def __init__(self, image, index, classifier, unet, on, objective):
         self.x0 = torch.tensor(image / 127.5 - 1).permute(2, 0, 1)[None]
-        self.noise = torch.randn(3, 8, 8, generator=keyed_generator(SEED, index)).double()
+        self.noise = torch.randn(3, 8, 8, generator=keyed_generator("forward noise", SEED, index)).double()
         self.alphas = np.cumprod(1 - np.linspace(1e-4, 0.3, T))
         self.classifier, self.unet, self.on, self.objective = classifier, unet, on, objective
         self.gradients = {}

@@ -90,6 +90,7 @@ def test_a_published_classifier_gives_the_logits_it_gave(tmp_path, n_logits):
         "data": None,
         "data_digest": None,
         "origin": {**ORIGIN, "sha256": sha256(file)},
+        "sha256": sha256(tmp_path / "out/model.safetensors"),
     }
 
 
@@ -130,7 +131,8 @@ def test_a_folder_of_the_first_published_layout_is_read(tmp_path, unet, suffix, 
     assert same_network(network, unet) and not network.training
     assert scheduler.config.num_train_timesteps == 20 and scheduler.config.beta_end == 0.3
     card = json.loads((tmp_path / "out" / "card.json").read_text())
-    assert card == {"data": None, "data_digest": None, "origin": {**ORIGIN, "sha256": sha256(file)}}
+    own = sha256(tmp_path / "out/unet/diffusion_pytorch_model.safetensors")
+    assert card == {"data": None, "data_digest": None, "origin": {**ORIGIN, "sha256": sha256(file)}, "sha256": own}
     assert str(tmp_path) not in (tmp_path / "out" / "unet" / "config.json").read_text()
 
 

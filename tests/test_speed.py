@@ -82,7 +82,7 @@ def test_compiling_is_for_long_work_on_cuda():
     assert not worth_compiling(10 * COMPILING_PAYS, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "resnet18_judge"])
+@pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "resnet18_judge", "resnet14_judge"])
 def test_channels_last_changes_no_logit(architecture):
     torch.manual_seed(0)
     model, images = build_classifier(architecture, 3).eval(), torch.randn(2, 3, 32, 32)

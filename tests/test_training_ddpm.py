@@ -14,6 +14,7 @@ from diffusers import DDPMPipeline
 from safetensors.torch import load_file
 
 from nrcg.errors import NrcgError
+from nrcg.files import read_sealed
 from nrcg.training import ddpm as ddpm_module
 from nrcg.training.common import load_checkpoint, save_checkpoint
 from nrcg.training.ddpm import DDPMTraining, train_ddpm
@@ -41,7 +42,7 @@ def test_trained_folder_opens_in_diffusers_and_the_loss_falls(blob_set, tmp_path
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["images_seen"] == 30 * 64 and card["data_digest"] == blob_set.card["digest"]
     assert (tmp_path / "previews" / "step_0000100.png").exists()
-    assert not (tmp_path / "c.pt").exists()
+    assert "finished" in torch.load(read_sealed(tmp_path / "c.pt"), weights_only=True)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "sample"])

@@ -7,15 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from environment_yml import ROOT
-from published_layouts import make_celeba, make_celebahq, make_published_ddpm
+from scratch import at_work, command, jobs, overlay, snakemake
 
 RUN = Path("results/test")
 FORWARD = ["figure1", "figure2", "figure3", "figure4"]
@@ -43,56 +41,15 @@ time.sleep(60)
 TABLES = {"celeba": "table1", "sportballs": "table2", "celebahq": "table3"}
 
 
-def command(folder, *arguments):
-    return ["snakemake", "--directory", folder, "--snakefile", ROOT / "Snakefile", *arguments]
-
-
-def snakemake(folder, *arguments, check=True):
-    result = subprocess.run(command(folder, *arguments), cwd=folder, capture_output=True, text=True)
-    output = result.stdout + result.stderr
-    if check:
-        assert result.returncode == 0, output[-5000:]
-    return output
-
-
-@contextmanager
-def at_work(folder, *arguments, until, **environment):
-    """Snakemake in a process group of its own, as soon as there is the file `until`; nothing of it stays."""
-    with subprocess.Popen(command(folder, *arguments), env=os.environ | environment, start_new_session=True) as process:
-        try:
-            while not until.exists():
-                assert process.poll() is None
-                time.sleep(0.05)
-            yield process
-            process.wait(timeout=60)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def jobs(output):
-    """Job counts by rule from a dry run's first table."""
-    table = output.split("Job stats:")[1].split("total")[0]
-    return {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory):
-    """A folder with the project's config and data in the published layouts; no test writes into the project."""
-    folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "config", folder / "config")
-    (folder / "nrcg" / "plots").mkdir(parents=True)
-    shutil.copy(ROOT / "nrcg" / "plots" / "nrcg.mplstyle", folder / "nrcg" / "plots")
-    make_celeba(folder / "data/celeba")
-    make_celebahq(folder / "data/celeba-hq-256x256")
-    make_published_ddpm(folder / "data/ddpm-celebahq-256")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def finished(checkout):
-    """`checkout` after one whole run of config/test.yaml."""
-    snakemake(checkout, "--cores", "2", "--configfile", checkout / "config/test.yaml")
+    """`checkout` after one figure of config/test.yaml, and then all of it."""
+    whole = ["--configfile", checkout / "config/test.yaml"]
+    snakemake(checkout, "figure8", "--cores", "2", *whole)
+    snakemake(checkout, "figure8", "--report", checkout / "figure8.html", *whole)
+    planned = jobs(snakemake(checkout, "-n", "--quiet", "rules", *whole, "--config", "run_datasets=[sportballs]"))
+    assert "sample" not in planned and "plot_side_by_side" in planned  # one figure drew all that any other shows
+    snakemake(checkout, "--cores", "2", *whole)
     return checkout
 
 
@@ -123,21 +80,65 @@ def test_a_finished_run_has_nothing_left_to_do(finished):
     assert "Nothing to be done" in output
 
 
+def test_keys_that_change_no_result_make_nothing_run_again(finished, tmp_path):
+    def change(config):
+        config |= {"device": "auto", "threads": 2, "compile": False}
+        for data in config["datasets"].values():
+            data["sampling"] |= {"batch_size": 5}
+            data["forward"] = {**data.get("forward", {}), "batch_size": 3} if "forward" in data else {}
+            if not data["forward"]:
+                del data["forward"]
+            if "training" in data["ddpm"]:
+                data["ddpm"]["training"] |= {"checkpoint_every": 7, "preview_every": 9}
+
+    output = snakemake(finished, "-n", "--configfile", overlay(finished, tmp_path, change))
+    assert "Nothing to be done" in output, output[-3000:]
+
+
+def test_no_name_or_path_of_the_config_reaches_the_shell(checkout, tmp_path):
+    """Two classes, a style and a folder whose names a shell would split or run; every job gets them whole."""
+    nasty = tmp_path / "My Drive's $(touch PWNED) & `touch PWNED`"
+    shutil.copytree(checkout / "data/celeba", nasty / "celeba")
+    for key in ("setups", "paper_results"):
+        shutil.copy(checkout / f"config/{key}.tsv", nasty)
+    shutil.copy(checkout / "nrcg/plots/nrcg.mplstyle", nasty)
+    classes = ["no beard's; touch PWNED", '"$HOME" & (male)']
+
+    def change(config):
+        config |= {"run": "nasty", "run_datasets": ["celeba"], "style": str(nasty / "nrcg.mplstyle")}
+        config |= {key: str(nasty / f"{key}.tsv") for key in ("setups", "paper_results")}
+        data = config["datasets"]["celeba"]
+        data["target"], data["images"] = classes[0], {"source": str(nasty / "celeba"), "size": 16, "classes": classes}
+        data["scales"] |= {"nonrobust": [], "nonrobust_x0": [1]}
+
+    snakemake(checkout, "--cores", "2", "--configfile", overlay(checkout, tmp_path, change))
+    figures = checkout / "results/nasty/celeba/figures"
+    assert classes[0] in (figures / "findings.md").read_text() and (figures / "before_after.png").exists()
+    assert not [*checkout.glob("PWNED*"), *tmp_path.rglob("PWNED*"), *ROOT.glob("PWNED*")]
+
+
+def test_another_workflow_uses_this_one_as_a_module(checkout, tmp_path):
+    (tmp_path / "Snakefile").write_text(
+        f'module nrcg:\n    snakefile: "{ROOT}/Snakefile"\n    config: config\n\n'
+        "use rule * from nrcg as nrcg_*\n\nrule mine:\n    default_target: True\n    input: rules.nrcg_all.input\n"
+    )
+    configs = [ROOT / "config/config.yaml", ROOT / "config/demo.yaml"]
+    words = ["snakemake", "-n", "--quiet", "rules", "--directory", tmp_path, "--configfile", *configs]
+    run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0 and "nrcg_sample" in run.stdout, run.stdout + run.stderr
+
+
+def test_it_runs_in_an_empty_folder(tmp_path):
+    planned = jobs(snakemake(tmp_path, "-n", "--quiet", "rules", "--configfile", ROOT / "config/demo.yaml"))
+    assert planned["score"] == 25
+
+
 def test_report_carries_the_figures(finished, tmp_path):
     report = tmp_path / "report.html"
     snakemake(finished, "--configfile", finished / "config/test.yaml", "--report", report)
     html = report.read_text()
     for name in ("figure1.png", "contrast.png", "findings.md"):
         assert name in html
-
-
-def overlay(checkout, tmp_path, change):
-    config = yaml.safe_load((checkout / "config/test.yaml").read_text())
-    config = json.loads(json.dumps(config))  # without anchors: a change of one data set is of no other
-    change(config)
-    path = tmp_path / "changed.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
 
 
 def test_a_changed_scale_reruns_only_what_depends_on_it(finished, tmp_path):
@@ -148,7 +149,6 @@ def test_a_changed_scale_reruns_only_what_depends_on_it(finished, tmp_path):
     assert set(planned) == {
         *(
             "sample",
-            "keep_first",
             "score",
             "collect_scores",
             "plot_scales",
@@ -217,8 +217,6 @@ def test_figures_are_redrawn_from_given_scores_without_sampling(finished, tmp_pa
     [(["demo"], 25, "sportballs32"), (["demo", "large_balls"], 25, "sportballs32_large")],
 )
 def test_the_demo_takes_shipped_networks_that_its_config_would_train(checkout, overlays, points, shipped):
-    if not (checkout / "resources").exists():
-        (checkout / "resources").symlink_to(ROOT / "resources")
     files = [checkout / f"config/{name}.yaml" for name in overlays]
     planned = jobs(snakemake(checkout, "-n", "--quiet", "rules", "--configfile", *files, "--", "contrast", "figure8"))
     assert planned["score"] == points and "train_ddpm" not in planned

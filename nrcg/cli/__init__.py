@@ -1,42 +1,52 @@
 """`nrcg VERB …`: a thin verb for each rule of the workflow, and the only place that parses arguments."""
 
-import io
 import logging
 import sys
 
 from nrcg.cli import analyse, data, draw, fetch, make, plan  # noqa: F401  (each registers its verbs)
+from nrcg.cli.console import open_console
 from nrcg.cli.options import app
 from nrcg.errors import NrcgError, Stopped
+from nrcg.preemption import end_on_signals
 
 
 def main() -> None:
-    """Run a verb; bad input is one line on standard error and exit status 2, a stop on request one line and 75."""
-    stderr = io.BufferedWriter(_Heedless(2, "w", closefd=False))
-    sys.stderr = io.TextIOWrapper(stderr, sys.stderr.encoding, sys.stderr.errors, line_buffering=True)
+    """Run a verb; bad input is one line on standard error and exit status 2, a stop on request one line and 75.
+
+    So is what no check can foresee: a machine without the memory, or a file system that fails.
+    """
+    open_console()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in ("httpx", "httpx2", "fontTools"):  # a line for every request of the hub, every glyph of a PDF
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        app()
+        with end_on_signals():
+            app(_log_first(sys.argv[1:]))
     except NrcgError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(75)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is imported only where it is needed
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else _one_line(error))
+    except (MemoryError, RuntimeError) as error:
+        from nrcg.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
             raise
-        reason = str(error).partition("\n")[0]
-        print(f"error: the device has no room for the networks ({reason}); use another --device", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"not enough memory ({_one_line(error)}); choose smaller sizes, or a machine or --device with more")
 
 
-class _Heedless(io.FileIO):
-    """Standard error without which the work goes on: its disk may be full, and a signal may have ended its `tee`."""
+def _log_first(words: list[str]) -> list[str]:
+    """The arguments with `--log FILE`, which may stand anywhere, before the verb, where typer expects it."""
+    place = words.index("--log") if "--log" in words else len(words)
+    return words[place : place + 2] + words[:place] + words[place + 2 :]
 
-    def write(self, text: bytes) -> int:
-        try:
-            return super().write(text)
-        except OSError:
-            return len(text)
+
+def _fail(reason: str) -> None:
+    print(f"error: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _one_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).partition("\n")[0]

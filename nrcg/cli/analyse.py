@@ -165,6 +165,11 @@ def score(
     reference_target: Annotated[list[Path], Option(help="Its statistics of the target class.")],
     verdicts: Annotated[Path, Option(help="CSV file to write: the class that each classifier gives to each sample.")],
     out: Out,
+    also: Annotated[
+        list[str] | None, Option(help="NAME=FOLDER, another classifier: adds the metric accuracy/NAME; repeat.")
+    ] = None,
+    first: Annotated[Path | None, Option(help="Shard to write, NAME.npy: the first samples, for pictures.")] = None,
+    n_first: Annotated[int, Option(help="Number of samples in it, at most.", min=1)] = 256,
     target: Target = "0",
     batch_size: BatchSize = 64,
     device: Device = "auto",
@@ -173,6 +178,7 @@ def score(
     """Accuracies and Fréchet distances of the samples of one point (data set, setup, scale)."""
     where = set_up(device, threads)
     from nrcg.files import write_text
+    from nrcg.gather import keep_first
     from nrcg.metrics.features import load_extractor
     from nrcg.metrics.frechet import FeatureStatistics
     from nrcg.metrics.score import score as score_shards
@@ -195,23 +201,14 @@ def score(
         guiding=load_classifier(guiding, where),
         judge=judge_model,
         references=references,
+        also={name: load_classifier(path, where) for name, path in (split_pair(pair, "--also") for pair in also or [])},
         batch_size=batch_size,
         device=where,
     )
+    if first:
+        keep_first(shards, first, n_first)
     write_text(verdicts, scores.verdicts.to_csv(index=False))
     write_text(out, scores.metrics.to_csv(index=False))
-
-
-@app.command()
-def keep_first(
-    shards: Annotated[list[Path], Argument(help="Sample shards (.npy) of one point.")],
-    out: Annotated[Path, Option("--out", help="Shard to write: NAME.npy, with its card NAME.json beside it.")],
-    n: Annotated[int, Option(help="Samples to keep.", min=1)] = 256,
-) -> None:
-    """Keep the first samples of a point, for pictures, when the rest is deleted."""
-    from nrcg.gather import keep_first as keep
-
-    keep(shards, out, n)
 
 
 @app.command()

@@ -25,6 +25,7 @@ from nrcg.cli.options import (
     parse_target,
     set_up,
 )
+from nrcg.errors import NrcgError
 from nrcg.preemption import stop_on_signals
 
 
@@ -34,7 +35,9 @@ def train_classifier(
     out: Out,
     scheduler: Scheduler,
     checkpoint: Checkpoint,
-    architecture: Annotated[str, Option(help="mobilenet_v3_small or resnet18_judge.")] = "mobilenet_v3_small",
+    architecture: Annotated[
+        str, Option(help="mobilenet_v3_small, resnet18_judge or resnet14_judge.")
+    ] = "mobilenet_v3_small",
     robust: Annotated[bool, Option(help="Noise the training images along the forward process.")] = False,
     max_epochs: Annotated[int, Option(min=1)] = 20,
     batch_size: BatchSize = 128,
@@ -136,7 +139,7 @@ def sample(
     num_inference_steps: Annotated[int, Option(help="Reverse steps.", min=1)],
     classifier: Annotated[Path | None, Option(help="Guiding classifier's folder; without it, unguided.")] = None,
     target: Target = "0",
-    scale: Annotated[float, Option(help="Guidance scale s of eq. 1.", min=0)] = 0.0,
+    scale: Annotated[float | None, Option(help="Guidance scale s of eq. 1; needs --classifier.", min=0)] = None,
     on: On = "x0",
     stabilizer: Annotated[str, Option(help="none, ema:BETA or adam:BETA1:BETA2:EPS.")] = "none",
     objective: Annotated[str, Option(help="log_prob, or logit (of the target).")] = "log_prob",
@@ -152,6 +155,10 @@ def sample(
 
     Continues with the batches it has after a signal (exit status 75) or a kill.
     """
+    if out.suffix != ".npy":
+        raise NrcgError(f"--out {out}: a shard is a NumPy file; name it {out.with_suffix('.npy')}")
+    if (classifier is None) != (scale is None):
+        raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
     where = set_up(device, threads)
     from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
     from nrcg.models.classifier import load_classifier
@@ -161,7 +168,7 @@ def sample(
 
     compile = compile and worth_compiling((stop - start) * num_inference_steps, where)
     ready = partial(prepare, precision=precision, compile=compile)
-    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": _weights_digest(ddpm), "precision": precision}
+    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": _digest(ddpm), "precision": precision}
     guidance = None
     if classifier:
         model, card = load_classifier(classifier, where)
@@ -174,7 +181,7 @@ def sample(
             stabilizer=parse_stabilizer(stabilizer),
             **parse_economy(economy),
         )
-        provenance |= {"classifier": str(classifier), "classifier_digest": _weights_digest(classifier)}
+        provenance |= {"classifier": str(classifier), "classifier_digest": _digest(classifier)}
         provenance |= {"target": target, "scale": scale, "on": on}
         provenance |= {"stabilizer": stabilizer, "objective": objective, "economy": economy}
     unet, scheduler = load_ddpm(ddpm, where)
@@ -192,9 +199,9 @@ def sample(
         )
 
 
-def _weights_digest(source: str | Path) -> str | None:
-    """Digest of a folder's weights."""
+def _digest(folder: str | Path) -> str:
+    """Digest of a network's folder: of its weights, and of the configurations that say what they mean."""
     from nrcg.files import sha256
 
-    weights = sorted(Path(source).rglob("*.safetensors"))
-    return sha256(*weights) if weights else None
+    configurations = ("unet/config.json", "scheduler/scheduler_config.json")
+    return sha256(*sorted(Path(folder).rglob("*.safetensors")), *map(Path(folder).joinpath, configurations))

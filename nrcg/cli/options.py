@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nrcg.cli.console import log_to
 from nrcg.errors import NrcgError
+from nrcg.files import read_text
 
 if TYPE_CHECKING:  # torch is imported by the verbs that need it, so that --help answers at once
     import torch
@@ -38,12 +40,25 @@ Dataset = Annotated[str | None, typer.Option(help="Data set, where the CSV file 
 Paper = Annotated[Path | None, typer.Option(help="Table (TSV) of what the paper reports, to show beside.")]
 
 
-def parse_json(text: str, option: str) -> Any:
-    """A JSON value, or one from a file as `@file.json`."""
+@app.callback()
+def _options(
+    log: Annotated[
+        Path | None, typer.Option(help="File to write too all that the verb says.", callback=log_to, is_eager=True)
+    ] = None,
+) -> None:
+    """Options of all verbs."""
+
+
+def parse_json(text: str, option: str) -> dict[str, Any]:
+    """A JSON object, or one from a file as `@file.json`."""
+    text = read_text(text[1:]) if text.startswith("@") else text
     try:
-        return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
-    except (OSError, json.JSONDecodeError) as error:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise NrcgError(f"{option}: not JSON ({error}); give a JSON object or @file.json") from None
+    if not isinstance(value, dict):
+        raise NrcgError(f'{option}: {text[:40]} is no JSON object; give one, as {{"key": value}}, or @file.json')
+    return value
 
 
 def parse_stabilizer(text: str) -> Any:
@@ -67,7 +82,7 @@ def parse_economy(text: str) -> dict[str, Any]:
     for word in text.split("+") if text != "none" else []:
         kind, *numbers = word.split(":")
         arity = {"no-jacobian": 0, "every": 1, "interval": 2}
-        if arity.get(kind) != len(numbers) or not all(number.isdigit() for number in numbers):
+        if arity.get(kind) != len(numbers) or not all(map(_is_whole, numbers)):
             raise NrcgError(f"economy {text!r}: use none, or no-jacobian, every:K, interval:LOW:HIGH joined by +")
         if kind == "no-jacobian":
             arguments["jacobian"] = False
@@ -80,9 +95,14 @@ def parse_target(text: str, classes: list[str]) -> int:
     """The index of a class given by name or index."""
     if text in classes:
         return classes.index(text)
-    if text.isdigit() and int(text) < len(classes):
+    if _is_whole(text) and int(text) < len(classes):
         return int(text)
     raise NrcgError(f"--target {text}: no such class; classes are {', '.join(classes)} (0 to {len(classes) - 1})")
+
+
+def _is_whole(text: str) -> bool:
+    """Whether `text` is digits that int() reads, which not all of Unicode's are; and not more than it reads at once."""
+    return text.isascii() and text.isdecimal() and len(text) < 20
 
 
 def split_pair(text: str, option: str) -> tuple[str, str]:
@@ -94,14 +114,14 @@ def split_pair(text: str, option: str) -> tuple[str, str]:
 
 
 def set_up(device: str, threads: int) -> "torch.device":
-    """The torch device by name, with the number of CPU threads set."""
+    """The torch device by name, with the number of CPU threads set, and without TF32."""
     import torch
 
-    from nrcg.device import pick_device
+    from nrcg.device import forbid_tf32, pick_device
     from nrcg.memory import keep_freed_memory
 
     keep_freed_memory()
-
+    forbid_tf32()
     if threads:
         torch.set_num_threads(threads)
     return pick_device(device)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Option, echo
 
+from nrcg.cli.console import say_result
 from nrcg.cli.options import app
 from nrcg.errors import NrcgError
 
@@ -24,10 +25,10 @@ def plan(
     from nrcg.files import write_text
     from nrcg.plan import COMMAND, YOURS, price, read_benchmarks, read_dry_run, read_rates, report, summary
 
-    if dry_run is None and sys.stdin.isatty():
+    if dry_run is None and (sys.stdin is None or sys.stdin.isatty()):
         raise NrcgError(f"standard input: no dry run; pipe one in: {COMMAND}")
     try:
-        text = sys.stdin.read() if dry_run is None else dry_run.read_text(encoding="utf-8")
+        text = sys.stdin.read() if dry_run is None else dry_run.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise NrcgError(
             f"{dry_run or 'standard input'}: cannot be read ({error}); pipe a dry run in: {COMMAND}"
@@ -38,4 +39,4 @@ def plan(
         echo(f"{', '.join(map(str, measured))}: no benchmark of any of these jobs", err=True)
     if out:
         write_text(out, summary(priced, ["rule", "dataset"]).to_csv(index=False))
-    echo(report(priced, rates), nl=False)
+    say_result(report(priced, rates))

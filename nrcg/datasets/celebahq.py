@@ -1,6 +1,8 @@
 """CelebA-HQ at 256×256 with its gender labels, from the parquet files of korexyz/celeba-hq-256x256, as an image set."""
 
 import glob
+import json
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +20,8 @@ from nrcg.datasets.celeba import check_classes, one_line
 from nrcg.datasets.imageset import SPLITS, ImageSet, write_image_set
 from nrcg.errors import NrcgError
 from nrcg.files import sha256
+
+log = logging.getLogger("nrcg")
 
 HUB = "korexyz/celeba-hq-256x256"
 PARTS = {"train": "train", "validation": "valid"}  # the files' names, ours
@@ -43,6 +47,8 @@ def convert_celebahq(
         raise NrcgError(f"size {size}: must be at least one pixel")
     shards = {part: _shards(Path(source), part) for part in PARTS}
     labels = {path: _labels(path, label) for paths in shards.values() for path in paths}
+    for path in labels:
+        _check_names(path, label, classes)
     split = [np.full(len(labels[path]), SPLITS[PARTS[part]]) for part, paths in shards.items() for path in paths]
     images = (image for path in labels for image in _images(path, len(labels[path]), size))
     return write_image_set(
@@ -93,6 +99,22 @@ def _labels(path: Path, label: str) -> np.ndarray:
     if len(wrong):
         raise NrcgError(f"{path}: row {wrong[0]} has {label} {labels[wrong[0]]}; name a column of 0 and 1")
     return labels
+
+
+def _check_names(path: Path, label: str, classes: Sequence[str]) -> None:
+    """Compare `classes` with the names that the file itself gives to 0 and 1, where it does (the hub's ClassLabel)."""
+    metadata = pq.read_schema(path).metadata or {}
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+        own = [str(name).casefold() for name in names]
+    except (KeyError, TypeError, ValueError):
+        return
+    wanted = [name.casefold() for name in classes]
+    if own == wanted:
+        return
+    if set(own) == set(wanted):
+        raise NrcgError(f"classes {', '.join(classes)}: {path} itself calls its 0 and 1 {', '.join(names)}; swap them")
+    log.warning("%s calls %s 0 and 1 %s; here they are %s", path, label, ", ".join(names), ", ".join(classes))
 
 
 def _images(path: Path, n: int, size: int) -> Iterator[np.ndarray]:

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from nrcg.errors import NrcgError
-from nrcg.files import atomic, read_array, read_json, sha256, write_array, write_array_batches, write_json, writing
-from nrcg.grid import grid
+from nrcg.files import read_array, read_card, sha256, write_array, write_array_batches, write_json, writing
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
 CARD_KEYS = ("name", "classes", "n", "size", "seed", "parameters", "digest")
@@ -20,7 +18,7 @@ CARD_KEYS = ("name", "classes", "n", "size", "seed", "parameters", "digest")
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A labelled, split set of square images on disk; `images` is memory-mapped, so opening costs nothing.
+    """A labelled, split set of square images on disk; `images` is memory-mapped.
 
     folder   where it lies
     images   uint8 N×H×W×3, 0…255
@@ -36,15 +34,18 @@ class ImageSet:
     card: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: str | Path) -> "ImageSet":
-        """Open the image set in `folder`; raises NrcgError naming the file that is missing or does not fit."""
+    def open(cls, folder: str | Path, *, verify: bool = True) -> "ImageSet":
+        """Open the image set in `folder`; raises NrcgError naming the file that is missing or does not fit.
+
+        `verify` compares the files with the SHA-256 on the card, which reads them whole: about a second for each GB.
+        """
         folder = Path(folder)
         if not (folder / "card.json").is_file():  # the card is written last
             raise NrcgError(f"{folder}: not a complete image set (no card.json); make it again")
-        card = read_json(folder / "card.json")
-        missing = [key for key in CARD_KEYS if key not in card]
-        if missing:
-            raise NrcgError(f"{folder / 'card.json'}: no key {missing[0]!r}; make the image set again")
+        place = folder / "card.json"
+        card = read_card(place, name=str, classes=list, n=int, size=int, parameters=dict, digest=str)
+        if not all(isinstance(name, str) for name in card["classes"]):
+            raise NrcgError(f"{place}: classes {card['classes']}: not all are names; make the image set again")
         images = read_array(folder / "images.npy")
         labels = read_array(folder / "labels.npy", mmap=False)
         split = read_array(folder / "split.npy", mmap=False)
@@ -53,6 +54,11 @@ class ImageSet:
         _check(folder / "labels.npy", labels, np.int64, (n,))
         _check(folder / "split.npy", split, np.uint8, (n,))
         _check_values(folder, labels, split, len(card["classes"]))
+        if verify and _digest(folder) != card["digest"]:
+            raise NrcgError(
+                f"{folder}: images.npy, labels.npy or split.npy is not the file that card.json tells of (SHA-256); "
+                "remove the folder and make the image set again"
+            )
         return cls(folder, images, labels, split, card)
 
     @property
@@ -122,18 +128,14 @@ def write_image_set(
         write_array_batches(folder / "images.npy", chain([first], parts), (n, size, size, 3))
     write_array(folder / "labels.npy", labels)
     write_array(folder / "split.npy", split)
-    digest = sha256(*(folder / f"{part}.npy" for part in ("images", "labels", "split")))
-    values = (name, list(classes), n, size, seed, parameters, digest)
+    values = (name, list(classes), n, size, seed, parameters, _digest(folder))
     write_json(folder / "card.json", dict(zip(CARD_KEYS, values, strict=True)))
-    return ImageSet.open(folder)
+    return ImageSet.open(folder, verify=False)
+
+
+def _digest(folder: Path) -> str:
+    return sha256(*(folder / f"{part}.npy" for part in ("images", "labels", "split")))
 
 
 def _parts(images: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     yield from [images] if isinstance(images, np.ndarray) else images
-
-
-def contact_sheet(image_set: ImageSet, path: str | Path, n: int = 100, columns: int = 10) -> None:
-    """Write the first `n` images (or all, if fewer), `columns` to a row, as the PNG file `path`."""
-    sheet = grid(image_set.images[:n], columns)
-    with atomic(path) as file:
-        Image.fromarray(sheet).save(file, format="PNG")

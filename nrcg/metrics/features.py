@@ -13,14 +13,13 @@ from torch import nn
 
 from nrcg.errors import NrcgError
 from nrcg.images import to_float
-from nrcg.models.classifier import JUDGE_FEATURES, features, load_classifier
+from nrcg.models.classifier import JUDGE_FEATURES, JUDGES, features, load_classifier
 
 INCEPTION_URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 )
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 INCEPTION_FEATURES = 2048
-JUDGE_ARCHITECTURE = "resnet18_judge"
 
 
 @dataclass(frozen=True)
@@ -94,8 +93,8 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def _load_judge(folder: Path, device: torch.device | str) -> Extractor:
     model, card = load_classifier(folder, device)
-    if card["architecture"] != JUDGE_ARCHITECTURE:
-        raise NrcgError(f"{folder}: a {card['architecture']}; features of a judge need a {JUDGE_ARCHITECTURE}")
+    if card["architecture"] not in JUDGES:
+        raise NrcgError(f"{folder}: a {card['architecture']}; features of a judge need one of {', '.join(JUDGES)}")
     return Extractor("judge", JUDGE_FEATURES, lambda images: features(model, images), device)
 
 

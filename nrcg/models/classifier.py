@@ -13,8 +13,10 @@ from torch import nn
 from torchvision.models import mobilenet_v3_small, resnet18
 
 from nrcg.errors import NrcgError
-from nrcg.files import read_json, save_with, write_json
+from nrcg.files import read_card, require_digest, save_with, sha256, write_json
+from nrcg.memory import is_out_of_memory
 
+JUDGES = ("resnet18_judge", "resnet14_judge")
 JUDGE_FEATURES = 64  # few, so that a covariance over some hundred samples has full rank
 
 
@@ -22,6 +24,14 @@ def _resnet18_judge(n_logits: int) -> nn.Module:
     """torchvision's ResNet-18 with a 64-dimensional last feature layer."""
     model = resnet18(num_classes=n_logits)
     model.fc = nn.Sequential(nn.Linear(512, JUDGE_FEATURES), nn.ReLU(), nn.Linear(JUDGE_FEATURES, n_logits))
+    return model
+
+
+def _resnet14_judge(n_logits: int) -> nn.Module:
+    """The same without its last stage, which sees a single pixel of a 32×32 image: a quarter of the weights."""
+    model = _resnet18_judge(n_logits)
+    model.layer4 = nn.Identity()
+    model.fc[0] = nn.Linear(256, JUDGE_FEATURES)
     return model
 
 
@@ -33,12 +43,16 @@ def _mobilenet_v3_small(n_logits: int) -> nn.Module:
 ARCHITECTURES = {
     "mobilenet_v3_small": _mobilenet_v3_small,
     "resnet18_judge": _resnet18_judge,
+    "resnet14_judge": _resnet14_judge,
 }
 
 
 def build_classifier(architecture: str, n_logits: int) -> nn.Module:
-    """A randomly initialised classifier. `n_logits` is the number of classes, or 1 for a binary one."""
-    if architecture not in ARCHITECTURES:
+    """A randomly initialised classifier. `n_logits` is the number of classes, or 1 for a binary one.
+
+    Raises NrcgError for an unknown architecture.
+    """
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise NrcgError(f"architecture {architecture!r}: unknown; known are {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[architecture](n_logits)
 
@@ -55,28 +69,38 @@ def features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def save_classifier(folder: str | Path, model: nn.Module, card: dict[str, Any]) -> None:
-    """Write weights and card. The card holds at least `architecture`, `classes` and `n_logits`."""
+    """Write weights and card, which holds at least `architecture`, `classes` and `n_logits`; their SHA-256 is added."""
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    save_with(Path(folder) / "model.safetensors", lambda path: save_file(weights, path))
-    write_json(Path(folder) / "card.json", card)
+    place = Path(folder) / "model.safetensors"
+    save_with(place, lambda path: save_file(weights, path))
+    write_json(Path(folder) / "card.json", {**card, "sha256": sha256(place)})
 
 
 def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
     """The classifier in eval mode, and its card.
 
-    Raises NrcgError when a file is missing, damaged, or of another architecture than its card says.
+    Raises NrcgError when a file is missing, damaged, of another architecture than its card says, or not the file whose
+    SHA-256 its card holds.
     """
-    card = read_json(Path(folder) / "card.json")
-    model = build_classifier(card["architecture"], card["n_logits"])
-    path = Path(folder) / "model.safetensors"
+    place, path = Path(folder) / "card.json", Path(folder) / "model.safetensors"
+    card = read_card(place, architecture=str, n_logits=int, classes=list)
+    classes, n_logits = card["classes"], card["n_logits"]
+    if not all(isinstance(name, str) for name in classes) or len(classes) != (2 if n_logits == 1 else n_logits):
+        raise NrcgError(f"{place}: n_logits {n_logits} does not fit classes {classes}; delete the folder, train again")
+    model = build_classifier(card["architecture"], n_logits)
     try:
-        model.load_state_dict(load_file(path))
+        weights = load_file(path)
+        model.load_state_dict(weights)
     except FileNotFoundError:
         raise NrcgError(f"{path}: no such file") from None
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise NrcgError(f"{path}: damaged weights ({error}); delete the folder and train again") from None
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise NrcgError(f"{path}: not weights of a {card['architecture']} ({str(error).splitlines()[0]})") from None
+    if "sha256" in card:
+        require_digest(path, card["sha256"], place)
     return model.to(device).eval(), card
 
 

@@ -1,7 +1,6 @@
 """Noise predictors and schedulers, kept as a diffusers folder that `DDPMPipeline.from_pretrained` opens."""
 
-import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,41 +8,177 @@ from typing import Any
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.utils import logging
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from nrcg.checks import FLAG, Rule, check, listed, maybe, number, one_of, whole
 from nrcg.errors import NrcgError
-from nrcg.files import save_with, write_text
+from nrcg.files import read_card, require_digest, save_with, sha256, write_json, write_text
+from nrcg.memory import is_out_of_memory
 
-UNREADABLE = (OSError, ValueError, TypeError)  # what diffusers raises for a missing, damaged or foreign file
+WEIGHTS = "diffusion_pytorch_model"  # .safetensors or .bin, as diffusers names them
+# What diffusers and torch raise for missing, damaged or foreign files, and for arguments that no network can have.
+FAILURES = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, SafetensorError, TypeError,
+    ValueError,
+)  # fmt: skip
+
+SPACINGS = ("linspace", "leading", "trailing")
+VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range")
+BETA = number(0, 1, without=(0, 1))
+SCHEDULER_RULES = {
+    "num_train_timesteps": whole(1, 100_000),
+    "beta_start": BETA,
+    "beta_end": BETA,
+    "beta_schedule": one_of("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"),
+    "trained_betas": maybe(listed(number(0, 1, without=(0,)))),
+    "variance_type": one_of(*VARIANCES),
+    "clip_sample": FLAG,
+    "prediction_type": one_of("epsilon", "sample", "v_prediction"),
+    "thresholding": FLAG,
+    "dynamic_thresholding_ratio": number(0, 1, without=(0,)),
+    "clip_sample_range": number(0, without=(0,)),
+    "sample_max_value": number(0, without=(0,)),
+    "timestep_spacing": one_of(*SPACINGS),
+    "steps_offset": whole(0),
+    "rescale_betas_zero_snr": FLAG,
+}
+
+SIDE = whole(1, 65_536)
+CHANNELS = whole(1, 65_536)
+DOWN = one_of(
+    "DownBlock2D", "ResnetDownsampleBlock2D", "AttnDownBlock2D", "SkipDownBlock2D", "AttnSkipDownBlock2D",
+    "DownEncoderBlock2D", "AttnDownEncoderBlock2D", "KDownBlock2D",
+)  # fmt: skip
+UP = one_of(
+    "UpBlock2D", "ResnetUpsampleBlock2D", "AttnUpBlock2D", "SkipUpBlock2D", "AttnSkipUpBlock2D", "UpDecoderBlock2D",
+    "AttnUpDecoderBlock2D", "KUpBlock2D",
+)  # fmt: skip
+RESAMPLING = one_of("conv", "resnet")
+UNET_RULES = {
+    "sample_size": Rule(f"{SIDE.words}, or two", lambda v: SIDE.holds(v) or (listed(SIDE, 2).holds(v) and len(v) == 2)),
+    "in_channels": whole(3, 3),
+    "out_channels": whole(3, 3),
+    "center_input_sample": FLAG,
+    "time_embedding_type": one_of("positional", "fourier", "learned"),
+    "time_embedding_dim": maybe(CHANNELS),
+    "freq_shift": number(),
+    "flip_sin_to_cos": FLAG,
+    "down_block_types": listed(DOWN),
+    "mid_block_type": one_of("UNetMidBlock2D", None),
+    "up_block_types": listed(UP),
+    "block_out_channels": listed(CHANNELS),
+    "layers_per_block": whole(1, 100),
+    "mid_block_scale_factor": number(0, without=(0,)),
+    "downsample_padding": whole(0, 1),
+    "downsample_type": RESAMPLING,
+    "upsample_type": RESAMPLING,
+    "dropout": number(0, 1, without=(1,)),
+    "act_fn": one_of("swish", "silu", "mish", "gelu", "relu"),
+    "attention_head_dim": maybe(CHANNELS),
+    "norm_num_groups": CHANNELS,
+    "attn_norm_num_groups": maybe(CHANNELS),
+    "norm_eps": number(0, without=(0,)),
+    "resnet_time_scale_shift": one_of("default", "scale_shift"),
+    "add_attention": FLAG,
+    "class_embed_type": one_of(None),
+    "num_class_embeds": one_of(None),
+    "num_train_timesteps": maybe(whole(1, 100_000)),
+}
 
 
-def _refuse_unknown_keys(kind: type, config: dict[str, Any], key: str) -> None:
-    unknown = set(config) - set(inspect.signature(kind.__init__).parameters)
-    if unknown:
-        raise NrcgError(f"{key}: unknown key {', '.join(sorted(unknown))} for diffusers' {kind.__name__}")
+def build_unet(config: Mapping[str, Any]) -> UNet2DModel:
+    """A randomly initialised `UNet2DModel`; `config` holds its constructor's arguments.
 
-
-def build_unet(config: dict[str, Any]) -> UNet2DModel:
-    """A randomly initialised `UNet2DModel`; `config` holds its constructor's arguments."""
-    _refuse_unknown_keys(UNet2DModel, config, "unet")
+    Raises NrcgError, which names the key, for arguments that no network of RGB images can have; `check_unet` alone
+    needs no memory for weights.
+    """
+    check_unet(config)
     return UNet2DModel(**config)
 
 
-def build_scheduler(config: dict[str, Any]) -> DDPMScheduler:
-    """A `DDPMScheduler`; `config` holds its constructor's arguments."""
-    _refuse_unknown_keys(DDPMScheduler, config, "scheduler")
+def check_unet(config: Mapping[str, Any]) -> None:
+    """Raise NrcgError for arguments that `build_unet` refuses: tried on torch's device "meta", without any weights."""
+    check("unet", config, UNET_RULES)
+    if config.get("sample_size") is None:
+        raise NrcgError("unet: no key sample_size; give the images' width and height in pixels")
+    side = config["sample_size"]
+    height, width = (side, side) if isinstance(side, int) else side
+    channels = config.get("block_out_channels", (224, 448, 672, 896))
+    groups = config.get("norm_num_groups", 32)
+    if wrong := [c for c in channels if c % groups]:
+        raise NrcgError(f"unet: norm_num_groups is {groups}; it must divide block_out_channels, but {wrong[0]} is none")
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            unet = UNet2DModel(**config)
+            unet(torch.empty(1, 3, height, width), torch.zeros(1, dtype=torch.long))
+    except FAILURES as error:
+        raise NrcgError(
+            f"unet: no network has these arguments ({_first_line(error)}); check that down_block_types, up_block_types "
+            f"and block_out_channels are equally long and fit each other, and that every block but the last can halve "
+            f"sample_size ({side})"
+        ) from None
+
+
+def build_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
+    """A `DDPMScheduler`; `config` holds its constructor's arguments.
+
+    Raises NrcgError, which names the key, for arguments that it does not have or that make no schedule.
+    """
+    check("scheduler", config, SCHEDULER_RULES)
+    steps, betas = config.get("num_train_timesteps", 1000), config.get("trained_betas")
+    if betas is not None and len(betas) != steps:
+        raise NrcgError(f"scheduler: trained_betas are {len(betas)}; it must be one for each of {steps} timesteps")
+    if config.get("beta_start", 1e-4) > config.get("beta_end", 0.02):
+        raise NrcgError("scheduler: beta_start is above beta_end; exchange them")
     return DDPMScheduler(**config)
+
+
+def check_sampling(scheduler: DDPMScheduler, num_inference_steps: int) -> None:
+    """Raise NrcgError unless this project can sample with this scheduler in so many steps."""
+    config = scheduler.config
+    if not whole(1).holds(num_inference_steps) or num_inference_steps > config.num_train_timesteps:
+        raise NrcgError(
+            f"num_inference_steps {num_inference_steps}: must be a whole number from 1 to the scheduler's "
+            f"num_train_timesteps, {config.num_train_timesteps}"
+        )
+    if config.variance_type in ("learned", "learned_range"):
+        raise NrcgError(
+            f"scheduler: variance_type {config.variance_type}: needs a network that predicts variances, which this "
+            "project cannot sample; use fixed_small or fixed_large"
+        )
+    for key in ("variance_type", "timestep_spacing", "prediction_type"):
+        if not SCHEDULER_RULES[key].holds(config[key]):
+            raise NrcgError(f"scheduler: {key} is {config[key]!r}; it must be {SCHEDULER_RULES[key].words}")
+    tried = DDPMScheduler.from_config(config)
+    tried.set_timesteps(num_inference_steps)
+    if min(tried.timesteps) < 0 or max(tried.timesteps) >= config.num_train_timesteps:
+        raise NrcgError(
+            f"scheduler: steps_offset {config.steps_offset} with timestep_spacing {config.timestep_spacing} leads to "
+            f"timestep {int(max(tried.timesteps))} of {config.num_train_timesteps}; lower it"
+        )
 
 
 def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[UNet2DModel, DDPMScheduler]:
     """U-Net (eval mode) and scheduler from a folder that `save_ddpm` wrote; safetensors only, never a pickle.
 
-    Raises NrcgError when a file is missing, damaged, or when weights and configuration are not of one network.
+    Raises NrcgError when a file is missing or damaged, when its weights are not those of `card.json` (where there is
+    one with their SHA-256), when weights and configuration are not of one network, and for a network of other than RGB
+    images.
     """
     folder = Path(folder)
     if not (folder / "unet").is_dir():
         raise NrcgError(f"{folder}: no folder of a DDPM; train one, or bring one with `nrcg import-ddpm`")
-    return load_unet(folder / "unet").to(device), load_scheduler(folder / "scheduler")
+    card, weights = folder / "card.json", folder / "unet" / f"{WEIGHTS}.safetensors"
+    if card.is_file() and weights.is_file() and (expected := read_card(card).get("sha256")):
+        require_digest(weights, expected, card)
+    unet = load_unet(folder / "unet")
+    channels = unet.config.in_channels, unet.config.out_channels
+    if channels != (3, 3):
+        raise NrcgError(f"{folder}: a U-Net from {channels[0]} to {channels[1]} channels; RGB images need 3 to 3")
+    if unet.class_embedding is not None:
+        raise NrcgError(f"{folder}: a U-Net that is told the class; this project guides one that is not")
+    return unet.to(device), load_scheduler(folder / "scheduler")
 
 
 def load_unet(folder: Path, *, use_safetensors: bool = True, name: str | Path | None = None) -> UNet2DModel:
@@ -55,7 +190,12 @@ def load_unet(folder: Path, *, use_safetensors: bool = True, name: str | Path | 
     when a single weight is missing, left over, or of another shape: diffusers would leave it random and only warn.
     """
     name = name or folder
+    if use_safetensors and not (folder / f"{WEIGHTS}.safetensors").exists() and (folder / f"{WEIGHTS}.bin").exists():
+        raise NrcgError(
+            f"{folder}: holds its weights as {WEIGHTS}.bin alone, a pickle; bring the DDPM with `nrcg import-ddpm`"
+        )
     try:
+        read_card(folder / "config.json")
         with _without_warnings():
             unet, info = UNet2DModel.from_pretrained(
                 str(folder),
@@ -65,9 +205,11 @@ def load_unet(folder: Path, *, use_safetensors: bool = True, name: str | Path | 
                 ignore_mismatched_sizes=True,  # to hear of them in `info`
                 output_loading_info=True,
             )
-    except UNREADABLE as error:
+    except (NrcgError, *FAILURES) as error:
+        if is_out_of_memory(error):
+            raise
         pickle = "" if use_safetensors else "; a .bin that holds more than tensors is refused"
-        raise NrcgError(f"{name}: cannot be read as a U-Net ({str(error).splitlines()[0].strip()}){pickle}") from None
+        raise NrcgError(f"{name}: cannot be read as a U-Net ({_first_line(error)}){pickle}") from None
     mismatched = [key for key, *_ in info["mismatched_keys"]]
     if difference := describe_difference(info["missing_keys"], info["unexpected_keys"], mismatched):
         raise NrcgError(f"{name}: not weights of the U-Net that its configuration describes ({difference})")
@@ -77,9 +219,16 @@ def load_unet(folder: Path, *, use_safetensors: bool = True, name: str | Path | 
 def load_scheduler(folder: Path) -> DDPMScheduler:
     """The scheduler of a local folder with `scheduler_config.json`; raises NrcgError when it cannot be read."""
     try:
+        config = read_card(folder / "scheduler_config.json")
+        known = {key: value for key, value in config.items() if key in SCHEDULER_RULES}  # others are of later versions
+        build_scheduler(known)
         return DDPMScheduler.from_pretrained(str(folder), local_files_only=True)
-    except UNREADABLE as error:
-        raise NrcgError(f"{folder}: cannot be read as a DDPM's scheduler ({str(error).splitlines()[0]})") from None
+    except (NrcgError, *FAILURES) as error:
+        raise NrcgError(f"{folder}: cannot be read as a DDPM's scheduler ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).partition("\n")[0].strip()
 
 
 def describe_difference(missing: list[str], unexpected: list[str], mismatched: list[str]) -> str:
@@ -106,9 +255,15 @@ def save_ddpm(folder: str | Path, unet: UNet2DModel, scheduler: DDPMScheduler) -
     """
     folder = Path(folder)
     weights = {name: tensor.contiguous() for name, tensor in unet.state_dict().items()}
-    place = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    place = folder / "unet" / f"{WEIGHTS}.safetensors"
     save_with(place, lambda path: save_file(weights, path, metadata={"format": "pt"}))
     write_text(folder / "unet" / "config.json", unet.to_json_string())
     write_text(folder / "scheduler" / "scheduler_config.json", scheduler.to_json_string())
     index = DDPMPipeline(unet=unet, scheduler=scheduler).to_json_string()
     write_text(folder / "model_index.json", index)
+
+
+def write_card(folder: str | Path, card: dict[str, Any]) -> None:
+    """Write `card.json` of a DDPM that `save_ddpm` wrote, with the SHA-256 of its weights."""
+    weights = Path(folder) / "unet" / f"{WEIGHTS}.safetensors"
+    write_json(Path(folder) / "card.json", {**card, "sha256": sha256(weights)})

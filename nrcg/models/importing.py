@@ -16,19 +16,20 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nrcg.errors import NrcgError
-from nrcg.files import sha256, write_json
+from nrcg.files import sha256
 from nrcg.models.classifier import build_classifier, save_classifier
 from nrcg.models.ddpm import (
+    WEIGHTS,
     build_scheduler,
     build_unet,
     describe_difference,
     load_scheduler,
     load_unet,
     save_ddpm,
+    write_card,
 )
 
 PREFIX = "classifier."  # of every key in the classifiers that the paper's authors published
-WEIGHTS = "diffusion_pytorch_model"  # .safetensors or .bin, as diffusers names them
 
 
 def import_classifier(
@@ -68,7 +69,10 @@ def import_classifier(
 
 def _read(file: Path) -> dict[str, torch.Tensor]:
     _refuse_unreadable(file)
-    return load_file(file)
+    weights = load_file(file)
+    if wrong := [key for key, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise NrcgError(f"{file}: {min(wrong)} holds values that are not finite; get the file again")
+    return weights
 
 
 def _refuse_unreadable(file: Path) -> None:
@@ -130,7 +134,7 @@ def import_ddpm(
     network.register_to_config(_name_or_path=None)  # a path of this machine
     save_ddpm(folder, network, noise_scheduler)
     origin = {**origin, "sha256": sha256(weights)}
-    write_json(Path(folder) / "card.json", {"data": None, "data_digest": None, "origin": origin})
+    write_card(folder, {"data": None, "data_digest": None, "origin": origin})
 
 
 def _part(source: Path, name: str) -> Path:

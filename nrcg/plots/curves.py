@@ -22,14 +22,13 @@ from nrcg.plots.forward_table import (
     ranges,
     read_forward,
 )
-from nrcg.plots.style import GREY, Setup, known_setups, legend_beside, new_figure, read_setups, save, styled, wrapped
+from nrcg.plots.style import GREY, Setup, known_setups, legend_below, new_figure, read_setups, save, styled
+from nrcg.plots.uncertainty import NOTE_INTERVAL, wilson
 
 BAND_NOTE = "Shaded around a line: mean + 1 s.d. over images, mirrored below the mean on the log axis."
 LOWEST = 0.01  # share of the means that may lie below a log axis
 ALWAYS = 0.99  # share of images from which on all count as given one class
 PALE = 0.3
-LINE = 0.12  # inches of a line of small print
-Z = 1.96  # of 95 %
 
 
 def plot_forward(
@@ -74,10 +73,8 @@ def plot_forward(
         gradients = metric == "gradient_sensitivity"
         out = {name: left_out(table, name) if gradients else pd.Series("", index=steps) for name in names}
         panels = [metric, RELATIVE] if gradients and (table["metric"] == RELATIVE).any() else [metric]
-        print_lines = [line for line in (*_small_print(table, metric, shown, steps, out), note) if line]
-        n_lines = wrapped("\n".join(print_lines), 7.2).count("\n") + 1
-        height = (1.0, 1.7)[len(panels) - 1] + LINE * n_lines / 3.4
-        fig = new_figure(title, "\n".join(print_lines), height=height)
+        lines = [*_small_print(table, metric, shown, steps, out), note]
+        fig = new_figure(title, "\n".join(filter(None, lines)), height=1.0 if len(panels) == 1 else 1.6)
         axes = fig.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
         for ax, name in zip(axes, panels, strict=True):
             _panel(ax, table, name, shown, out)
@@ -91,7 +88,7 @@ def plot_forward(
         axes[-1].set_xlim(steps[0], steps[-1])
         axes[-1].set_xticks(_ticks(steps[0], steps[-1]))
         axes[-1].set_xlabel("diffusion step t")
-        legend_beside(fig, *axes[0].get_legend_handles_labels())
+        legend_below(fig, *axes[0].get_legend_handles_labels())
         save(fig, outputs)
     return fig
 
@@ -134,12 +131,6 @@ def _line(ax: Axes, rows: pd.DataFrame, valid: pd.Series, setup: Setup, metric: 
     ax.plot(t, np.where(valid, mean, np.nan), **look, label=setup.label)
 
 
-def wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the 95 % Wilson interval of shares of n."""
-    centre, spread = share + Z**2 / (2 * n), Z * np.sqrt(share * (1 - share) / n + (Z / (2 * n)) ** 2)
-    return (centre - spread) / (1 + Z**2 / n), (centre + spread) / (1 + Z**2 / n)
-
-
 def _always_one_class(ax: Axes, table: pd.DataFrame, shown: Sequence[Setup], steps: pd.Index) -> None:
     """A word at the plateau of a classifier that gives all images one class, below or above all lines."""
     for setup in shown:
@@ -159,7 +150,7 @@ def _small_print(
     counts = sorted({f"{n:g}" for n in table["n"][table["metric"] == metric].dropna()}, key=float)
     images = f"{' or '.join(counts)} images, {len(steps)} values of t."
     if metric == "accuracy":
-        return [f"Shaded around a line: 95 % Wilson interval. {images}"]
+        return [f"Shaded around a line: {NOTE_INTERVAL}. {images}"]
     gaps = [
         f"Shaded, pale, and left out of claims: {in_words(runs)} ({', '.join(setup.label for setup in who)}): {why}."
         for why, runs, who in _gaps(shown, steps, out)

@@ -1,4 +1,4 @@
-"""What the claims of `findings` are checked against: curves, points and samples, or the word that one is absent."""
+"""The curves, points and samples against which the claims of `findings` are checked."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
+from nrcg.files import read_json
 from nrcg.plots.forward_table import RELATIVE, curve, left_out, read_forward
 from nrcg.plots.reading import read_points
-from nrcg.plots.style import Setup, known_setups, metric_label, read_setups, styled
+from nrcg.plots.style import Setup, classifier_label, known_setups, metric_label, read_setups, styled
 from nrcg.shards import Shard
 
 FIGURES = {1: "accuracy", 2: "logit_sensitivity", 3: "gradient_sensitivity", 4: "gradient_sensitivity"}
+UNGUIDED_BY = "nonrobust"  # the classifier of the unguided samples' plain accuracy
 AWAY = 0.4  # image widths from the ball's centre at which the background begins
 VERDICTS = ("seen", "not seen", "not measured")
 CHUNK = 256  # samples in memory at a time
@@ -42,6 +44,7 @@ class Evidence:
     points: pd.DataFrame  # as read by `read_points`
     shards: Sequence[Path]  # unguided samples
     setups: dict[str, Setup]
+    valid_accuracy: dict[str, float]  # by a classifier's role, on clean images
     target: str
     n_classes: int
     dataset: str
@@ -82,6 +85,19 @@ class Evidence:
         if values.empty:
             raise Absent(f"no {metric_label(metric)} of unguided samples")
         return float(values.iloc[0])
+
+    def unguided_by(self, setup: str) -> float:
+        """The unguided samples' share by the classifier that guides `setup`: accuracy/NAME, or the plain accuracy."""
+        name = self.setups[setup].classifier
+        return self.unguided("accuracy" if name == UNGUIDED_BY else f"accuracy/{name}")
+
+    def clean(self, setup: str) -> str:
+        """How good the classifier that guides `setup` is on clean images, in words."""
+        name = self.setups[setup].classifier
+        if name not in self.valid_accuracy:
+            return f"the card of the {classifier_label(name)} classifier holds no accuracy on clean images"
+        accuracy = percent(self.valid_accuracy[name])
+        return f"the {classifier_label(name)} classifier is right on {accuracy} of clean validation images"
 
     def criterion(self) -> str:
         """The distance to the target class by which a scale is best: cFID where measured, else the judge's."""
@@ -128,6 +144,7 @@ def read_evidence(
     shards: Sequence[str | Path],
     *,
     setups_tsv: str | Path,
+    classifiers: Mapping[str, str | Path],
     target_name: str,
     n_classes: int,
     dataset: str,
@@ -150,8 +167,18 @@ def read_evidence(
             out[figure, setup] = left_out(table, setup)
     points = read_points(scores, dataset)
     known_setups(setups, list(points["setup"].unique()), scores, setups_tsv)
+    clean = {role: _valid_accuracy(path) for role, path in classifiers.items()}
+    clean = {role: accuracy for role, accuracy in clean.items() if accuracy is not None}
     paths = [Path(path) for path in shards]
-    return Evidence(curves, points, paths, setups, target_name, n_classes, dataset, relative, out)
+    return Evidence(curves, points, paths, setups, clean, target_name, n_classes, dataset, relative, out)
+
+
+def _valid_accuracy(card: str | Path) -> float | None:
+    """Of a classifier's card; one that was imported may not know it."""
+    value = read_json(card).get("valid_accuracy")
+    if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
+        raise NrcgError(f"{card}: valid_accuracy {value!r} is no share from 0 to 1; make the classifier again")
+    return value
 
 
 def mean_background(shards: Sequence[Path]) -> tuple[float, float, int]:

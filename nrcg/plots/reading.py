@@ -1,11 +1,13 @@
 """Tables in, or one line that says which file and column is wrong."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from nrcg.errors import NrcgError
+from nrcg.files import read_lines, read_text
 
 POINT_TEXT = ("dataset", "setup", "metric")
 POINT_NUMBERS = ("scale", "value", "stderr", "n", "n_diverged", "features")
@@ -14,14 +16,15 @@ POINT_NUMBERS = ("scale", "value", "stderr", "n", "n_diverged", "features")
 def read_table(path: str | Path, *, text: Sequence[str] = (), numbers: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV (or .tsv) file's columns `text` as strings and `numbers` as float64, blank numbers as NaN.
 
-    Raises NrcgError naming the file, and the column where one is missing or holds something else than numbers.
+    Raises NrcgError naming the file, and the column where one is missing or holds something else than numbers; and for
+    a .csv file, which a program wrote, that was cut short.
     """
     path = Path(path)
+    by_hand = path.suffix == ".tsv"
+    content = io.StringIO(read_text(path) if by_hand else read_lines(path))
     try:
-        table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise NrcgError(f"{path}: no such file") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        table = pd.read_csv(content, sep="\t" if by_hand else ",", dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas' parser errors are ValueErrors
         raise NrcgError(f"{path}: not a readable table ({str(error).strip()}); delete it and make it again") from None
     for column in (*text, *numbers):
         if column not in table:

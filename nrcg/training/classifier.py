@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from diffusers import DDPMScheduler
 from diffusers.optimization import get_cosine_schedule_with_warmup
@@ -14,19 +13,43 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from tqdm import tqdm
 
+from nrcg.checks import FLAG, SEED, check, number, one_of, whole
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError, Stopped
-from nrcg.files import fingerprint, write_text
+from nrcg.files import fingerprint
 from nrcg.images import to_float
-from nrcg.memory import BatchLimit
-from nrcg.models.classifier import build_classifier, predictions, save_classifier
+from nrcg.memory import BatchLimit, is_out_of_memory
+from nrcg.models.classifier import ARCHITECTURES, build_classifier, predictions, save_classifier
 from nrcg.models.ddpm import build_scheduler
 from nrcg.preemption import Stop
-from nrcg.rng import keyed_generator, keyed_seed
-from nrcg.training.common import epoch_order, load_checkpoint, log, remove_checkpoint, save_checkpoint
+from nrcg.rng import keyed_generator, seed_torch
+from nrcg.training.common import (
+    card_of,
+    epoch_order,
+    load_checkpoint,
+    log,
+    only_one,
+    remove_checkpoint_before,
+    save_checkpoint,
+    save_finished,
+    write_log,
+)
 
-VALIDATION_NOISE = 2**31  # key of the validation set's noise, so that no training step shares it
 VALIDATION_BATCH = 500  # images that share a draw of that noise
+
+
+RULES = {
+    "architecture": one_of(*ARCHITECTURES),
+    "robust": FLAG,
+    "max_epochs": whole(1),
+    "batch_size": whole(1),
+    "learning_rate": number(0),
+    "warmup_steps": whole(0),
+    "min_epochs": whole(0),
+    "min_gain": number(),
+    "valid_images": whole(0),
+    "seed": SEED,
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +67,10 @@ class ClassifierTraining:
     valid_images: int = 0  # of the validation split that are used; 0 is all
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Raise NrcgError, which names the key, for a value that no training can have."""
+        check("classifier training", asdict(self), RULES)
+
 
 def train_classifier(
     data: str | Path,
@@ -59,22 +86,47 @@ def train_classifier(
 
     `scheduler` (arguments of DDPMScheduler) makes the noise of robust training and of the noisy validation
     accuracy, which is measured for every classifier. Continues from `checkpoint`, which is written after every epoch
-    and, when `stop` asks for it, within one; then Stopped is raised. Raises NrcgError on unusable data, and for a
-    batch that the device's memory does not hold.
+    and, when `stop` asks for it, within one; then Stopped is raised. The last one stays, without an optimiser: from it
+    the same training writes its files again. Raises NrcgError on unusable data, for data that are not those of their
+    card, and for a batch that the device's memory does not hold.
     """
+    noise_scheduler = build_scheduler(scheduler)
     images = ImageSet.open(data)
     if len(images.indices("train")) < settings.batch_size:
         raise NrcgError(f"{data}: fewer training images than batch_size {settings.batch_size}")
     if not len(images.indices("valid")):
         raise NrcgError(f"{data}: no validation images, so training cannot know when to stop")
-    torch.manual_seed(keyed_seed(settings.seed))
-    trainer = _Trainer(images, build_scheduler(scheduler), settings, device)
     identity = fingerprint(data=images.card["digest"], scheduler=scheduler, **asdict(settings))
-    checkpoint, stop = Path(checkpoint), stop or Stop()
-    if state := load_checkpoint(checkpoint, identity):
+    out, checkpoint, stop = Path(out), Path(checkpoint), stop or Stop()
+    with only_one(checkpoint, out, stop):
+        state = load_checkpoint(checkpoint, identity)
+        if not (state and "finished" in state):
+            state = _train(images, noise_scheduler, settings, state, checkpoint, identity, device, stop)
+        finished = state["finished"]
+        card = card_of(finished)
+        model = build_classifier(settings.architecture, card["n_logits"])
+        model.load_state_dict(finished["weights"])
+        write_log(out, finished)
+        save_classifier(out, model, card)
+        remove_checkpoint_before(checkpoint)
+
+
+def _train(
+    images: ImageSet,
+    scheduler: DDPMScheduler,
+    settings: ClassifierTraining,
+    state: dict[str, Any] | None,  # to continue from
+    checkpoint: Path,
+    identity: str,
+    device: torch.device,
+    stop: Stop,
+) -> dict[str, Any]:
+    """Train to the end; returns the state of the last checkpoint."""
+    seed_torch("classifier weights", settings.seed)
+    trainer = _Trainer(images, scheduler, settings, device)
+    if state:
         trainer.load_state_dict(state)
         log.info("continuing from step %d, after %d whole epochs", trainer.step, len(trainer.rows))
-
     started = time.monotonic()
     while not trainer.finished():
         try:
@@ -83,7 +135,6 @@ def train_classifier(
             save_checkpoint(checkpoint, identity, trainer.state_dict())
             raise
         save_checkpoint(checkpoint, identity, trainer.state_dict())
-    write_text(Path(out) / "log.csv", pd.DataFrame(trainer.rows).to_csv(index=False))
     last = trainer.rows[-1]
     card = {
         "architecture": settings.architecture,
@@ -99,8 +150,7 @@ def train_classifier(
         "device": device.type,
         "torch": torch.__version__,
     }
-    save_classifier(out, trainer.model, card)
-    remove_checkpoint(checkpoint)
+    return save_finished(checkpoint, identity, trainer.model.state_dict(), trainer.rows, card)
 
 
 class _Trainer:
@@ -164,10 +214,13 @@ class _Trainer:
         log.info("epoch %d: accuracy %.4f clean, %.4f noisy", epoch + 1, accuracy, accuracy_noisy)
 
     def _train_step(self, batch: np.ndarray) -> torch.Tensor:
-        torch.manual_seed(keyed_seed(self.settings.seed, self.step, 2))  # MobileNet has dropout
+        seed_torch("classifier dropout", self.settings.seed, self.step)  # MobileNet has dropout
         try:
             loss = self._backward(batch)
-        except torch.OutOfMemoryError:  # in pieces it would be another training: batch norm looks at the whole batch
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # in pieces it would be another training: batch norm looks at the whole batch
             raise NrcgError(
                 f"batch_size {len(batch)}: training a classifier runs out of memory; choose a smaller batch_size, or a "
                 "device with more"
@@ -180,7 +233,7 @@ class _Trainer:
         """The mean loss over the batch and, in the weights, its gradient."""
         x, labels = self._load(batch)
         if self.settings.robust:
-            x = self._noise(x, keyed_generator(self.settings.seed, self.step, 1, device=self.device))
+            x = self._noise(x, keyed_generator("classifier noise", self.settings.seed, self.step, device=self.device))
         loss = self._loss(self.model(x), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -211,7 +264,8 @@ class _Trainer:
             stop.check()
             x, labels = self._load(batch)
             if noisy:
-                x = self._noise(x, keyed_generator(self.settings.seed, VALIDATION_NOISE, i, device=self.device))
+                key = "classifier validation noise", self.settings.seed, i
+                x = self._noise(x, keyed_generator(*key, device=self.device))
             logits = torch.cat([part for _, part in self.memory.each(self.model, x)])
             loss += self._loss(logits, labels).item() * len(batch)
             correct += (predictions(logits) == labels).sum().item()

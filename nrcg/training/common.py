@@ -1,24 +1,33 @@
 """What both training loops share: data order, precision, checkpoints."""
 
+import json
 import logging
 import os
-from contextlib import AbstractContextManager, nullcontext
+import pickle
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from nrcg.errors import NrcgError
-from nrcg.files import read_sealed, write_sealed, writing
+from nrcg.files import is_at, read_sealed, require_writable, try_lock, write_sealed, write_text, writing
+from nrcg.preemption import Stop
 from nrcg.rng import keyed_generator
+
+POLL = 1.0  # seconds between two looks while another process has the checkpoint
+LOG = "log.csv"
 
 log = logging.getLogger("nrcg")
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """The permutation of 0…n−1 in which epoch `epoch` visits the training images."""
-    return torch.randperm(n, generator=keyed_generator(seed, epoch)).numpy()
+    return torch.randperm(n, generator=keyed_generator("epoch order", seed, epoch)).numpy()
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
@@ -45,19 +54,76 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
             continue
         try:
             state = torch.load(read_sealed(candidate), map_location="cpu", weights_only=True)
-        except NrcgError as error:
+            same = state["identity"] == identity
+        except (NrcgError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError) as error:
             log.warning("%s; going on from the checkpoint before it, or else anew", error)
             continue
-        if state["identity"] == identity:
+        if same:
             return state
         log.warning("%s: checkpoint of other settings or data; not used", candidate)
     return None
 
 
-def remove_checkpoint(path: Path) -> None:
-    """Remove what `save_checkpoint` left, once the training is done."""
-    path.unlink(missing_ok=True)
+def save_finished(
+    path: Path, identity: str, weights: dict[str, torch.Tensor], rows: list[dict[str, float]], card: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the last checkpoint, which stays: all that the output files are made of, and no more.
+
+    Whatever happens to these files, the same training then writes them again, byte for byte, in seconds. Returns the
+    state as `load_checkpoint` does, with a key `finished`.
+    """
+    finished = {
+        "weights": {name: tensor.to("cpu", copy=True) for name, tensor in weights.items()},
+        "rows": rows,
+        "card": json.dumps(card),
+    }
+    save_checkpoint(path, identity, {"finished": finished})
+    return {"identity": identity, "finished": finished}
+
+
+def card_of(finished: dict[str, Any]) -> dict[str, Any]:
+    """The card of a finished training."""
+    return json.loads(finished["card"])
+
+
+def write_log(out: Path, finished: dict[str, Any]) -> None:
+    """Write the log of a finished training."""
+    write_text(out / LOG, pd.DataFrame(finished["rows"]).to_csv(index=False))
+
+
+def remove_checkpoint_before(path: Path) -> None:
+    """Remove what `save_checkpoint` kept beside the last checkpoint, once the outputs of a training are written."""
     _before(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def only_one(path: Path, out: Path, stop: Stop, *, wait: bool = True) -> Iterator[None]:
+    """Inside, no other process trains with this checkpoint, such as one that a lost workflow left on another machine.
+
+    Waits for one that does, or raises NrcgError without `wait`; also for places that cannot be written.
+    """
+    require_writable(path)
+    require_writable(out / LOG)
+    place, told = path.with_name(f"{path.name}.lock"), False
+    while True:
+        with writing(place):
+            file = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
+        if (locked := try_lock(file)) is not False and is_at(file, place):
+            break
+        os.close(file)
+        if locked is False and not wait:
+            raise NrcgError(f"{path}: another process trains with this checkpoint; wait for it, or end it")
+        if locked is False:
+            if not told:
+                log.info("%s: another process trains with this checkpoint; waiting for it", path)
+                told = True
+            stop.check()
+            time.sleep(POLL)
+    try:
+        yield
+    finally:
+        place.unlink(missing_ok=True)
+        os.close(file)
 
 
 def _before(path: Path) -> Path:

@@ -3,13 +3,12 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.optimization import get_cosine_schedule_with_warmup
@@ -19,20 +18,44 @@ from torch import nn
 from torch.nn.functional import mse_loss
 from tqdm import tqdm
 
+from nrcg.checks import SEED, check, number, one_of, whole
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError, Stopped
-from nrcg.files import fingerprint, save_with, write_json, write_text
+from nrcg.files import fingerprint, save_with
 from nrcg.grid import grid
 from nrcg.images import to_float
 from nrcg.memory import BatchLimit
-from nrcg.models.ddpm import build_scheduler, build_unet, save_ddpm
+from nrcg.models.ddpm import build_scheduler, build_unet, check_unet, save_ddpm, write_card
 from nrcg.preemption import Stop
-from nrcg.rng import keyed_generator, keyed_seed
+from nrcg.rng import keyed_generator, seed_torch
 from nrcg.speed import prepare, worth_compiling
-from nrcg.training.common import autocast, epoch_order, load_checkpoint, log, remove_checkpoint, save_checkpoint
+from nrcg.training.common import (
+    autocast,
+    card_of,
+    epoch_order,
+    load_checkpoint,
+    log,
+    only_one,
+    remove_checkpoint_before,
+    save_checkpoint,
+    save_finished,
+    write_log,
+)
 from nrcg.training.team import Team
 
 LOG_EVERY = 50  # steps a row of the loss log; the last row may stand for fewer
+
+
+RULES = {
+    "epochs": whole(1),
+    "batch_size": whole(1),
+    "learning_rate": number(0),
+    "warmup_steps": whole(0),
+    "gradient_clip": number(0, without=(0,)),
+    "precision": one_of("fp32", "bf16"),
+    "ema_decay": number(0, 1, without=(1,)),
+    "seed": SEED,
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +70,10 @@ class DDPMTraining:
     precision: str = "bf16"  # of the network's activations; weights and optimiser stay float32
     ema_decay: float = 0.0  # of the weights; 0 is off, as in the paper
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise NrcgError, which names the key, for a value that no training can have."""
+        check("DDPM training", asdict(self), RULES)
 
 
 def train_ddpm(
@@ -70,30 +97,59 @@ def train_ddpm(
     `checkpoint` ends, on a CPU, with the same bits as one that was not. A batch that the device's memory does not
     hold is taken in pieces. The processes of a `team` (see `nrcg.training.launch`) share each batch: however many they
     are, they take the steps of one, up to rounding; only dropout, if the U-Net has any, is another. With `compile` the
-    U-Net is compiled where that pays. Raises NrcgError on unusable settings, and Stopped, with a checkpoint of the step
-    just done, when `stop` asks for it.
+    U-Net is compiled where that pays. The last checkpoint stays, without an optimiser: from it the same training writes
+    its files again. Raises NrcgError on unusable settings and for data that are not those of their card, and Stopped,
+    with a checkpoint of the step just done, when `stop` asks for it.
     """
     team = team or Team()
-    images = ImageSet.open(data)
-    train = images.indices("train")
-    if len(train) < settings.batch_size:
-        raise NrcgError(f"{data}: {len(train)} training images, fewer than batch_size {settings.batch_size}")
+    noise_scheduler = build_scheduler(scheduler)
+    check_unet(unet)
+    images = ImageSet.open(data, verify=team.first)
+    n, size = len(images.indices("train")), images.card["size"]
+    if n < settings.batch_size:
+        raise NrcgError(f"{data}: {n} training images, fewer than batch_size {settings.batch_size}")
     if settings.batch_size % team.size:
         raise NrcgError(f"batch_size {settings.batch_size}: not a multiple of the {team.size} processes; choose one")
-    noise_scheduler = build_scheduler(scheduler)
-    torch.manual_seed(keyed_seed(settings.seed))
-    network = prepare(build_unet(unet).to(device))
-    trainer = _Trainer(network, noise_scheduler, settings, len(train) // settings.batch_size, team)
+    if unet["sample_size"] not in (size, [size, size], (size, size)):
+        raise NrcgError(f"unet: sample_size {unet['sample_size']}, but the images of {data} are {size} pixels wide")
     identity = fingerprint(
         data=images.card["digest"], unet=unet, scheduler=scheduler, log_every=LOG_EVERY, **asdict(settings)
     )
-    checkpoint, stop = Path(checkpoint), stop or Stop()
-    if state := load_checkpoint(checkpoint, identity):
-        trainer.load_state_dict(state)
-        log.info("continuing from step %d of %d", trainer.step, trainer.total_steps)
-    if compile and worth_compiling((trainer.total_steps - trainer.step) * settings.batch_size, device):
-        trainer.predict = torch.compile(network)
+    out, checkpoint, stop = Path(out), Path(checkpoint), stop or Stop()
+    with only_one(checkpoint, out, stop, wait=team.size == 1) if team.first else nullcontext():
+        state = load_checkpoint(checkpoint, identity)
+        if not (state and "finished" in state):
+            seed_torch("ddpm weights", settings.seed)
+            network = prepare(build_unet(unet).to(device))
+            trainer = _Trainer(network, noise_scheduler, settings, n // settings.batch_size, team)
+            if state:
+                trainer.load_state_dict(state)
+                log.info("continuing from step %d of %d", trainer.step, trainer.total_steps)
+            if compile and worth_compiling((trainer.total_steps - trainer.step) * settings.batch_size, device):
+                trainer.predict = torch.compile(network)
+            _train(trainer, images, out, checkpoint, identity, checkpoint_every, preview_every, stop)
+            if not team.first:
+                return
+            with trainer.averaged_weights() as weights:
+                state = save_finished(checkpoint, identity, weights.state_dict(), trainer.rows, _card(trainer, images))
+        if team.first:
+            _write(out, state["finished"], unet, noise_scheduler)
+            remove_checkpoint_before(checkpoint)
 
+
+def _train(
+    trainer: "_Trainer",
+    images: ImageSet,
+    out: Path,
+    checkpoint: Path,
+    identity: str,
+    checkpoint_every: int,
+    preview_every: int,
+    stop: Stop,
+) -> None:
+    """Take the steps that are left."""
+    settings, team, device = trainer.settings, trainer.team, trainer.unet.device
+    train = images.indices("train")
     started, first = time.monotonic(), trainer.step
     try:
         total, quiet = trainer.total_steps, not team.first
@@ -107,8 +163,8 @@ def train_ddpm(
                 progress.update()
                 if trainer.step % LOG_EVERY == 0:
                     progress.set_postfix(loss=f"{trainer.rows[-1]['loss']:.4f}")
-                if team.first and preview_every and trainer.step % preview_every == 0:
-                    trainer.preview(Path(out) / "previews" / f"step_{trainer.step:07d}.png")
+                if preview_every and trainer.step % preview_every == 0:
+                    trainer.preview(out / "previews" / f"step_{trainer.step:07d}.png")
                 stop.check()
                 if team.first and trainer.step % checkpoint_every == 0:
                     save_checkpoint(checkpoint, identity, trainer.state_dict(time.monotonic() - started))
@@ -118,29 +174,30 @@ def train_ddpm(
             save_checkpoint(checkpoint, identity, trainer.state_dict(time.monotonic() - started))
         raise
     trainer.seconds += time.monotonic() - started
-    if team.first:
-        _write(Path(out), trainer, images, settings, device)
-        remove_checkpoint(checkpoint)
 
 
-def _write(out: Path, trainer: "_Trainer", images: ImageSet, settings: DDPMTraining, device: torch.device) -> None:
-    with trainer.averaged_weights() as weights:
-        save_ddpm(out, weights, trainer.scheduler)
-    log_table = pd.DataFrame(trainer.rows)
-    write_text(out / "log.csv", log_table.to_csv(index=False))
-    card = {
+def _card(trainer: "_Trainer", images: ImageSet) -> dict[str, Any]:
+    settings = trainer.settings
+    return {
         "data": images.card["name"],
         "data_digest": images.card["digest"],
         "training": asdict(settings),
         "steps": trainer.total_steps,
         "images_seen": trainer.total_steps * settings.batch_size,
-        "final_loss": round(float(log_table["loss"].tail(20).mean()), 6),
+        "final_loss": round(float(np.mean([row["loss"] for row in trainer.rows[-20:]])), 6),
         "seconds": round(trainer.seconds),
-        "device": device.type,
+        "device": trainer.unet.device.type,
         "processes": trainer.team.size,
         "torch": torch.__version__,
     }
-    write_json(out / "card.json", card)
+
+
+def _write(out: Path, finished: dict[str, Any], unet: dict[str, Any], scheduler: DDPMScheduler) -> None:
+    network = build_unet(unet)
+    network.load_state_dict(finished["weights"])
+    save_ddpm(out, network.eval(), scheduler)
+    write_log(out, finished)
+    write_card(out, card_of(finished))
 
 
 class _Trainer:
@@ -171,7 +228,7 @@ class _Trainer:
 
     def train_step(self, x0: torch.Tensor) -> None:
         """One optimiser step on clean images N×3×H×W in [−1, 1], this process's share of the batch."""
-        generator = keyed_generator(self.settings.seed, self.step, 1, device=x0.device)
+        generator = keyed_generator("ddpm noise", self.settings.seed, self.step, device=x0.device)
         n = len(x0) * self.team.size  # drawn for the whole batch, so that an image gets the same in any team
         steps = self.scheduler.config.num_train_timesteps
         timesteps = self.team.share(torch.randint(steps, (n,), generator=generator, device=x0.device))
@@ -190,7 +247,7 @@ class _Trainer:
 
     def _backward(self, x_t: torch.Tensor, timesteps: torch.Tensor, target: torch.Tensor, size: int) -> torch.Tensor:
         """The mean loss over the batch and, in the weights, its gradient, added up over pieces of `size` images."""
-        torch.manual_seed(keyed_seed(self.settings.seed, self.step, 2 + self.team.rank))  # for a U-Net with dropout
+        seed_torch("ddpm dropout", self.settings.seed, self.step, self.team.rank)  # if the U-Net has any
         self.optimizer.zero_grad(set_to_none=True)
         mean = torch.zeros((), device=x_t.device)
         for noisy, t, wanted in zip(x_t.split(size), timesteps.split(size), target.split(size), strict=True):
@@ -224,20 +281,37 @@ class _Trainer:
         if self.ema:
             self.ema.store(self.unet.parameters())
             self.ema.copy_to(self.unet.parameters())
-        yield self.unet.eval()
-        if self.ema:
-            self.ema.restore(self.unet.parameters())
-        self.unet.train()
+        try:
+            yield self.unet.eval()
+        finally:
+            if self.ema:
+                self.ema.restore(self.unet.parameters())
+            self.unet.train()
 
     def preview(self, path: Path, n: int = 64) -> None:
-        """A grid of `n` samples; always the same seeds, so that previews can be compared."""
+        """A grid of `n` samples; always the same seeds, so that previews can be compared.
+
+        The first process of a team draws it. The others wait, and get a sign of life at each pass of the network.
+        """
+        if not self.team.first:
+            while self.team.any(False):
+                pass
+            return
+        hook = self.unet.register_forward_pre_hook(lambda *_: self.team.any(True) and None)
+        try:
+            self._draw_preview(path, n)
+        finally:
+            hook.remove()
+        self.team.any(False)
+
+    def _draw_preview(self, path: Path, n: int) -> None:
         with self.averaged_weights() as unet:
             pipe = DDPMPipeline(unet=unet, scheduler=self.scheduler)
             pipe.set_progress_bar_config(disable=True)
             steps = self.scheduler.config.num_train_timesteps
 
             def draw(batch: range) -> np.ndarray:
-                generators = [keyed_generator(self.settings.seed, i) for i in batch]
+                generators = [keyed_generator("ddpm preview", self.settings.seed, i) for i in batch]
                 return pipe(len(batch), generators, num_inference_steps=steps, output_type="np").images
 
             samples = np.concatenate([images for _, images in BatchLimit("preview", n).each(draw, range(n))])

@@ -1,5 +1,6 @@
 # Names of files and lists of jobs, derived from the config; nothing is run here.
 import json
+import math
 import shlex
 from functools import cache
 from math import ceil
@@ -7,28 +8,80 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from snakemake.exceptions import WorkflowError
 
 
-def check(value, schema, where):
-    """Refuse a value that its schema does not allow, in one line that names the key."""
-    validator = Draft202012Validator(
-        yaml.safe_load(Path(workflow.basedir, f"workflow/schemas/{schema}.schema.yaml").read_text())
+def is_number(_, value):
+    """Whether a value is a finite number; YAML has .nan and .inf too."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_integer(_, value):
+    """Whether a value was written as a whole number: 320.0 would reach a verb as it is."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+TYPES = Draft202012Validator.TYPE_CHECKER.redefine_many({"number": is_number, "integer": is_integer})
+Validator = validators.extend(Draft202012Validator, type_checker=TYPES)
+
+
+def violations(value, schema, where):
+    """What its schema does not allow in a value, a line each that names the key."""
+    text = (PROJECT / f"workflow/schemas/{schema}.schema.yaml").read_text(encoding="utf-8")
+    for error in Validator(yaml.safe_load(text)).iter_errors(value):
+        yield f"{'.'.join([where, *map(str, error.path)])}: {error.message}"
+
+
+def refuse(problems):
+    """End with every problem that was found, a line each; go on where there is none."""
+    if lines := list(dict.fromkeys(problems)):
+        raise WorkflowError("\n".join(lines))
+
+
+def read_tsv(key, schema, index):
+    """The table that a key of the config names, by the columns `index`; each row is checked by the schema."""
+    place = f"{key} ({config[key]})"
+    try:
+        table = pd.read_csv(config[key], sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise WorkflowError(f"{place}: cannot be read as a table of tab-separated values ({error})")
+    rows = table.to_dict("records")
+    refuse(line for number, row in enumerate(rows, 2) for line in violations(row, schema, f"{place}, line {number}"))
+    refuse(
+        f"{place}: {' '.join(map(str, row))} stands there twice"
+        for row in table[table.duplicated(index)][index].itertuples(index=False)
     )
-    for error in validator.iter_errors(value):
-        raise WorkflowError(f"{where}: {'.'.join(map(str, error.path)) or 'top level'}: {error.message}")
+    return table.set_index(index, drop=False)
 
 
-check(config, "config", "config")
-SETUPS = pd.read_csv(config["setups"], sep="\t", dtype=str, keep_default_na=False)
-for row in SETUPS.to_dict("records"):
-    check(row, "setups", f"{config['setups']}: setup {row.get('setup')}")
-SETUPS = SETUPS.set_index("setup", drop=False)
+def located(path):
+    """A path of the config: `~` is the home directory; what the working directory lacks is the project's own file."""
+    if path is None:
+        return None
+    path = Path(path).expanduser()
+    return str(path if path.exists() or not (PROJECT / path).exists() else PROJECT / path)
+
+
+refuse(violations(config, "config", "config"))
+for key in ("setups", "paper_results", "style", "inception_weights", "authors_weights"):
+    config[key] = located(config[key])
+for data in config["datasets"].values():
+    data["scores_from"] = located(data.get("scores_from"))
+    data["ddpm"]["pretrained"] = located(data["ddpm"]["pretrained"])
+    for key in {"icons", "source"} & set(data["images"]):
+        data["images"][key] = located(data["images"][key])
+    for classifier in data["classifiers"].values():
+        classifier["pretrained"] = located(classifier.get("pretrained"))
+
+SETUPS = read_tsv("setups", "setups", ["setup"]).set_index("setup", drop=False)
 
 DATASETS = config["run_datasets"]
-if unknown := [name for name in DATASETS if name not in config["datasets"]]:
-    raise WorkflowError(f"run_datasets: no {unknown[0]!r} under datasets; there are {', '.join(config['datasets'])}")
+refuse(
+    f"run_datasets: no {name!r} under datasets; there are {', '.join(config['datasets'])}"
+    for name in DATASETS
+    if name not in config["datasets"]
+)
 UNGUIDED = "unconditional"
 UNGUIDED_SCORED_BY = "nonrobust"  # the paper's accuracy of unguided samples needs some classifier
 
@@ -50,14 +103,19 @@ BENCHMARKS = f"{RUN}/benchmarks/{{dataset}}/"
 DOWNLOADS = "results/downloads"  # shared by all runs
 PICTURED = 256  # samples of a point that are kept for pictures when its shards are deleted
 
+WATCHING = ("checkpoint_every", "preview_every")  # keys of a training that change no result
+MOST_SHARDS = 10_000  # of a point
+
 IMAGE_SET = [f"{DATA}/{name}" for name in ("card.json", "images.npy", "labels.npy", "split.npy")]
-WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+CLASSIFIER_FILES = ["model.safetensors", "card.json"]
+DDPM_FILES = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json"]
 
 
 wildcard_constraints:
     dataset="|".join(DATASETS),
     classifier="nonrobust|robust|judge",
     on="xt|x0",
+    setup="[A-Za-z0-9_.]+",
     scale="none|[0-9.]+",
     shard="[0-9]+",
     extractor="inception|judge",
@@ -101,13 +159,15 @@ def scales_of(dataset):
     return {setup: scales for setup, scales in config["datasets"][dataset]["scales"].items() if scales}
 
 
+def plain(scale):
+    """A scale as it stands in names of files: all its digits."""
+    return f"{scale:.15g}"
+
+
 def guided_points(dataset):
     """(setup, scale) of every guided point of a data set, in the order of the setups table."""
     scales = scales_of(dataset)
-    if unknown := [setup for setup in scales if setup not in SETUPS.index or setup == UNGUIDED]:
-        known = ", ".join(SETUPS.index.drop(UNGUIDED))
-        raise WorkflowError(f"datasets.{dataset}.scales: unknown setup {unknown[0]!r}; {config['setups']} has {known}")
-    return [(setup, f"{scale:g}") for setup in SETUPS.index if setup in scales for scale in scales[setup]]
+    return [(setup, plain(scale)) for setup in SETUPS.index if setup in scales for scale in scales[setup]]
 
 
 def points(dataset):
@@ -119,12 +179,14 @@ def n_samples(dataset, setup):
     return config["datasets"][dataset]["sampling"]["n_unconditional" if setup == UNGUIDED else "n_samples"]
 
 
-def shards(dataset, setup, scale, first=None):
-    """The sample shards of a point, or only those that hold its `first` samples."""
-    n = min(first or n_samples(dataset, setup), n_samples(dataset, setup))
-    count = ceil(n / config["datasets"][dataset]["sampling"]["shard_size"])
-    stem = [SHARD.format(dataset=dataset, setup=setup, scale=scale, shard=f"{i:03d}") for i in range(count)]
-    return [f"{name}.npy" for name in stem]
+def n_shards(dataset, setup):
+    return ceil(n_samples(dataset, setup) / config["datasets"][dataset]["sampling"]["shard_size"])
+
+
+def shards(dataset, setup, scale):
+    """The sample shards of a point."""
+    names = (f"{i:03d}" for i in range(n_shards(dataset, setup)))
+    return [f"{SHARD.format(dataset=dataset, setup=setup, scale=scale, shard=name)}.npy" for name in names]
 
 
 def kept(file):
@@ -142,11 +204,6 @@ def shard_range(wildcards):
     size = settings(wildcards)["sampling"]["shard_size"]
     start = int(wildcards.shard) * size
     return start, min(start + size, n_samples(wildcards.dataset, wildcards.setup))
-
-
-def has_forward(dataset):
-    """Whether the forward process is analysed (figures 1 to 4)."""
-    return "forward" in config["datasets"][dataset]
 
 
 def forward_setups(dataset, classifier=None, on=None):
@@ -196,17 +253,3 @@ def note(dataset):
     if data["sampling"]["num_inference_steps"] != steps:
         text += f" in {data['sampling']['num_inference_steps']} steps"
     return f"run “{config['run']}”: {text}"
-
-
-for name in DATASETS:
-    shown = config["datasets"][name]["showcase"]
-    if (shown["setup"], f"{shown['scale']:g}") not in guided_points(name):
-        raise WorkflowError(f"datasets.{name}.showcase: {shown['setup']} at {shown['scale']} is not among the scales")
-    if config["datasets"][name]["target"] not in class_names(name):
-        raise WorkflowError(
-            f"datasets.{name}.target: no class {config['datasets'][name]['target']!r}; "
-            f"classes are {', '.join(class_names(name))}"
-        )
-    for setup, _ in guided_points(name):
-        if SETUPS.loc[setup, "classifier"] not in config["datasets"][name]["classifiers"]:
-            raise WorkflowError(f"datasets.{name}.scales.{setup}: needs datasets.{name}.classifiers.robust")

@@ -103,7 +103,7 @@ rule import_ddpm:
     input:
         lambda w: ddpm_origin(w.dataset),
     output:
-        f"{IMPORTED}/{WEIGHTS}",
+        [f"{IMPORTED}/{file}" for file in DDPM_FILES],
         f"{IMPORTED}/card.json",
     log:
         f"{LOGS}import_{{role}}.log",
@@ -113,7 +113,7 @@ rule import_ddpm:
         role="ddpm",
     localrule: True
     params:
-        out=subpath(output[1], parent=True),
+        out=subpath(output[-1], parent=True),
         options=ddpm_import_options,
     shell:
         "nrcg import-ddpm {params.options} --out {params.out:q} --log {log:q}"

@@ -20,10 +20,10 @@ rule reference:
         data=subpath(input[0], parent=True),
         weights=lambda w: extractor_weights(w.extractor, w.dataset),
         target=lambda w: flags({"target": settings(w)["target"] if w.part == "target" else None}),
-        device=config["device"],
+        machine=machine(),
     shell:
         "nrcg reference --data {params.data:q} --extractor {wildcards.extractor:q}"
-        " --weights {params.weights:q} {params.target} --device {params.device} --threads {threads} --out {output:q}"
+        " --weights {params.weights:q} {params.target} {params.machine} --out {output:q}"
         " --log {log:q}"
 
 
@@ -31,6 +31,7 @@ rule score:
     input:
         shards=lambda w: shards(w.dataset, w.setup, w.scale),
         guiding=lambda w: classifier_files(guiding(w.setup))(w),
+        also=lambda w: [path for name in also_scored_by(w) for path in classifier_files(name)(w)],
         judge=classifier_files("judge"),
         inception=INCEPTION if "inception" in config["extractors"] else [],
         all=references("all"),
@@ -38,6 +39,8 @@ rule score:
     output:
         scores=SCORE,
         verdicts=VERDICTS,
+        first=FIRST,
+        first_card=FIRST.replace(".npy", ".json"),
     log:
         f"{LOGS}score_{{setup}}_{{scale}}.log",
     benchmark:
@@ -49,8 +52,10 @@ rule score:
         gpu=1,
     params:
         guiding=lambda w, input: Path(input.guiding[0]).parent,
+        also=lambda w: flags({"also": [f"{name}={classifier_home(w.dataset, name)}" for name in also_scored_by(w)]}),
         judge=lambda w, input: Path(input.judge[0]).parent,
         target=lambda w: settings(w)["target"],
+        pictured=PICTURED,
         extractors=lambda w, input: flags(
             {
                 "extractor": config["extractors"],
@@ -59,11 +64,11 @@ rule score:
                 "reference_target": list(input.target),
             }
         ),
-        device=config["device"],
+        machine=machine(),
     shell:
-        "nrcg score {input.shards:q} --guiding {params.guiding:q} --judge {params.judge:q}"
-        " --target {params.target:q} {params.extractors} --device {params.device} --threads {threads}"
-        " --verdicts {output.verdicts:q} --out {output.scores:q} --log {log:q}"
+        "nrcg score {input.shards:q} --guiding {params.guiding:q} {params.also} --judge {params.judge:q}"
+        " --target {params.target:q} {params.extractors} {params.machine} --verdicts {output.verdicts:q}"
+        " --first {output.first:q} --n-first {params.pictured} --out {output.scores:q} --log {log:q}"
 
 
 rule collect_scores:

@@ -31,10 +31,10 @@ rule forward:
         ),
         target=lambda w: settings(w)["target"],
         objective=lambda w: settings(w)["objective"],
-        options=lambda w: flags(settings(w)["forward"]),
+        options=lambda w: flags({key: settings(w)["forward"][key] for key in ("images", "stride")}),
         seed=config["seed"],
-        device=config["device"],
+        machine=machine(lambda data: {"batch_size": data["forward"]["batch_size"]}),
     shell:
         "nrcg forward --data {params.data:q} --ddpm {params.ddpm:q} --classifier {params.classifier:q}"
         " --on {wildcards.on:q} {params.setups} --target {params.target:q} --objective {params.objective:q}"
-        " {params.options} --seed {params.seed:q} --device {params.device} --threads {threads} --out {output:q} --log {log:q}"
+        " {params.options} --seed {params.seed:q} {params.machine} --out {output:q} --log {log:q}"

@@ -1,6 +1,18 @@
 # Options and inputs of single jobs, derived from the config and the wildcards; nothing is run here.
 
 
+def machine(chosen=lambda data: {}):
+    """Params function: options that change no result, as `--device`, `--threads` and those that `chosen` takes.
+
+    Since it asks for `threads`, Snakemake compares nothing of it with the last run, and runs nothing again.
+    """
+
+    def options(wildcards, threads):
+        return flags({"device": config["device"], "threads": threads, **chosen(settings(wildcards))})
+
+    return options
+
+
 @cache
 def point_options(dataset, setup, scale):
     """Options of `nrcg sample` that all shards of a point have; unguided samples have no guidance."""
@@ -9,10 +21,7 @@ def point_options(dataset, setup, scale):
         "ddpm": ddpm_home(dataset),
         "num_inference_steps": data["sampling"]["num_inference_steps"],
         "precision": data["sampling"]["precision"],
-        "compile": config["compile"],
-        "batch_size": data["sampling"]["batch_size"],
         "seed": config["seed"],
-        "device": config["device"],
     }
     if setup != UNGUIDED:
         row = SETUPS.loc[setup]
@@ -53,6 +62,18 @@ def extractor_files(wildcards):
 def references(part):
     """Input function: statistics of the training images for every configured extractor."""
     return lambda w: expand(REFERENCE, dataset=w.dataset, extractor=config["extractors"], part=part)
+
+
+def guiding_classifiers(dataset):
+    """The classifiers that guide in this data set."""
+    return sorted({guiding(setup) for setup, _ in guided_points(dataset)})
+
+
+def also_scored_by(wildcards):
+    """The other classifiers that guide in this data set, who score the unguided samples too, as a level to compare."""
+    if wildcards.setup != UNGUIDED:
+        return []
+    return [name for name in guiding_classifiers(wildcards.dataset) if name != UNGUIDED_SCORED_BY]
 
 
 def score_files(wildcards):

@@ -18,22 +18,6 @@ rule sample:
         gpu=1,
     params:
         options=sample_options,
+        machine=machine(lambda data: {"batch_size": data["sampling"]["batch_size"], "compile": config["compile"]}),
     shell:
-        "nrcg sample {params.options} --threads {threads} --out {output.images:q} --log {log:q}"
-
-
-rule keep_first:
-    input:
-        lambda w: shards(w.dataset, w.setup, w.scale, first=PICTURED),
-    output:
-        images=FIRST,
-        card=FIRST.replace(".npy", ".json"),
-    log:
-        f"{LOGS}keep_first_{{setup}}_{{scale}}.log",
-    benchmark:
-        f"{BENCHMARKS}keep_first_{{setup}}_{{scale}}.tsv"
-    localrule: True
-    params:
-        n=PICTURED,
-    shell:
-        "nrcg keep-first {input:q} --n {params.n} --out {output.images:q} --log {log:q}"
+        "nrcg sample {params.options} {params.machine} --out {output.images:q} --log {log:q}"

@@ -1,8 +1,5 @@
 # Where data and networks come from: made here, a folder of the user's, or a download; nothing is run here.
-AUTHORS = pd.read_csv(config["authors_weights"], sep="\t", dtype=str, keep_default_na=False)
-for row in AUTHORS.to_dict("records"):
-    check(row, "authors_weights", f"{config['authors_weights']}: {row.get('kind')} {row.get('role')}")
-AUTHORS = AUTHORS.set_index(["kind", "role"])
+AUTHORS = read_tsv("authors_weights", "authors_weights", ["kind", "role"])[["url", "digest"]]
 AUTHORS_EXPECT = {  # what the released weights were made for
     "celeba": {"size": 64, "attribute": "Male"},
     "sportballs": {"size": 64, "ball": ["baseball", "basketball", "volleyball", "soccer"]},
@@ -28,7 +25,9 @@ def by_authors(dataset, role):
 
 @cache
 def classifier_home(dataset, name, forward=False):
-    """A classifier's folder: trained here, or the authors', who have others for figures 1 to 4 of SportBalls."""
+    """A classifier's folder: the user's, the authors' (others for figures 1 to 4 of SportBalls), or trained here."""
+    if pretrained := config["datasets"][dataset]["classifiers"][name]["pretrained"]:
+        return pretrained
     if not by_authors(dataset, name):
         return CLASSIFIER.format(dataset=dataset, classifier=name)
     other = f"{name}_forward"
@@ -39,16 +38,25 @@ def classifier_files(name, forward=False):
     """Input function: weights and card of a classifier, `name` or the wildcard's."""
     return lambda wildcards: [
         str(Path(classifier_home(wildcards.dataset, name or wildcards.classifier, forward), file))
-        for file in ("model.safetensors", "card.json")
+        for file in CLASSIFIER_FILES
     ]
 
 
-def trained_classifiers(dataset):
-    """The classifiers that this run needs and trains."""
+def needed_classifiers(dataset):
+    """The classifiers that this run uses."""
     needed = {"judge", *(guiding(setup) for setup, _ in points(dataset))}
-    return [
-        name for name in config["datasets"][dataset]["classifiers"] if name in needed and not by_authors(dataset, name)
-    ]
+    return [name for name in config["datasets"][dataset]["classifiers"] if name in needed]
+
+
+def classifier_logs(dataset):
+    """The log of each classifier's training, by name: of those trained here, and those that came with one."""
+    logs = {name: Path(classifier_home(dataset, name), "log.csv") for name in needed_classifiers(dataset)}
+    pretrained = [name for name in logs if config["datasets"][dataset]["classifiers"][name]["pretrained"]]
+    return {
+        name: str(path)
+        for name, path in logs.items()
+        if (path.is_file() if name in pretrained else not by_authors(dataset, name))
+    }
 
 
 def ddpm_is_trained(dataset):
@@ -59,7 +67,7 @@ def ddpm_is_trained(dataset):
 def ddpm_home(dataset):
     """The DDPM's folder: trained here, the user's, or one imported from another layout, the hub or the authors."""
     pretrained = config["datasets"][dataset]["ddpm"]["pretrained"]
-    if pretrained and Path(pretrained, WEIGHTS).is_file():
+    if pretrained and all(Path(pretrained, file).is_file() for file in DDPM_FILES):
         return pretrained
     if ddpm_is_trained(dataset):
         return DDPM.format(dataset=dataset)
@@ -72,8 +80,8 @@ def ddpm_source(wildcards):
 
 
 def ddpm_files(wildcards):
-    """The DDPM's file that a job waits for."""
-    return [str(Path(ddpm_home(wildcards.dataset), WEIGHTS))]
+    """The DDPM's files that a job waits for: weights and configurations."""
+    return [str(Path(ddpm_home(wildcards.dataset), file)) for file in DDPM_FILES]
 
 
 def ddpm_origin(dataset):
@@ -130,13 +138,3 @@ def weights_note(dataset):
     if data["ddpm"]["pretrained"]:
         return f"DDPM {data['ddpm']['pretrained']}, classifiers {classifiers}"
     return classifiers
-
-
-for name in DATASETS:
-    data = config["datasets"][name]
-    if data["weights"] == "authors":
-        for key, value in AUTHORS_EXPECT[data["kind"]].items():
-            if data["images"][key] != value:
-                raise WorkflowError(f"datasets.{name}.images.{key}: the authors' weights need {value}")
-    if ddpm_is_trained(name) and not {"unet", "training"} <= set(data["ddpm"]):
-        raise WorkflowError(f"datasets.{name}.ddpm: without `pretrained`, it needs `unet` and `training`")

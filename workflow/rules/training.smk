@@ -21,22 +21,20 @@ rule train_classifier:
         data=subpath(input[0], parent=True),
         out=subpath(output[0], parent=True),
         scheduler=lambda w: as_json(settings(w)["scheduler"]),
-        options=lambda w: flags(settings(w)["classifiers"][w.classifier]),
+        options=lambda w: flags({**settings(w)["classifiers"][w.classifier], "pretrained": None}),
         checkpoint=f"{RUN}/checkpoints/{{dataset}}/{{classifier}}.pt",
-        device=config["device"],
+        machine=machine(),
     shell:
         "nrcg train-classifier --data {params.data:q} --out {params.out:q}"
-        " --scheduler {params.scheduler} {params.options} --checkpoint {params.checkpoint:q} --device {params.device}"
-        " --threads {threads} --log {log:q}"
+        " --scheduler {params.scheduler} {params.options} --checkpoint {params.checkpoint:q}"
+        " {params.machine} --log {log:q}"
 
 
 rule train_ddpm:
     input:
         IMAGE_SET,
     output:
-        f"{DDPM}/{WEIGHTS}",
-        f"{DDPM}/unet/config.json",
-        f"{DDPM}/scheduler/scheduler_config.json",
+        [f"{DDPM}/{file}" for file in DDPM_FILES],
         f"{DDPM}/model_index.json",
         f"{DDPM}/card.json",
         f"{DDPM}/log.csv",
@@ -54,11 +52,16 @@ rule train_ddpm:
         out=subpath(output[-1], parent=True),
         unet=lambda w: as_json(settings(w)["ddpm"]["unet"]),
         scheduler=lambda w: as_json(settings(w)["scheduler"]),
-        options=lambda w: flags({**settings(w)["ddpm"]["training"], "compile": config["compile"]}),
+        options=lambda w: flags({**settings(w)["ddpm"]["training"], **dict.fromkeys(WATCHING)}),
         checkpoint=f"{RUN}/checkpoints/{{dataset}}/ddpm.pt",
-        processes=lambda w: settings(w)["ddpm"]["gpus"],
-        device=config["device"],
+        machine=machine(
+            lambda data: {
+                **{key: data["ddpm"]["training"].get(key) for key in WATCHING},
+                "processes": data["ddpm"]["gpus"],
+                "compile": config["compile"],
+            }
+        ),
     shell:
         "nrcg train-ddpm --data {params.data:q} --out {params.out:q} --unet {params.unet}"
         " --scheduler {params.scheduler} {params.options} --checkpoint {params.checkpoint:q}"
-        " --processes {params.processes} --device {params.device} --threads {threads} --log {log:q}"
+        " {params.machine} --log {log:q}"

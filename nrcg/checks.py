@@ -1,0 +1,84 @@
+"""Values from outside, such as a config's: every refusal names the key and says what its value must be."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from nrcg.errors import NrcgError
+
+
+class Rule(NamedTuple):
+    """What a value must be, in words and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def whole(low: int, high: int | None = None) -> Rule:
+    """An integer in [low, high]; a float such as 320.0, and a truth value, are none."""
+
+    def holds(value: Any) -> bool:
+        return (
+            isinstance(value, int) and not isinstance(value, bool) and low <= value and (high is None or value <= high)
+        )
+
+    return Rule(f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}", holds)
+
+
+def number(low: float = -math.inf, high: float = math.inf, *, without: Sequence[float] = ()) -> Rule:
+    """A finite number in [low, high], but none of `without`."""
+
+    def holds(value: Any) -> bool:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return math.isfinite(value) and low <= value <= high and value not in without
+
+    words = "a finite number"
+    if math.isfinite(low):
+        words += f" {'above' if low in without else 'of at least'} {low:g}"
+    if math.isfinite(high):
+        words += f"{' and' if math.isfinite(low) else ''} {'below' if high in without else 'of at most'} {high:g}"
+    return Rule(words, holds)
+
+
+def one_of(*values: Any) -> Rule:
+    """One of these texts or None."""
+    return Rule(
+        f"one of {', '.join('null' if value is None else str(value) for value in values)}",
+        lambda value: (value is None or isinstance(value, str)) and value in values,
+    )
+
+
+def maybe(rule: Rule) -> Rule:
+    """None, or what `rule` asks for."""
+    return Rule(f"{rule.words}, or null", lambda value: value is None or rule.holds(value))
+
+
+def listed(rule: Rule, low: int = 1) -> Rule:
+    """A list or tuple of at least `low` values, each as `rule` asks for."""
+    return Rule(
+        f"a list, at least {low} long, each {rule.words}",
+        lambda value: isinstance(value, list | tuple) and len(value) >= low and all(map(rule.holds, value)),
+    )
+
+
+FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+SEED = whole(0, 2**64 - 1)
+
+
+def check(section: str, values: Any, rules: Mapping[str, Rule]) -> None:
+    """Raise NrcgError unless `values` is a mapping, its keys are among those of `rules`, and its values obey them."""
+    if not isinstance(values, Mapping):
+        raise NrcgError(f"{section}: {_short(values)}; give an object, a value for each key")
+    if unknown := [str(key) for key in values if key not in rules]:
+        near = ", ".join(get_close_matches(unknown[0], rules, n=3, cutoff=0))
+        raise NrcgError(f"{section}: unknown key {', '.join(sorted(unknown))}; nearest are {near}")
+    for key, value in values.items():
+        if not rules[key].holds(value):
+            raise NrcgError(f"{section}: {key} is {_short(value)}; it must be {rules[key].words}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,152 @@
+"""What is wrong with a config is said before the first job: all of it, a line each that names the key."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from environment_yml import ROOT
+from scratch import snakemake
+
+BALLS = "datasets.sportballs"
+OF_SCHEMA = {  # keys below the overlay's top, the wrong value, and what is said of it
+    "seed": (1000.0, "seed: 1000.0 is not of type 'integer'"),
+    f"{BALLS}.images.n": (320.0, f"{BALLS}.images.n: 320.0 is not of type 'integer'"),
+    f"{BALLS}.images.valid_fraction": (float("nan"), f"{BALLS}.images.valid_fraction: nan"),
+    f"{BALLS}.scales.robust": ([float("nan")], f"{BALLS}.scales.robust.0: nan"),
+    f"{BALLS}.classifiers.judge.architecture": ("mobilenet_v3_small", f"{BALLS}.classifiers.judge.architecture"),
+    f"{BALLS}.target": ("base\nball", f"{BALLS}.target"),
+    "run": ("..", r"run: '\.\.' does not match"),
+    "style": ("a\nb", "style: "),
+}
+OF_MEANING = {
+    f"{BALLS}.sampling.num_inference_steps": (400, f"{BALLS}.sampling.num_inference_steps: .*400.*100"),
+    f"{BALLS}.images.size": (64, f"{BALLS}.ddpm.pretrained: sample_size 32, .*size is 64"),
+    f"{BALLS}.images.ball": (["baseball", "tennis"], f"{BALLS}.images: .*tennis"),
+    f"{BALLS}.scheduler.beta_schedule": ("foo", f"{BALLS}.scheduler: .*beta_schedule.*foo"),
+    f"{BALLS}.scales.robust": ([1.0000001, 123456.7, 1], f"{BALLS}.showcase: .*15 is not among"),
+    f"{BALLS}.scales.robots": ([1], f"{BALLS}.scales: no setup 'robots'"),
+    f"{BALLS}.sampling.n_samples": (10**12, f"{BALLS}.sampling.n_samples: .*shards per point"),
+    f"{BALLS}.showcase.scale": (15, f"{BALLS}.showcase"),
+    f"{BALLS}.scores_from": ("nowhere.csv", f"{BALLS}.scores_from: no such file.*nowhere.csv"),
+    "style": ("nowhere.mplstyle", "style: no such file.*nowhere.mplstyle"),
+    "inception_weights": ("nowhere.pth", "inception_weights: no such file"),
+}
+
+
+def nested(changes):
+    """{"a.b": value} as {"a": {"b": value}}."""
+    whole = {}
+    for place, value in changes.items():
+        *outer, last = place.split(".")
+        section = whole
+        for key in outer:
+            section = section.setdefault(key, {})
+        section[last] = value
+    return whole
+
+
+def refused(checkout, tmp_path, changes, base="demo"):
+    """What a dry run of an overlay says, as one text without line breaks; it must fail."""
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(yaml.safe_dump(nested(changes)))
+    words = ["-n", "--quiet", "all", "--configfile", checkout / f"config/{base}.yaml", overlay]
+    output = snakemake(checkout, *words, check=False)
+    assert "Traceback" not in output and "Job stats" not in output, output
+    return output
+
+
+@pytest.mark.parametrize("mistakes", [OF_SCHEMA, OF_MEANING], ids=["schema", "meaning"])
+def test_every_mistake_is_said_at_once(checkout, tmp_path, mistakes):
+    output = refused(checkout, tmp_path, {key: value for key, (value, _) in mistakes.items()})
+    for _, message in mistakes.values():
+        assert re.search(message, output), f"{message}\nnot in\n{output}"
+
+
+@pytest.mark.parametrize(
+    "key, value", [("scheduler.variance_type", "learned_range"), ("scheduler.timestep_spacing", "trialing")]
+)
+def test_settings_that_no_sample_can_be_drawn_with(checkout, tmp_path, key, value):
+    output = refused(checkout, tmp_path, {f"{BALLS}.{key}": value})
+    assert key.split(".")[1] in output and value in output
+
+
+@pytest.mark.parametrize("source", ["/nowhere/hq", "./nowhere/hq", "~/no-such-folder", "nowhere"])
+def test_a_folder_that_is_not_there_is_no_repository(checkout, tmp_path, source):
+    output = refused(checkout, tmp_path, {f"{BALLS}.ddpm.pretrained": source})
+    assert f"{BALLS}.ddpm.pretrained: no such folder" in output
+
+
+def test_networks_of_other_sizes_steps_and_classes(checkout, tmp_path):
+    ddpm = tmp_path / "ddpm"
+    shutil.copytree(ROOT / "resources/sportballs32", ddpm)
+    for part, key, value in (
+        ("unet/config", "in_channels", 1),
+        ("scheduler/scheduler_config", "num_train_timesteps", 40),
+    ):
+        path = ddpm / f"{part}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    judge = tmp_path / "judge"
+    judge.mkdir()
+    (judge / "model.safetensors").touch()
+    (judge / "card.json").write_text(json.dumps({"architecture": "mobilenet_v3_small", "classes": ["a", "b", "c"]}))
+    changes = {f"{BALLS}.ddpm.pretrained": str(ddpm), f"{BALLS}.classifiers.judge.pretrained": str(judge)}
+    output = refused(checkout, tmp_path, changes)
+    assert "in_channels 1, but images have 3 channels" in output
+    assert "num_train_timesteps: 100" in output and "was trained with 40" in output
+    assert "knows the classes" in output and "a judge is one of" in output
+
+
+def test_a_trained_unet_of_another_size(checkout, tmp_path):
+    output = refused(checkout, tmp_path, {"run_datasets": ["sportballs"], f"{BALLS}.images.size": 32}, base="test")
+    assert f"{BALLS}.ddpm.unet: sample_size 16, but {BALLS}.images.size is 32" in output
+
+
+def test_gpus_must_divide_the_batch(checkout, tmp_path):
+    output = refused(checkout, tmp_path, {"run_datasets": ["sportballs"], f"{BALLS}.ddpm.gpus": 3}, base="test")
+    assert f"{BALLS}.ddpm.gpus: 3 do not divide the batch_size 32" in output
+
+
+TABLE = (ROOT / "config/setups.tsv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (TABLE.replace("ema:0.99\tdefault", "ema:1.5\tdefault", 1), "nonrobust_x0_ema0.99: stabilizer: .*1.5"),
+        (TABLE.replace("interval:0:240", "interval:240:0"), "nonrobust_x0_ema0.99_late: .*interval"),
+        (TABLE + TABLE.splitlines()[2] + "\n", "robust stands there twice"),
+        (TABLE.replace("unconditional\tunconditional", "free\tfree"), "no row 'unconditional'"),
+        (TABLE.replace("\tlabel", "\tlable", 1), "line 2: 'label' is a required property"),
+        ("", "cannot be read as a table"),
+        (None, "cannot be read as a table.*No such file"),
+    ],
+)
+def test_the_setups_table(checkout, tmp_path, table, message):
+    place = tmp_path / "setups.tsv"
+    if table is not None:
+        place.write_text(table)
+    output = refused(checkout, tmp_path, {"setups": str(place)})
+    assert re.search(message, output), output
+    assert str(place) in output
+
+
+def test_scales_keep_all_their_digits(checkout, tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump(nested({f"{BALLS}.scales.robust": [25, 1.0000001, 1.0000002, 123456.7, 999999.9]}))
+    )
+    output = snakemake(checkout, "-n", "-p", "--configfile", checkout / "config/demo.yaml", tmp_path / "mine.yaml")
+    found = set(re.findall(r"samples/robust/scale_([\d.]+)/shard_000.npy", output))
+    assert found == {"25", "1.0000001", "1.0000002", "123456.7", "999999.9"}
+
+
+@pytest.mark.parametrize("name", ["x;touch PWNED;", "x y", "x\n", "-x", "a'b"])
+def test_names_are_names(checkout, tmp_path, name):
+    """Names of runs and data sets become parts of paths and patterns."""
+    data = yaml.safe_load((ROOT / "config/config.yaml").read_text())["datasets"]["sportballs"]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"run": name, "run_datasets": [name], "datasets": {name: data}}))
+    output = snakemake(checkout, "-n", "--configfile", tmp_path / "mine.yaml", check=False)
+    assert "run: " in output and "datasets: " in output and "does not match" in output
+    assert not list(Path(checkout).glob("PWNED*"))

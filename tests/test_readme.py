@@ -1,0 +1,63 @@
+"""Every block of the README, as a reader would paste it: long commands as dry runs."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import yaml
+from environment_yml import ROOT
+from scratch import command
+
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+
+
+def lines(kind):
+    return [line for language, block in BLOCKS if language == kind for line in block.splitlines() if line.strip()]
+
+
+def test_the_readme_has_blocks_of_each_kind():
+    assert {language for language, _ in BLOCKS} == {"bash", "python", "yaml"}
+
+
+@pytest.mark.parametrize("line", lines("bash"))
+def test_each_command(checkout, tmp_path, line):
+    words = shlex.split(line, comments=True)
+    if words[0] == "make":
+        assert words[1] in TARGETS
+    elif words[0] == "snakemake" and "--report" in words:
+        targets = words[1 : words.index("--report")]
+        run = subprocess.run(command(checkout, *targets, "-n", "--quiet", "rules"), cwd=checkout, capture_output=True)
+        assert run.returncode == 0  # the report itself needs results: tests/test_workflow.py
+    elif words[0] == "snakemake":
+        dry = line.replace("snakemake", f"snakemake -n -s {ROOT / 'Snakefile'}", 1).partition(" # ")[0]
+        (checkout / "my.mplstyle").write_text("font.size: 9\n")
+        run = subprocess.run(["bash", "-c", f"set -o pipefail; {dry}"], cwd=checkout, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+        assert "Job stats" in run.stdout or "GPU" in run.stdout
+    else:
+        assert words[0] in ("git", "cp")
+
+
+@pytest.mark.parametrize("block", [block for language, block in BLOCKS if language == "python"])
+def test_each_example(checkout, block):
+    code = block.replace("num_inference_steps=100", "num_inference_steps=3")
+    run = subprocess.run([sys.executable, "-c", code], cwd=checkout, env=os.environ, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert (checkout / "guided.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("block", [block for language, block in BLOCKS if language == "yaml"])
+def test_each_overlay(checkout, tmp_path, block):
+    mine = block.replace("/data/celeba-hq", str(checkout / "data/celeba-hq")).replace(
+        "/data/ddpm-", str(checkout / "data/ddpm-")
+    )
+    mine = mine.replace("/data/celeba}", f"{checkout / 'data/celeba'}}}")
+    (tmp_path / "mine.yaml").write_text(mine)
+    assert yaml.safe_load(mine)["datasets"]
+    words = ["-n", "--quiet", "rules", "--configfile", checkout / "config/test.yaml", tmp_path / "mine.yaml"]
+    run = subprocess.run(command(checkout, *words), cwd=checkout, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
