@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from nrcg.checks import SEED, Rule, check, listed, maybe, number, whole
 from nrcg.datasets.balls import BALLS, draw_ball, load_icons
 from nrcg.datasets.imageset import SPLITS, ImageSet, write_image_set
 from nrcg.errors import NrcgError
@@ -16,6 +18,18 @@ MASTER = 256  # pixels across the ball that is turned and then reduced; ten time
 THREE_BALLS = ("baseball", "basketball", "soccer")
 SCALES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 BATCH = 1000  # images held at a time
+TEXT = Rule("a text", lambda value: isinstance(value, str))
+RULES = {
+    "n": whole(1),
+    "size": whole(1),
+    "seed": SEED,
+    "balls": maybe(listed(TEXT)),
+    "icons": maybe(Rule("a path", lambda value: isinstance(value, str | Path))),
+    "ball_pixels": whole(1),
+    "scales": listed(number(0, without=(0,))),
+    "positions": whole(1),
+    "valid_fraction": number(0, 1, without=(1,)),
+}
 
 
 class SportBalls:
@@ -41,6 +55,8 @@ class SportBalls:
         scales: Sequence[float] = SCALES,
         positions: int = 32,
     ):
+        drawn = {"size": size, "seed": seed, "ball_pixels": ball_pixels, "scales": scales, "positions": positions}
+        check("sportballs", drawn, RULES)
         self.classes = tuple(icons)
         self.size, self.seed, self.positions = size, seed, positions
         self.diameters = tuple(int(ball_pixels * scale) for scale in scales)
@@ -49,12 +65,8 @@ class SportBalls:
         self._sprites: dict[tuple[int, int], list[np.ndarray]] = {}
 
     def _check(self) -> None:
-        if not 0 <= self.seed < 2**64:
-            raise NrcgError(f"seed {self.seed}: must lie in 0 … 2⁶⁴ − 1")
         if not self.diameters or min(self.diameters) < 1:
             raise NrcgError("scales: none, or one that draws a ball of no pixel; raise it or ball_pixels")
-        if self.positions < 1:
-            raise NrcgError(f"positions {self.positions}: must be at least 1")
         reach = self.positions - 1 + max(self.diameters)
         if reach > self.size:
             raise NrcgError(
@@ -105,14 +117,28 @@ def choose_icons(balls: Sequence[str] | None, folder: str | Path | None) -> dict
     Raises NrcgError for a ball named twice or not there.
     """
     found = load_icons(folder) if folder is not None else None
-    there = tuple(found) if found is not None else BALLS
+    names = _chosen_names(balls, BALLS if found is None else tuple(found), folder)
+    return {ball: draw_ball(ball, MASTER) if found is None else found[ball] for ball in names}
+
+
+def _chosen_names(balls: Sequence[str] | None, there: Sequence[str], folder: str | Path | None) -> Sequence[str]:
     balls = there if balls is None else tuple(balls)
     for ball in balls:
         if ball not in there:
             raise NrcgError(f"balls: {ball!r} is not among {', '.join(there)} ({folder or 'drawn by nrcg'})")
     if not balls or len(set(balls)) < len(balls):
         raise NrcgError(f"balls {', '.join(balls) or '(none)'}: name each class once, and at least one")
-    return {ball: found[ball] if found is not None else draw_ball(ball, MASTER) for ball in balls}
+    return balls
+
+
+def check_sportballs(**arguments: Any) -> None:
+    """Raise NrcgError for arguments of `generate` that it would refuse; draws nothing."""
+    check("sportballs", arguments, RULES)
+    folder = arguments.get("icons")
+    there = BALLS if folder is None else tuple(load_icons(folder))
+    _chosen_names(arguments.get("balls", THREE_BALLS), there, folder)
+    drawn = ("size", "seed", "ball_pixels", "scales", "positions")
+    SportBalls({}, **{key: arguments[key] for key in drawn if key in arguments})
 
 
 def _batches(painter: SportBalls, n: int) -> Iterator[np.ndarray]:
@@ -140,10 +166,7 @@ def generate(
     valid_fraction: float = 0.2,  # of n, the last images: the validation split
 ) -> ImageSet:
     """Write a SportBalls image set; the other parameters are SportBalls's. Raises NrcgError for values that clash."""
-    if n < 1:
-        raise NrcgError(f"n {n}: at least one image is needed")
-    if not 0 <= valid_fraction < 1:
-        raise NrcgError(f"valid_fraction {valid_fraction}: must lie in [0, 1)")
+    check("sportballs", {"n": n, "valid_fraction": valid_fraction}, RULES)
     chosen = choose_icons(balls, icons)
     drawn = {"ball_pixels": ball_pixels, "scales": list(scales), "positions": positions}
     painter = SportBalls(chosen, size=size, seed=seed, **drawn)

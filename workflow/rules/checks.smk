@@ -132,7 +132,7 @@ def classifier_problems(dataset, name):
 
 def ddpm_problems(dataset):
     """The diffusion model: its size, its number of steps, and whether samples can be drawn from it."""
-    from nrcg.models.ddpm import build_scheduler, build_unet, check_sampling, load_scheduler
+    from nrcg.models.ddpm import build_scheduler, check_sampling, check_unet, load_scheduler
     from nrcg.files import read_json
     from nrcg.training.ddpm import DDPMTraining
 
@@ -169,7 +169,7 @@ def ddpm_problems(dataset):
         yield f"{place}.ddpm: without `pretrained`, it needs `unet` and `training`"
     elif not ddpm["pretrained"]:
         yield from size_problems(dataset, f"{place}.ddpm.unet", ddpm["unet"])
-        yield from attempt(f"{place}.ddpm.unet", build_unet, ddpm["unet"])
+        yield from attempt(f"{place}.ddpm.unet", check_unet, ddpm["unet"])
     if ddpm_is_trained(dataset) and "training" in ddpm:
         settled = {key: value for key, value in ddpm["training"].items() if key not in WATCHING}
         yield from attempt(f"{place}.ddpm.training", DDPMTraining, **settled)
