@@ -17,7 +17,7 @@ from benchmarks.measure import copy_bandwidth, matmul_rate
 from benchmarks.sizes import SIZES
 from benchmarks.table import table
 from benchmarks.work import Settings, Source, measure
-from nrcg.device import pick_device
+from nrcg.device import forbid_tf32, pick_device
 from nrcg.files import write_json, write_text
 
 
@@ -31,6 +31,7 @@ def run(name: str, description: str, sources: Sequence[Source], arguments: Seque
         torch.set_num_threads(options.threads)
     torch._inductor.config.force_disable_caches = True  # compiling takes what it takes where it was never done before
     device = pick_device(options.device)
+    forbid_tf32()  # as the verbs do
     settings = Settings(
         device=device,
         size=options.size or ("paper" if device.type == "cuda" else "demo"),

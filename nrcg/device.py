@@ -46,6 +46,12 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def forbid_tf32() -> None:
+    """Let float32 be float32: from Ampere on, cuDNN's convolutions would round their input to 10 bits of mantissa."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 @cache  # asked twice, a process would find its own lock taken
 def _own_device() -> int:
     ids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]

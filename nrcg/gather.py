@@ -16,10 +16,11 @@ SCORE_COLUMNS = ["metric", "value", "stderr", "n", "n_diverged", "features"]
 POINT = ["dataset", "setup", "scale"]
 
 
-def select_curves(tables: Sequence[str | Path], metric: str, setups: Sequence[str]) -> pd.DataFrame:
-    """The rows of `metric` for `setups`, in their order, from CSV files of `forward_analysis`.
+def select_curves(tables: Sequence[str | Path], metrics: Sequence[str], setups: Sequence[str]) -> pd.DataFrame:
+    """The rows of `metrics` for `setups`, in the order of both, from CSV files of `forward_analysis`.
 
-    Raises NrcgError for a file that is missing or not such a table, and for a setup without a curve.
+    Every setup must have the first metric; the others are taken where they were measured. Raises NrcgError for a file
+    that is missing or not such a table, and for a setup without the first metric.
     """
     frames = []
     for path in tables:
@@ -30,12 +31,12 @@ def select_curves(tables: Sequence[str | Path], metric: str, setups: Sequence[st
             raise NrcgError(f"{path}: not a table of curves ({error}); run the forward analysis again") from None
         if list(frame.columns) != CURVE_COLUMNS:
             raise NrcgError(f"{path}: columns {list(frame.columns)}, expected {CURVE_COLUMNS}")
-        frames.append(frame[frame["metric"] == metric])
-    table = pd.concat(frames)
-    curves = dict(list(table.groupby("setup")))
-    if missing := [setup for setup in setups if setup not in curves]:
-        raise NrcgError(f"{tables[0]} and others: no {metric} of setup {missing[0]!r}")
-    return pd.concat([curves[setup] for setup in setups], ignore_index=True)
+        frames.append(frame)
+    curves = dict(list(pd.concat(frames).groupby(["metric", "setup"])))
+    if missing := [setup for setup in setups if (metrics[0], setup) not in curves]:
+        raise NrcgError(f"{tables[0]} and others: no {metrics[0]} of setup {missing[0]!r}")
+    wanted = [(metric, setup) for metric in metrics for setup in setups]
+    return pd.concat([curves[key] for key in wanted if key in curves], ignore_index=True)
 
 
 def collect_scores(parts: Sequence[tuple[str, str, float | None, str | Path]]) -> pd.DataFrame:

@@ -58,6 +58,8 @@ def download_hub(
             allow_patterns=list(patterns),
             tqdm_class=tqdm,  # the hub's own bars are silent in a log
         )
+    except NrcgError:
+        raise
     except FAILURES as error:
         raise NrcgError(
             f"{repo_id}: cannot be fetched from {address} ({_reason(error, revision)}). Run again to go on, or get "

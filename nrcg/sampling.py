@@ -1,4 +1,8 @@
-"""A shard of samples: the images of a range of seeds, whatever the batch size and however often it was interrupted."""
+"""A shard of samples: the images of a range of seeds, however often it was interrupted.
+
+The random draws of sample i depend on (seed, i) alone. In float32 on a CPU, so does its image, whatever the batch size;
+in bfloat16 or on a GPU each batch size rounds differently.
+"""
 
 import logging
 import shutil
@@ -41,7 +45,7 @@ def sample_shard(
     guidance: ClassifierGuidance | None,
     num_inference_steps: int,
     batch_size: int,
-    seed: int,  # of the run; sample i depends on (seed, i) alone
+    seed: int,  # of the run; the random draws of sample i depend on (seed, i) alone
     provenance: dict[str, Any],  # goes on the card, and tells this shard's parts from another's
     stop: Stop | None = None,
 ) -> None:

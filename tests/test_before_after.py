@@ -96,7 +96,7 @@ def test_shows_the_first_seeds_of_another_class_and_their_verdicts(tmp_path, sid
             expected.append((own or "diverged", own == "cat"))
             if judge != own:
                 expected.append((f"judge: {judge}", judge == "cat"))
-    expected += [("unguided", False), ("guided", False)]
+    expected += [(label, False) for name in ("unguided", "guided") for label in (name, "guiding classifier:")]
     expected += [(f"seed {seed}" if seed == shown[0] else str(seed), False) for seed in shown]
     fig = draw(sides, [tmp_path / "f.png"], n=n)
     assert texts(fig) == expected
@@ -112,9 +112,10 @@ def test_counts_all_seeds_drawn_both_ways(tmp_path, sides):
     assert 0 < own != judge and len(chosen) > 3
     text = small_print(draw(sides, [tmp_path / "f.png"], n=3, note="a note"))
     assert text.startswith(
-        f"Of the 32 seeds drawn without and with guidance, the guiding classifier calls {len(chosen)} another class "
-        f"than cat without it. With guidance, it calls {own} of these {len(chosen)} cat; the judge calls {judge} of "
-        f"the {len(chosen)} cat. Shown: the first 3 of the {len(chosen)}, in the order of their seeds."
+        f"Of 32 seeds, the guiding classifier assigns {len(chosen)} to another class than cat without guidance. "
+        f"With guidance, it assigns {own} of these {len(chosen)} to cat; the judge assigns {judge} of the "
+        f"{len(chosen)} to cat. Shown: the first 3 of the {len(chosen)}, in the order of their seeds. Below each "
+        "sample: the class that the guiding classifier assigns to it, right or wrong; bold: cat."
     )
     assert "a note" in text
 
@@ -124,7 +125,7 @@ def test_another_column_decides_and_the_judge_may_be_absent(tmp_path, sides):
         side.table = side.table.drop(columns="judge").rename(columns={"guiding": "mine"})
         side.write()
     fig = draw(sides, [tmp_path / "f.png"], classifier="mine")
-    assert "the mine classifier calls" in small_print(fig) and "judge" not in small_print(fig)
+    assert "the mine classifier assigns" in small_print(fig) and "judge" not in small_print(fig)
     assert not any("judge" in text for text, _ in texts(fig))
 
 
@@ -158,7 +159,7 @@ def test_no_text_is_wider_than_its_sample_or_on_another(tmp_path, sides):
             )
     ax = fig.axes[0]
     width = ax.transData.transform((SIZE, 0))[0] - ax.transData.transform((0, 0))[0]
-    captions = boxes[: -2 - 10 - 1]
+    captions = boxes[: -4 - 10 - 1]
     assert max(box.width for box in captions) <= width
     assert "Wearing_" in {text.get_text() for text in ax.texts}
 
@@ -170,7 +171,7 @@ def test_a_sentence_where_no_seed_was_another_class(tmp_path, sides):
     fig = draw(sides, [tmp_path / "f.png"], note="a note")
     assert not fig.axes and (tmp_path / "f.png").exists()
     said = " ".join(text.get_text() for text in fig.texts)
-    assert re.search(r"the\s+guiding\s+classifier\s+calls\s+none\s+another\s+class\s+than\s+cat", said)
+    assert re.search(r"the\s+guiding\s+classifier\s+assigns\s+none\s+to\s+another\s+class\s+than\s+cat", said)
 
 
 def test_verdicts_of_more_seeds_are_counted_but_not_shown(tmp_path, sides):
@@ -182,7 +183,7 @@ def test_verdicts_of_more_seeds_are_counted_but_not_shown(tmp_path, sides):
     heads = [text.get_text() for text in fig.axes[0].texts if text.get_text().removeprefix("seed ").isdigit()]
     shown = [seed for seed in others if seed < 20][:12]
     assert [int(head.removeprefix("seed ")) for head in heads] == shown
-    assert f"calls {len(others)}" in " ".join(" ".join(text.get_text() for text in fig.texts).split())
+    assert f"assigns {len(others)}" in " ".join(" ".join(text.get_text() for text in fig.texts).split())
 
 
 def test_bad_input_is_named(tmp_path, sides):

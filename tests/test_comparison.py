@@ -75,14 +75,14 @@ def test_rows_for_reading(tmp_path, both):
     page = compare(tmp_path, both, ".md", title="T", note="a note").read_text()
     inception = "Inception (pytorch-fid), 2048 features"
     for row in (
-        "| sportballs | unconditional | – | accuracy (guiding classifier) | 29.63 % | 34.00 ± 2.00 % | +4.37 pp "
-        "| 50176 | the guiding classifier | trained here |",
+        "| sportballs | unconditional | – | accuracy (guiding classifier) | 29.63 % | 34.00 % [33.59, 34.42] "
+        "| +4.37 pp | 50176 | the guiding classifier | trained here |",
         f"| sportballs | unconditional | – | FID | 54.37 | 50.00 | −4.37 | 50176 | {inception} | trained here |",
         f"| sportballs | {LABEL} | 15 | FID | 69.64 | 70.00 ‡ | +0.36 | 4096 (3 diverged) | {inception} "
         "| trained here |",
         f"| sportballs | {LABEL} | 15 | cFID | 18.52 | 18.50 † | −0.02 | 2048 | {inception} | trained here |",
-        "| celeba | unconditional | – | accuracy (guiding classifier) | 55.67 % | 55.67 ± 0.10 % | +0.00 pp | 50176 "
-        "| the guiding classifier | the authors' |",
+        "| celeba | unconditional | – | accuracy (guiding classifier) | 55.67 % | 55.67 % [55.23, 56.10] "
+        "| +0.00 pp | 50176 | the guiding classifier | the authors' |",
         # what there is not: FD (judge) is no FID, s = 100 is not s = 150, and nothing of CelebA-HQ
         "| celeba | unconditional | – | FID | 17.68 | not measured | – | – | – | – |",
         f"| celeba | {LABEL} | 150 | accuracy (guiding classifier) | 99.99 % | not run | – | – | – | – |",
@@ -90,7 +90,7 @@ def test_rows_for_reading(tmp_path, both):
     ):
         assert f"\n{row}\n" in page
     assert "18 numbers: 7 measured, 2 not measured, 9 not run here." in page
-    assert "† n ≤" in page and "‡ small" in page and "torchvision" in page and "50 176 samples, 1 024" in page
+    assert "† n ≤" in page and "‡ Small" in page and "torchvision" in page and "50 176 samples, 1 024" in page
     assert page.startswith("**T**") and page.endswith("a note\n") and "17.00" not in page
 
 
@@ -118,7 +118,7 @@ def test_one_file_with_both_data_sets_gives_the_same_page(tmp_path, both):
 
 def test_latex_has_a_column_for_each_heading(tmp_path, both):
     latex = compare(tmp_path, both, ".tex").read_text()
-    assert r"\begin{tabular}{llrlrrrrll}" in latex and r"$-$4.37" in latex and r"34.00 $\pm$ 2.00 \%" in latex
+    assert r"\begin{tabular}{llrlrrrrll}" in latex and r"$-$4.37" in latex and r"34.00 \% [33.59, 34.42]" in latex
     body = latex[latex.index(r"\toprule") : latex.index(r"\bottomrule")]
     assert all(line.count(" & ") == 9 for line in body.splitlines() if line.endswith(r"\\"))
 

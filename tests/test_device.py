@@ -14,8 +14,10 @@ import pytest
 import torch
 
 from nrcg import device as module
+from nrcg.cli.options import set_up
 from nrcg.device import lease, pick_device
 from nrcg.errors import NrcgError
+from nrcg.training.team import join_team
 
 DEVICES = ["GPU-a", "GPU-b", "GPU-c"]
 context = multiprocessing.get_context("fork")
@@ -178,3 +180,27 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path, monkeypatch, count, na
     with pytest.raises(NrcgError, match=message) as error:
         pick_device(name)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def tf32():
+    places = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = True
+    yield lambda: [place.allow_tf32 for place in places]
+    for place, flag in zip(places, before, strict=True):
+        place.allow_tf32 = flag
+
+
+def test_float32_is_not_tf32_in_a_verb(tf32):
+    assert tf32() == [True, True]
+    set_up("cpu", 0)
+    assert tf32() == [False, False]
+
+
+def test_float32_is_not_tf32_in_a_process_of_several(tf32, monkeypatch):
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    monkeypatch.setattr("accelerate.Accelerator", lambda **_: SimpleNamespace(num_processes=1, process_index=0))
+    join_team(0, 1, torch.device("cpu"), port=0, threads=torch.get_num_threads())
+    assert tf32() == [False, False]

@@ -1,6 +1,7 @@
 """The page of findings: every claim is seen, not seen or not measured as its files say, and nothing is assumed."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ SETUPS = Path(__file__).parent.parent / "config" / "setups.tsv"
 X0, ADAM, EMA9, EMA99 = "nonrobust_x0", "nonrobust_x0_adam", "nonrobust_x0_ema0.9", "nonrobust_x0_ema0.99"
 LOGPROB = f"{EMA99}_logprob"
 NAMES = ["collapse", "restored", "logit far", "logit lowered", "gradient far", "gradient lowered", "ema level",
-         "adam worse", "unstabilised", "none survives", "robust", "ema", "log_prob", "logit", "adam scales", "turning",
-         "celeba", "inside", "classes", "white"]  # fmt: skip
+         "adam worse", "unstabilised", "none survives", "robust", "robust own", "ema", "ema own", "log_prob", "logit",
+         "adam scales", "turning", "celeba", "inside", "classes", "white"]  # fmt: skip
 METRICS = {1: "accuracy", 2: "logit_sensitivity", 3: "gradient_sensitivity", 4: "gradient_sensitivity"}
 T = np.arange(1, 101)
 
@@ -33,6 +34,9 @@ class World:
             3: dict(sensitivities),
             4: {**sensitivities, ADAM: T / 10, EMA9: 2.0, EMA99: 1.2},
         }
+        self.more = {(number, metric): {} for number in (3, 4) for metric in ("relative_sensitivity", "saturated")}
+        for number in (3, 4):
+            self.more[number, "relative_sensitivity"] = dict.fromkeys(self.curves[number], 1.0)
         self.points = {  # (setup, scale): own accuracy, the judge's, FD to the target class, diverged of 256
             ("unconditional", ""): (0.34, 0.33, 60.0, 0),
             ("nonrobust", 1): (0.50, 0.40, 55.0, 0),
@@ -48,6 +52,8 @@ class World:
                 (setup, 10): (0.98, judge, 10.0, 0),
                 (setup, 30): (0.99, judge - 0.05, 20.0, 0),
             }
+        self.robust_unguided = 0.35  # accuracy of the unguided samples by the robust classifier
+        self.clean = {"robust": 0.86, "nonrobust": 0.998}
         self.shares = {"baseball": 0.33, "basketball": 0.40, "soccer": 0.27}
         self.ground = 255
         self.distance = "cfd_judge"
@@ -66,6 +72,12 @@ class World:
             parts = [
                 pd.DataFrame({"setup": s, "metric": METRICS[number], "t": T, "mean": v}) for s, v in curves.items()
             ]
+            parts += [
+                pd.DataFrame({"setup": s, "metric": metric, "t": T, "mean": v})
+                for (figure, metric), values in self.more.items()
+                if figure == number
+                for s, v in values.items()
+            ]
             paths[number] = self.folder / f"figure{number}.csv"
             pd.concat(parts).assign(std=0.1, n=64).to_csv(paths[number], index=False)
         return paths
@@ -75,6 +87,7 @@ class World:
         for (setup, scale), (own, judge, distance, lost) in self.points.items():
             values = {"accuracy": own, "accuracy_judge": judge, self.distance: distance}
             values |= {f"judge_share/{name}": share for name, share in self.shares.items()} if scale == "" else {}
+            values |= {"accuracy/robust": self.robust_unguided} if scale == "" and self.robust_unguided else {}
             rows += [(self.dataset, setup, scale, metric, value, 256, lost) for metric, value in values.items()]
         columns = ["dataset", "setup", "scale", "metric", "value", "n", "n_diverged"]
         path = self.folder / "points.csv"
@@ -89,8 +102,15 @@ class World:
         path.with_suffix(".json").write_text(json.dumps({"seeds": [0, 6], "diverged": []}))
         return [path]
 
+    def cards(self) -> dict[str, Path]:
+        paths = {name: self.folder / f"{name}.json" for name in self.clean}
+        for name, path in paths.items():
+            path.write_text(json.dumps({"valid_accuracy": self.clean[name]}))
+        return paths
+
     def write(self, outputs: list[Path], **changes) -> None:
         files = {"figures": self.figures(), "scores": self.scores(), "unconditional_shards": self.shards()}
+        files["classifiers"] = self.cards()
         write_findings(outputs, **(files | changes), setups_tsv=SETUPS, target_name="baseball",
                        n_classes=self.n_classes, dataset=self.dataset, note=self.note)  # fmt: skip
 
@@ -116,6 +136,10 @@ def curve(figure, setup, values):
     return lambda world: world.curves[figure].update({setup: values})
 
 
+def more(figure, metric, setup, values):
+    return lambda world: world.more[figure, metric].update({setup: values})
+
+
 def point(setup, scale, **fields):
     return lambda world: world.change(setup, scale, **fields)
 
@@ -130,20 +154,30 @@ SPOILT = [  # claim, how its files are changed, which words the page says then
     ("collapse", curve(1, "nonrobust", np.where(T == 10, 0.36, 0.9)), "89.4 % on average"),
     ("restored", curve(1, X0, np.where(T < 10, 1, 0.8)), "x̂₀ 80.0 %"),
     ("restored", curve(1, "nonrobust", np.full(100, 0.9)), "nothing to restore"),
-    ("logit far", curve(2, "nonrobust", 1.9), "ratio 1.9, above 1 at 100 of 100 t"),
-    ("logit lowered", curve(2, X0, 11.0), "ratio 1.1,"),
-    ("gradient far", curve(3, "nonrobust", np.where(T <= 50, 0.25, 4.0)), "ratio 1, above 1 at 50 of 100 t"),
-    ("gradient lowered", curve(3, X0, np.where(T < 90, 11.0, np.inf)), "of 89 t"),
-    ("ema level", curve(4, EMA99, np.where(T <= 50, 1.6, 1.0)), "ratio 1.6,"),
-    ("adam worse", curve(4, ADAM, 10 / T), "ADAM 0."),
-    ("adam worse", curve(4, X0, T**2.0), "ADAM"),
-    ("unstabilised", point("nonrobust", 3, judge=0.96), "96.0 % baseball and FD 54"),
+    ("logit far", curve(2, "nonrobust", 1.9), "ratio 1.9 on 100 of 100 t; non-robust above robust at 100 of 100 t"),
+    ("logit lowered", curve(2, X0, 11.0), "ratio 1.1 "),
+    ("logit lowered", curve(2, X0, np.where(T <= 55, 11.0, 1.0)), "x̂₀ above x_t at 55 of 100 t"),
+    ("gradient far", curve(3, "nonrobust", np.where(T <= 50, 0.25, 4.0)),
+     "ratio 1 on 100 of 100 t; non-robust above robust at 50 of 100 t"),
+    ("gradient lowered", curve(3, X0, np.where(T < 90, 11.0, np.inf)), "ratio 1.1 on 89 of 100 t"),
+    ("ema level", curve(4, EMA99, np.where(T <= 50, 1.6, 1.0)),
+     "eq. 4: ratio 1.6 (x̂₀ without EMA: 3) on 50 of 50 t; relative: 1 "),
+    ("ema level", more(4, "relative_sensitivity", EMA99, 1.6),
+     "eq. 4: ratio 1.2 (x̂₀ without EMA: 3) on 50 of 50 t; relative: 1.6 (without EMA: 1)"),
+    ("adam worse", curve(4, ADAM, 10 / T), "t > 75.25 to t ≤ 25.75: 0."),
+    ("adam worse", curve(4, X0, T**2.0), "with ADAM"),
+    ("unstabilised", point("nonrobust", 3, judge=0.96), "96.0 % baseball by the judge and FD 54"),
     ("none survives", point("nonrobust", 10, diverged=255), "255 of 256 samples diverged (s = 10)"),
     ("robust", point("robust", 10, judge=0.949), "steers at 0 of 3 scales"),
     ("robust", point("unconditional", "", distance=9.0), "unguided 33.0 % and 9"),
     ("ema", point(EMA99, 10, judge=0.94), "at best 94.0 %"),
+    ("robust own", lambda w: [w.change("robust", s, own=v) for s, v in ((3, 0.6), (10, 0.77), (30, 0.44))],
+     "at best 77.0 % baseball at s = 10 (unguided 35.0 %); the robust classifier is right on 86.0 % of clean"),
+    ("robust own", attribute("robust_unguided", 1.0), "(unguided 100.0 %)"),
+    ("ema own", lambda w: [w.change(EMA99, s, own=0.9) for s in (3, 10, 30)],
+     "at best 90.0 % baseball at s = 3 (unguided 34.0 %); the non-robust classifier is right on 99.8 %"),
     ("log_prob", point(LOGPROB, 10, judge=0.89), "gap 9.0 to 29.0 points"),
-    ("log_prob", lambda w: [w.change(LOGPROB, s, own=0.9) for s in (10, 30)], "never satisfied (at best 90.0 %)"),
+    ("log_prob", lambda w: [w.change(LOGPROB, s, own=0.9) for s in (10, 30)], "never reaches 95.0 % (at best 90.0 %)"),
     ("logit", point(EMA99, 10, judge=0.87), "own 98.0 %, judge 87.0 % at s = 10"),
     ("logit", point(LOGPROB, 10, judge=0.98), "with log_prob: own 98.0 %, judge 98.0 %"),
     ("adam scales", lambda w: [w.change(s, k, distance=1.0) for s, k in ((ADAM, 1), (X0, 3))], "non-robust + x̂₀: 3,"),
@@ -170,16 +204,20 @@ MISSING = [  # what is missing, the claims that need it
     (lambda w: w.curves.pop(4), {"ema level", "adam worse"}),
     (lambda w: w.curves[1].pop("robust"), {"collapse"}),
     (curve(3, X0, 0.0), {"gradient lowered"}),
-    (curve(4, ADAM, np.where(T > 70, np.nan, 1.0)), {"adam worse"}),
+    (curve(4, ADAM, np.where(T > 20, np.nan, 1.0)), {"adam worse"}),
+    (lambda w: w.more[4, "relative_sensitivity"].clear(), {"ema level"}),
+    (more(3, "saturated", X0, np.where(T > 24, 0.5, 0.0)), {"gradient lowered"}),
     (lambda w: w.drop("nonrobust"), {"unstabilised", "none survives"}),
-    (lambda w: w.drop("robust"), {"robust", "turning"}),
-    (lambda w: w.drop(EMA99), {"ema", "logit", "adam scales"}),
+    (lambda w: w.drop("robust"), {"robust", "robust own", "turning"}),
+    (lambda w: w.drop(EMA99), {"ema", "ema own", "logit", "adam scales"}),
+    (attribute("robust_unguided", None), {"robust own"}),  # not by the non-robust classifier's accuracy instead
     (lambda w: w.drop(LOGPROB), {"log_prob", "logit"}),
     (lambda w: w.drop(ADAM), {"adam scales"}),
-    (lambda w: w.drop("unconditional"), {"unstabilised", "robust", "ema", "inside", "classes"}),
+    (lambda w: w.drop("unconditional"), {"unstabilised", "robust", "robust own", "ema", "ema own", "inside",
+                                             "classes"}),
     (attribute("distance", "fd_judge"), {"unstabilised", "robust", "ema", "adam scales", "turning", "inside"}),
     (attribute("distance", "cfid"), {"unstabilised", "robust", "ema"}),
-    (lambda w: [w.drop(s) for s in dict.fromkeys(k[0] for k in w.points) if s != "unconditional"], set(NAMES[8:18])),
+    (lambda w: [w.drop(s) for s in dict.fromkeys(k[0] for k in w.points) if s != "unconditional"], set(NAMES[8:20])),
     (lambda w: w.shares.pop("soccer"), {"classes"}),
     (attribute("dataset", "celebahq"), {"classes", "white"}),
 ]  # fmt: skip
@@ -192,6 +230,22 @@ def test_what_the_files_do_not_hold_is_not_measured(world, remove, claims):
     absent = set(findings.index[findings["verdict"] == "not measured"])
     assert absent == claims | {"celeba"}
     assert (findings.loc[list(absent), "measured"] != "").all()
+
+
+def test_what_saturates_decides_no_verdict(world):
+    """log p of the non-robust classifier is rounding noise for t > 45: curves and verdicts turn round there."""
+    noise = T > 45
+    world.curves[3][X0] = np.where(noise, 1e-9, 20.0)
+    world.curves[4] |= {X0: np.where(noise, 1e-9, 20.0), ADAM: np.where(noise, 1e-9, T / 10)}
+    seen = world.findings()
+    assert seen.loc["gradient lowered", "verdict"] == "seen" and seen.loc["adam worse", "verdict"] == "not seen"
+    for number, setups in ((3, [X0]), (4, [X0, ADAM, EMA99])):
+        world.more[number, "saturated"] |= {setup: np.where(noise, 0.97, 0.3) for setup in setups}
+    seen = world.findings()
+    assert seen.loc["gradient lowered", "verdict"] == "not seen" and seen.loc["adam worse", "verdict"] == "seen"
+    words = "ratio 2 on 45 of 100 t, without t = 46–100 (log p saturated); x̂₀ above x_t at 45 of 45 t; relative"
+    assert words in seen.loc["gradient lowered", "measured"]
+    assert seen.loc["ema level", "verdict"] == "seen" and "on 45 of 50 t, without" in seen.loc["ema level", "measured"]
 
 
 def test_no_shards_is_not_measured(world):
@@ -225,13 +279,36 @@ def test_inception_decides_the_best_scale_where_measured(world):
 def test_page(world, tmp_path):
     world.curves.pop(2)
     world.shares = {"a|b": 0.1, "b": 0.45, "c": 0.45}
-    world.write([tmp_path / "f.md"])
+    world.note = "a note\nof <two> lines"
+    world.write([tmp_path / "f.md", tmp_path / "f.html"], title="Findings: SportBalls")
     page = (tmp_path / "f.md").read_text()
-    assert "\n\na note\n\n20 claims: 16 seen, 1 not seen, 3 not measured.\n\n| claim |" in page
-    assert "target class baseball, 256 samples a point" in page
+    assert "\n\na note\n\nof <two> lines\n\n22 claims: 18 seen, 1 not seen, 3 not measured.\n\n| claim |" in page
+    assert page.startswith("# Findings: SportBalls\n") and "baseball, with 256 samples per point" in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
-    assert len(rows) == 22 and all(line.replace("\\|", "").count("|") == 5 for line in rows)
+    assert len(rows) == 24 and all(line.replace("\\|", "").count("|") == 5 for line in rows)
     assert sum("**not measured**" in row for row in rows) == 3 and r"a\|b 10.0 %" in page
+    html = (tmp_path / "f.html").read_text("utf-8")
+    assert html.count("<tr>") == 23 and html.count("<td>not measured</td>") == 3 and "a|b 10.0 %" in html
+    assert '<meta charset="utf-8">' in html and "<h1>Findings: SportBalls</h1>" in html and "x̂₀" in html
+    assert "of &lt;two&gt; lines" in html and "<caption>" in html
+    assert not re.search(r"src=|href=|@import|url\(", html)  # needs no other file
+    assert re.findall("<th>(.*?)</th>", html) == ["verdict", "claim", "measured", "threshold"]
+
+
+def test_both_measures_are_quoted_and_compared_with_the_same_classifier(world):
+    measured = world.findings().loc["robust", "measured"]
+    assert "at best 99.0 % baseball by the judge" in measured
+    assert "98.0 % by its own classifier (unguided 35.0 %)" in measured  # by the robust one, not 34 %
+    assert "98.0 % by its own classifier (unguided 34.0 %)" in world.findings().loc["ema", "measured"]
+
+
+def test_a_card_without_an_accuracy_is_said_and_a_wrong_one_refused(world):
+    world.clean["robust"] = None  # imported
+    measured = world.findings().loc["robust own", "measured"]
+    assert "the card of the robust classifier holds no accuracy on clean images" in measured
+    world.clean["robust"] = "0.9"
+    with pytest.raises(NrcgError, match=r"robust\.json: valid_accuracy '0\.9' is no share"):
+        world.findings()
 
 
 def test_background_matches_a_plain_loop(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from nrcg.errors import NrcgError
-from nrcg.plots.grids import plot_grid, plot_side_by_side
+from nrcg.plots.grids import LINES, plot_grid, plot_side_by_side
 
 
 def make_shard(folder: Path, name: str, start: int, n: int = 6, size: int = 8, diverged: tuple[int, ...] = ()) -> Path:
@@ -32,7 +32,7 @@ def test_grid_is_pixel_exact_and_in_order_of_seeds(tmp_path):
     page = np.asarray(Image.open(outputs[0]).convert("RGB"))
     # 4 columns of 8 pixels and 5 separators are 37 pixels; 41 times that is the first to reach 1500.
     images = np.concatenate([np.load(early), np.load(late)])[:8]
-    sheet = np.full((19, 37, 3), 225, np.uint8)
+    sheet = np.full((19, 37, 3), LINES, np.uint8)
     for i, image in enumerate(images):
         sheet[1 + i // 4 * 9 :, 1 + i % 4 * 9 :][:8, :8] = image
     assert find_block(page, sheet.repeat(41, axis=0).repeat(41, axis=1))

@@ -4,6 +4,7 @@ import ast
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY_UNET
@@ -100,11 +101,70 @@ def test_state_of_half_precision_gradients_is_float32():
         (lambda: ClassifierGuidance(nn.Identity(), 0, 1.0, on="x1"), "on"),
         (lambda: ClassifierGuidance(nn.Identity(), 0, 1.0, objective="prob"), "objective"),
         (lambda: ClassifierGuidance(nn.Identity(), 0, 1.0, stabilizer=0.99), "stabilizer"),
+        (lambda: EMA("x"), "beta"),
+        (lambda: EMA(True), "beta"),
+        (lambda: EMA(None), "beta"),
+        (lambda: EMA(0.5, bias_correction="no"), "bias_correction"),
+        (lambda: Adam(beta1="0.9"), "beta1"),
+        (lambda: Adam(eps="1e-4"), "eps"),
+        (lambda: Adam(eps=math.nan), "eps"),
+        (lambda: Adam(eps=True), "eps"),
+        (lambda: Adam(bias_correction=1), "bias_correction"),
     ],
 )
 def test_bad_values_are_refused_by_name(make, key):
     with pytest.raises(NrcgError, match=key):
         make()
+
+
+WRONG = {
+    "classifier": [None, nn.Identity, len],
+    "target": [True, "1", None, 1.0, [0.5], [[0, 1]], {"a": 1}, 2**70, torch.tensor([True])],
+    "scale": ["5", None, math.nan, True, [1.0], torch.ones(2)],
+    "on": [None, 0],
+    "stabilizer": [EMA, Adam, "ema"],
+    "jacobian": ["no", 0, None],
+    "every": [2.5, "2", True, None, 0, -1],
+    "interval": [5, (5,), (0, 10, 20), "05", (5, 2), (-1, 5), (0.0, 5.0), (0, True), (0, math.nan), [0, "9"]],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
+def test_values_of_another_type_are_refused_by_name(key, value):
+    with pytest.raises(NrcgError, match=key) as raised:
+        ClassifierGuidance(**{"classifier": nn.Identity(), "target": 0, "scale": 1.0, key: value})
+    assert isinstance(raised.value, ValueError) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "same"),
+    [
+        (np.int64(1), 1),
+        (np.uint8(1), 1),
+        (torch.tensor(1, dtype=torch.int32), 1),
+        (np.array([1, 0]), torch.tensor([1, 0])),
+        (np.array([1, 0], dtype=np.uint16), torch.tensor([1, 0])),
+        ([1, 0], torch.tensor([1, 0])),
+        ((np.int64(1), 0), torch.tensor([1, 0])),
+    ],
+)
+def test_targets_are_integers_of_any_kind(target, same):
+    logits = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    ClassifierGuidance(nn.Identity(), target, 1.0)
+    assert torch.equal(objective_values(logits, target, "logit"), objective_values(logits, same, "logit"))
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = {"stabilizer": EMA(np.float32(0.5)), "every": np.int64(2), "interval": [np.int32(0), np.int64(9)]}
+    assert ClassifierGuidance(nn.Identity(), 0, np.float32(2.5), **options).covers(torch.tensor(9))
+
+
+def test_guidance_is_shown_in_one_line():
+    guidance = ClassifierGuidance(make_unet(), 1, 5.0, stabilizer=EMA(0.9))
+    assert repr(guidance).startswith("ClassifierGuidance(classifier=UNet2DModel, target=1, scale=5.0, on='x0',")
+    assert "stabilizer=EMA(beta=0.9, bias_correction=False)" in repr(guidance)
+    many = repr(ClassifierGuidance(make_unet(), torch.arange(256), 5.0))
+    assert len(many) < 300 and "\n" not in many
 
 
 def test_defaults_are_the_issues():
@@ -205,6 +265,84 @@ def test_gradient_in_any_grad_mode(mode):
     torch.testing.assert_close(gradient, expected)
     assert expected.abs().max() > 0
     assert all(weight.grad is None for weight in [*classifier.parameters(), *unet.parameters()])
+
+
+class InPlace(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images):
+        return self.inner(images.add_(1).mul_(0.5))
+
+
+@pytest.mark.parametrize("on", ["xt", "x0"])
+def test_a_classifier_may_change_its_input_in_place(on):
+    classifier, unet, scheduler = make_classifier(), make_unet(), DDPMScheduler(num_train_timesteps=40)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    given, denoise = x.clone(), one_step_denoiser(unet, scheduler, 20) if on == "x0" else None
+    gradient, *_ = image_gradient(InPlace(classifier), given, 1, denoise=denoise)
+    assert torch.equal(given, x)
+
+    def prepared(images):
+        seen, aside = denoise(images) if denoise else (images, None)
+        return (seen + 1) * 0.5, aside
+
+    expected, *_ = image_gradient(classifier, x, 1, denoise=prepared)
+    torch.testing.assert_close(gradient, expected)
+
+
+class NoGradient(nn.Module):
+    def __init__(self, decide) -> None:
+        super().__init__()
+        self.inner, self.decide = make_classifier(), decide
+
+    def forward(self, images):
+        return self.decide(self.inner, images)
+
+
+class Opaque(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits):
+        return logits.clone()
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        torch.no_grad()(lambda inner, images: inner(images)),
+        torch.inference_mode()(lambda inner, images: inner(images)),
+        lambda inner, images: inner(images).detach(),
+        lambda inner, images: inner(images.detach()),
+        lambda inner, images: nn.functional.one_hot(inner(images).argmax(1), 3).double(),
+        lambda inner, images: inner(images).argmax(1, keepdim=True).expand(-1, 3),
+        lambda inner, images: torch.from_numpy(inner(images).detach().numpy()),
+        lambda inner, images: Opaque.apply(inner(images)),
+    ],
+    ids=["no_grad", "inference_mode", "detached", "detached input", "one hot", "index", "numpy", "no backward"],
+)
+@pytest.mark.parametrize("on", ["xt", "x0"])
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_classifier_without_a_gradient_is_one_line(decide, on, freeze):
+    classifier, unet, scheduler = NoGradient(decide), make_unet(), DDPMScheduler(num_train_timesteps=40)
+    denoise = one_step_denoiser(unet, scheduler, 20) if on == "x0" else None
+    x = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
+    with pytest.raises(NrcgError, match="no gradient passes NoGradient"), frozen(*[classifier, unet][: 2 * freeze]):
+        image_gradient(classifier, x, 1, denoise=denoise)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("frozen_script", [True, False])
+@pytest.mark.parametrize("on", ["xt", "x0"])
+def test_torchscript_guides_like_the_module_it_was_made_of(on, frozen_script):
+    classifier, unet, scheduler = make_classifier(), make_unet(), DDPMScheduler(num_train_timesteps=40)
+    script = torch.jit.script(classifier)
+    script = torch.jit.freeze(script) if frozen_script else script
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    denoise = one_step_denoiser(unet, scheduler, 20) if on == "x0" else None
+    with frozen(script, unet):
+        gradient, *_ = image_gradient(script, x, 1, denoise=denoise)
+    torch.testing.assert_close(gradient, image_gradient(classifier, x, 1, denoise=denoise)[0])
 
 
 def test_frozen_restores_every_flag_even_on_an_error():

@@ -114,6 +114,28 @@ def test_what_has_no_distance_is_refused():
 # Extractors
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_named(value):
+    features = np.random.default_rng(0).normal(size=(500, 8))
+    good, gathered = FeatureStatistics.empty(8), GatheredStatistics(8)
+    good.update(features)
+    features[3, 2] = value
+    gathered.update(features)
+    for take in (lambda: FeatureStatistics.empty(8).update(features), gathered.result):
+        with pytest.raises(NrcgError, match=r"1 of 500 images are not finite; look for damaged"):
+            take()
+    bad = FeatureStatistics(500, features.mean(0), good.scatter)  # from elsewhere
+    with pytest.raises(NrcgError, match="statistics are not finite"):
+        frechet_distance(good, bad)
+
+
+def test_one_image_has_no_distance():
+    one = FeatureStatistics.empty(8)
+    one.update(np.zeros((1, 8)))
+    with pytest.raises(NrcgError, match="at least 2"):
+        frechet_distance(one, one)
+
+
 def test_inception_features_are_pytorch_fids(inception_weights, tmp_path, monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, size=(5, 32, 32, 3), dtype=np.uint8)
     files = [tmp_path / f"{i}.png" for i in range(len(images))]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMPipeline
+from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, DiffusionPipeline
 from pipelines import STEPS, T, draw, generator, make_guidance, make_pipeline
 from torch import nn
 
@@ -23,6 +23,120 @@ def test_unguided_is_bitwise_diffusers(variance_type, prediction_type, kwargs):
     assert theirs.std() > 0.05
 
 
+SCHEDULES = [
+    {"timestep_spacing": spacing, "steps_offset": offset, "steps": steps}
+    for spacing in ("leading", "trailing", "linspace")
+    for offset in (0, 1, 3)
+    for steps in (1, 2, 3, 5, 10, 13, 20, 39)
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: "-".join(map(str, schedule.values())))
+@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_large"])
+def test_unguided_is_diffusers_on_every_schedule(schedule, variance_type):
+    kwargs = {"variance_type": variance_type, **schedule}
+    steps, ours, theirs = kwargs.pop("steps"), generator(), generator()
+    pipes = make_pipeline(**kwargs), make_pipeline(DDPMPipeline, **kwargs)
+    try:
+        expected = draw(pipes[1], num_inference_steps=steps, generator=theirs).images
+    except IndexError:  # timesteps of T and above
+        with pytest.raises(NrcgError, match=f"steps_offset={schedule['steps_offset']}"):
+            draw(pipes[0], num_inference_steps=steps)
+        return
+    images = draw(pipes[0], num_inference_steps=steps, generator=ours).images
+    torch.testing.assert_close(images, expected, rtol=0, atol=1e-6)
+    assert torch.equal(ours.get_state(), theirs.get_state())  # not a draw more or less
+
+
+@pytest.mark.parametrize("on", ["xt", "x0"])
+def test_guided_draws_where_the_last_timestep_is_above_0(on):
+    pipe, guidance = make_pipeline(timestep_spacing="linspace", steps_offset=1), make_guidance(on=on)
+    assert draw(pipe, guidance, num_inference_steps=1).images.isfinite().all()
+
+
+def test_steps_are_the_schedules_own_by_default():
+    pipe, seen = make_pipeline(), []
+    pipe(callback_on_step_end=lambda _pipe, step, t, _tensors: seen.append((step, int(t))))
+    assert seen == [(step, T - 1 - step) for step in range(T)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_inference_steps": T + 1}, f"num_inference_steps is {T + 1}; .* from 1 to {T}"),
+        ({"num_inference_steps": 0}, "num_inference_steps is 0"),
+        ({"num_inference_steps": 2.5}, r"num_inference_steps is 2\.5"),
+        ({"num_inference_steps": True}, "num_inference_steps is True"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"generator": 0}, "generator is 0"),
+        ({"generator": [None, None]}, r"generator is \[None, None\]"),
+        ({"batch_size": "2"}, "batch_size is '2'"),
+        ({"guidance": {"scale": 1.0}}, "guidance is a dict"),
+        ({"guidance": make_guidance(interval=(T, 10 * T))}, r"interval is \(40, 400\).*from 35 to 0"),
+        ({"guidance": make_guidance(interval=(1, 4))}, "interval"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_before_anything_is_drawn(arguments, message):
+    pipe, random = make_pipeline(), generator()
+    start = random.get_state()
+    with pytest.raises(NrcgError, match=message):
+        pipe(**{"batch_size": 2, "num_inference_steps": STEPS, "generator": random} | arguments)
+    assert torch.equal(random.get_state(), start)
+
+
+def test_a_misspelt_spacing_is_one_line():
+    with pytest.raises(NrcgError, match="scheduler: trailling"):
+        draw(make_pipeline(timestep_spacing="trailling"))
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_unguided_without_signal_at_t_is_diffusers(kind):
+    kwargs = {"rescale_betas_zero_snr": True, "prediction_type": kind}
+    ours = draw(make_pipeline(**kwargs), num_inference_steps=T)
+    assert torch.equal(ours.images, draw(make_pipeline(DDPMPipeline, **kwargs), num_inference_steps=T).images)
+    assert not ours.diverged.any()
+
+
+@pytest.mark.parametrize("jacobian", [True, False])
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_guidance_without_signal_at_t_draws_or_is_refused(kind, jacobian):
+    pipe = make_pipeline(rescale_betas_zero_snr=True, prediction_type=kind)
+    guidance = make_guidance(jacobian=jacobian)
+    if jacobian and kind != "epsilon":
+        assert not draw(pipe, guidance, num_inference_steps=T).diverged.any()
+    else:
+        with pytest.raises(NrcgError, match=r"ᾱ_t is 0 at timestep 39.*interval=\(0, 38\)"):
+            draw(pipe, guidance, num_inference_steps=T)
+        guidance = make_guidance(jacobian=jacobian, interval=(0, 38))
+        assert not draw(pipe, guidance, num_inference_steps=T).diverged.any()
+    assert not draw(pipe, make_guidance(on="xt"), num_inference_steps=T).diverged.any()
+
+
+def test_callbacks_get_the_step_and_what_was_computed_in_it():
+    pipe, guidance, seen = make_pipeline(), make_guidance(30.0, interval=(10, 30)), []
+    scheduler = DDPMScheduler(num_train_timesteps=T)
+    scheduler.set_timesteps(STEPS)
+
+    def callback(*arguments):
+        seen.append(arguments)
+        return {"latents": None}  # not used
+
+    images = draw(pipe, guidance, callback_on_step_end=callback).images
+    assert [(who, step, int(t)) for who, step, t, _ in seen] == [(pipe, i, 35 - 5 * i) for i in range(STEPS)]
+    assert all(tensors.keys() == {"latents", "pred_original_sample", "gradient"} for *_, tensors in seen)
+    random, latents = generator(), None
+    for _, _, t, tensors in seen:
+        before = torch.randn(2, 3, 8, 8, generator=random) if latents is None else latents
+        latents, x0, gradient = tensors["latents"], tensors["pred_original_sample"], tensors["gradient"]
+        with torch.no_grad():
+            step = scheduler.step(pipe.unet(before, t).sample, t, before, generator=random)
+        torch.testing.assert_close(x0, step.pred_original_sample)
+        assert (gradient is None) == (t < 10 or t > 30)
+        shift = 0.0 if gradient is None else 30.0 * scheduler._get_variance(t) * gradient
+        torch.testing.assert_close(latents, step.prev_sample + shift, rtol=0, atol=1e-5)
+    assert torch.equal(images, (latents / 2 + 0.5).clamp(0, 1))
+
+
 def test_unguided_with_the_variance_by_its_logarithm_is_diffusers():
     theirs = draw(make_pipeline(DDPMPipeline, variance_type="fixed_small_log")).images
     ours = draw(make_pipeline(variance_type="fixed_small_log")).images
@@ -37,8 +151,11 @@ def test_output_types_are_diffusers():
     assert all(a.tobytes() == b.tobytes() and a.size == b.size for a, b in zip(pictures, expected, strict=True))
     tensor = draw(ours).images
     assert tensor.shape == (2, 3, 8, 8) and 0 <= tensor.min() < tensor.max() <= 1
+    assert np.array_equal(draw(ours, output_type="numpy").images, array)
+    start = generator().get_state()
     with pytest.raises(NrcgError, match="output_type"):
-        draw(ours, output_type="jpg")
+        draw(ours, output_type="jpg", generator=(unused := generator()))
+    assert torch.equal(unused.get_state(), start)
 
 
 def test_arguments_in_diffusers_order_and_tuple():
@@ -248,9 +365,9 @@ def test_the_networks_are_left_as_they_were(on):
 def test_state_is_float32_though_the_unet_is_bfloat16(monkeypatch):
     pipe, seen = make_pipeline(dtype=torch.bfloat16), []
 
-    def spy(scheduler, output, t, x):
-        seen.extend([output.dtype, x.dtype])
-        return posterior(scheduler, output, t, x)
+    def spy(scheduler, x0, t, x):
+        seen.extend([x0.dtype, x.dtype])
+        return posterior(scheduler, x0, t, x)
 
     monkeypatch.setattr("nrcg.guidance.pipeline.posterior", spy)
     out = draw(pipe, make_guidance(stabilizer=EMA(0.9)))
@@ -276,14 +393,25 @@ def test_folders_open_in_both_pipelines(tmp_path):
     assert isinstance(ours, GuidedDDPMPipeline)
     assert torch.equal(draw(ours).images, draw(theirs).images)
     ours.save_pretrained(tmp_path / "ours")
-    assert torch.equal(draw(DDPMPipeline.from_pretrained(tmp_path / "ours")).images, draw(theirs).images)
+    for opened in (DDPMPipeline, DiffusionPipeline, GuidedDDPMPipeline):
+        pipe = opened.from_pretrained(tmp_path / "ours")
+        pipe.set_progress_bar_config(disable=True)
+        assert torch.equal(draw(pipe).images, draw(theirs).images)
 
 
 def test_pickled_weights_are_not_opened_by_default(tmp_path):
     make_pipeline(DDPMPipeline).save_pretrained(tmp_path, safe_serialization=False)
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(NrcgError, match=r"nrcg import-ddpm.*use_safetensors=False"):
         GuidedDDPMPipeline.from_pretrained(tmp_path)
     GuidedDDPMPipeline.from_pretrained(tmp_path, use_safetensors=False)
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./here", "no/such"])
+def test_what_is_no_ddpm_is_one_line(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(NrcgError, match=r"model_index\.json, or a hub id") as raised:
+        GuidedDDPMPipeline.from_pretrained(name)
+    assert str(raised.value).startswith(f"{name}: ") and "\n" not in str(raised.value)
 
 
 def test_progress_bar_is_diffusers(capsys):

@@ -35,7 +35,7 @@ def test_posterior_is_the_formulas(variance_type, steps):
     for t in scheduler.timesteps:
         a, a_prev = alphas[t], alphas[t - T // steps] if t >= T // steps else 1.0
         beta = 1 - a / a_prev
-        mean, variance = posterior(scheduler, output, t, x)
+        mean, variance = posterior(scheduler, pred_original_sample(scheduler, output, t, x), t, x)
         x0 = (x.double() - (1 - a) ** 0.5 * output.double()) / a**0.5
         expected = (a_prev**0.5 * beta * x0 + (a / a_prev) ** 0.5 * (1 - a_prev) * x.double()) / (1 - a)
         torch.testing.assert_close(mean.double(), expected, rtol=0, atol=1e-4)
@@ -70,6 +70,10 @@ def by_hand(pipe, guidance, steps_guided) -> torch.Tensor:
         ({"jacobian": False}, lambda step, t: "new"),
         ({"every": 3}, lambda step, t: "old" if step % 3 else "new"),
         ({"interval": (10, 30)}, lambda step, t: "new" if 10 <= t <= 30 else "none"),
+        (
+            {"interval": (5, 30), "every": 4},  # guided steps 1 to 6: new at the first and the fifth of them
+            lambda step, t: "none" if not 5 <= t <= 30 else "old" if (step - 1) % 4 else "new",
+        ),
     ],
 )
 def test_cheaper_guidance_is_what_it_says(saving, steps_guided):

@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from nrcg.errors import NrcgError
 from nrcg.files import sha256
 from nrcg.metrics.score import score
 
@@ -51,3 +53,28 @@ def test_verdicts_are_the_largest_logits_by_seed(shards, batch_size):
         expected = (CLASSES[(colour + 1) % 3], CLASSES[colour])
         assert (row.guiding, row.judge) == (("", "") if row.seed in DIVERGED else expected)
     assert set(CLASSES) <= set(table["judge"])
+
+
+def test_other_classifiers_score_too_under_their_names(shards):
+    paths, images = shards
+    guiding, judge, robust = ((Brightest(shift), {"classes": CLASSES}) for shift in (1, 0, 2))
+    scores = score(paths, target=0, guiding=guiding, judge=judge, references={}, also={"robust": robust})
+    assert list(scores.verdicts.columns) == ["seed", "diverged", "guiding", "judge", "robust"]
+    values = scores.metrics.set_index("metric")["value"]
+    colours = images.reshape(20, -1, 3).mean(axis=1).argmax(axis=1)
+    colours[[seed - 100 for seed in DIVERGED]] = -1  # of no class
+    assert values["accuracy/robust"] == (colours == 1).mean() > 0  # two on from green is red
+    assert values["accuracy"] == (colours == 2).mean() and values["accuracy_judge"] == (colours == 0).mean()
+    alone = score(paths, target=0, guiding=guiding, judge=judge, references={}).metrics
+    assert "accuracy/robust" not in set(alone["metric"])
+    pd.testing.assert_frame_equal(
+        scores.metrics[scores.metrics["metric"] != "accuracy/robust"].reset_index(drop=True), alone
+    )
+
+
+def test_a_name_that_is_taken_or_other_classes_are_refused(shards):
+    one, other = (Brightest(), {"classes": CLASSES}), (Brightest(), {"classes": CLASSES[::-1]})
+    with pytest.raises(NrcgError, match="'judge' is a column"):
+        score(shards[0], target=0, guiding=one, judge=one, references={}, also={"judge": one})
+    with pytest.raises(NrcgError, match="of the robust classifier"):
+        score(shards[0], target=0, guiding=one, judge=one, references={}, also={"robust": other})

@@ -1,5 +1,7 @@
 """Verbs that measure: the forward process, and the scores of samples."""
 
+import hashlib
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +24,7 @@ from nrcg.cli.options import (
     split_pair,
 )
 from nrcg.errors import NrcgError
+from nrcg.preemption import stop_on_signals
 
 Extractor = Annotated[str, Option(help="inception, or judge.")]
 
@@ -35,6 +38,9 @@ def forward(
     out: Out,
     target: Target = "0",
     on: On = "xt",
+    objective: Annotated[
+        str, Option(help="Its gradient is analysed: log_prob, or logit (of the target).")
+    ] = "log_prob",
     images: Annotated[int, Option(help="Validation images to use; 0 is all.", min=0)] = 0,
     stride: Annotated[int, Option(help="Visit every k-th t.", min=1)] = 1,
     seed: Seed = 0,
@@ -42,39 +48,80 @@ def forward(
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Accuracy, logit and gradient sensitivity of a classifier along the forward process (figures 1 to 4)."""
+    """Accuracy, logit and gradient sensitivity of a classifier along the forward process (figures 1 to 4).
+
+    Continues with the batches it has after a signal (exit status 75) or a kill.
+    """
     where = set_up(device, threads)
     from nrcg.datasets.imageset import ImageSet
-    from nrcg.files import write_text
+    from nrcg.files import fingerprint, write_text
     from nrcg.forward import forward_analysis
     from nrcg.models.classifier import load_classifier
     from nrcg.models.ddpm import load_ddpm
     from nrcg.speed import prepare
 
+    pairs = [split_pair(text, "--setup") for text in setup]
+    setups = {name: parse_stabilizer(text) for name, text in pairs}
+    if len(setups) < len(pairs):
+        raise NrcgError("--setup: a name is given twice; give each setup a name of its own")
     image_set = ImageSet.open(data)
     model, card = load_classifier(classifier, where)
     unet, scheduler = load_ddpm(ddpm, where)
+    if card["classes"] != image_set.classes:
+        raise NrcgError(
+            f"{classifier}: its classes are {', '.join(card['classes'])}, those of {data} "
+            f"{', '.join(image_set.classes)}; name a classifier that was trained on these images"
+        )
     chosen = image_set.indices("valid")[: images or None]
-    table = forward_analysis(
-        image_set.images[chosen],
-        prepare(model),
-        labels=image_set.labels[chosen],
-        target=parse_target(target, card["classes"]),
-        unet=prepare(unet) if on == "x0" else None,
-        scheduler=scheduler,
+    pictures, labels = image_set.images[chosen], image_set.labels[chosen]
+    size, expected = pictures.shape[1], unet.config.sample_size
+    if on == "x0" and expected not in (None, size, [size, size], (size, size)):
+        raise NrcgError(
+            f"{ddpm}: its U-Net is for images of {expected} pixels, but those of {data} have {size}; "
+            "name a DDPM that was trained on these"
+        )
+    settings = fingerprint(
+        setups=pairs,
+        target=target,
         on=on,
-        setups={name: parse_stabilizer(text) for name, text in (split_pair(pair, "--setup") for pair in setup)},
-        seed=seed,
-        batch_size=batch_size,
+        objective=objective,
         stride=stride,
+        seed=seed,
+        inputs=[hashlib.sha256(pictures.tobytes()).hexdigest(), labels.tolist(), _digest(classifier), _digest(ddpm)],
     )
+    parts = out.with_suffix(".parts")
+    with stop_on_signals() as stop:
+        table = forward_analysis(
+            pictures,
+            prepare(model),
+            labels=labels,
+            target=parse_target(target, card["classes"]),
+            unet=prepare(unet) if on == "x0" else None,
+            scheduler=scheduler,
+            on=on,
+            objective=objective,
+            setups=setups,
+            seed=seed,
+            batch_size=batch_size,
+            stride=stride,
+            parts=parts / settings,
+            stop=stop,
+        )
     write_text(out, table.to_csv(index=False))
+    shutil.rmtree(parts)
+
+
+def _digest(folder: str | Path) -> str:
+    """Of the weights and configurations of a network's folder."""
+    from nrcg.files import sha256
+
+    return sha256(*sorted(path for path in Path(folder).rglob("*") if path.suffix in (".json", ".safetensors")))
 
 
 @app.command()
 def select_curves(
     tables: Annotated[list[Path], Argument(help="CSV files of `nrcg forward`.")],
-    metric: Annotated[str, Option(help="accuracy, logit_sensitivity or gradient_sensitivity.")],
+    metric: Annotated[list[str], Option(help="The figure's metric, then others to take where measured; repeat.")],
     setup: Annotated[list[str], Option(help="Curves to take, in order; repeat the option.")],
     out: Out,
 ) -> None:
@@ -118,6 +165,9 @@ def score(
     reference_target: Annotated[list[Path], Option(help="Its statistics of the target class.")],
     verdicts: Annotated[Path, Option(help="CSV file to write: the class that each classifier gives to each sample.")],
     out: Out,
+    also: Annotated[
+        list[str] | None, Option(help="NAME=FOLDER, another classifier: adds the metric accuracy/NAME; repeat.")
+    ] = None,
     first: Annotated[Path | None, Option(help="Shard to write, NAME.npy: the first samples, for pictures.")] = None,
     n_first: Annotated[int, Option(help="Number of samples in it, at most.", min=1)] = 256,
     target: Target = "0",
@@ -151,6 +201,7 @@ def score(
         guiding=load_classifier(guiding, where),
         judge=judge_model,
         references=references,
+        also={name: load_classifier(path, where) for name, path in (split_pair(pair, "--also") for pair in also or [])},
         batch_size=batch_size,
         device=where,
     )

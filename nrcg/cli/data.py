@@ -25,8 +25,8 @@ def sportballs(
     valid_fraction: Annotated[float, Option(help="Share of the validation split.", min=0, max=1)] = 0.2,
 ) -> None:
     """Generate the SportBalls image set: one ball on white at a random place, rotation and scale."""
-    from nrcg.datasets.imageset import contact_sheet
     from nrcg.datasets.sportballs import SCALES, THREE_BALLS, generate
+    from nrcg.plots.contact_sheet import plot_contact_sheet
 
     image_set = generate(
         out,
@@ -40,7 +40,7 @@ def sportballs(
         positions=positions,
         valid_fraction=valid_fraction,
     )
-    contact_sheet(image_set, out / "contact_sheet.png")
+    plot_contact_sheet(image_set, out / "contact_sheet.png")
 
 
 @app.command()
@@ -57,7 +57,7 @@ def celeba(
 ) -> None:
     """Make an image set of CelebA: its aligned faces, resized, in two classes and its own three splits."""
     from nrcg.datasets.celeba import convert_celeba
-    from nrcg.datasets.imageset import contact_sheet
+    from nrcg.plots.contact_sheet import plot_contact_sheet
 
     image_set = convert_celeba(
         source,
@@ -68,7 +68,7 @@ def celeba(
         crop=crop,
         threads=threads,
     )
-    contact_sheet(image_set, out / "contact_sheet.png")
+    plot_contact_sheet(image_set, out / "contact_sheet.png")
 
 
 @app.command()
@@ -81,10 +81,10 @@ def celebahq(
 ) -> None:
     """Make an image set of CelebA-HQ from the hub's parquet files, in two classes and its own two splits."""
     from nrcg.datasets.celebahq import convert_celebahq
-    from nrcg.datasets.imageset import contact_sheet
+    from nrcg.plots.contact_sheet import plot_contact_sheet
 
     image_set = convert_celebahq(source, out, size=size, label=label, classes=tuple(classes or ("female", "male")))
-    contact_sheet(image_set, out / "contact_sheet.png")
+    plot_contact_sheet(image_set, out / "contact_sheet.png")
 
 
 @app.command()

@@ -41,7 +41,7 @@ def plot_scales(
     title: Title = "",
     note: Note = "",
 ) -> None:
-    """Figures 5 to 8: a score against the guidance scale, a line a setup."""
+    """Figures 5 to 8: a score against the guidance scale, one line per setup."""
     from nrcg.plots.scales import plot_scales as plot
 
     plot(csv, metric, out, setups_tsv=setups, dataset=dataset, paper_csv=paper, style=style, title=title, note=note)
@@ -59,7 +59,7 @@ def plot_contrast(
     title: Title = "",
     note: Note = "",
 ) -> None:
-    """What the guiding classifier says of its samples, and what the judge says, for two objectives."""
+    """Share of the target class by the guiding classifier and by the judge, for two objectives."""
     from nrcg.plots.scales import plot_contrast as plot
 
     if len(setup) != 2:
@@ -88,7 +88,7 @@ def table(
     title: Title = "",
     note: Note = "",
 ) -> None:
-    """Tables 1 to 3: unconditional beside the best guided setup, the paper's numbers beside ours."""
+    """Tables 1 to 3: unconditional and guided samples, the paper's numbers beside ours."""
     from nrcg.plots.tables import write_table
 
     write_table(
@@ -141,17 +141,28 @@ def grid(
 
 @app.command()
 def side_by_side(
-    row: Annotated[list[str], Option(help="LABEL=SHARD, a row of the figure; repeat.")],
+    scores: Annotated[Path, Option(help="Collected scores (CSV), which say the best scale of each setup.")],
+    point: Annotated[list[str], Option(help="SETUP:SCALE=SHARD, SCALE - where there is none; repeat.")],
     out: Outs,
+    setups: Setups,
+    dataset: Dataset = None,
     n: Annotated[int, Option(help="Seeds to show.", min=1)] = 10,
     style: Style = None,
     title: Title = "",
     note: Note = "",
 ) -> None:
-    """The same seeds across setups and scales."""
+    """The same seeds under each setup, at the scale that comes nearest to the target class."""
+    from nrcg.plots.best import best_rows
     from nrcg.plots.grids import plot_side_by_side
 
-    rows = [(label, Path(shard)) for label, shard in (split_pair(text, "--row") for text in row)]
+    shards = {}
+    for name, path in (split_pair(text, "--point") for text in point):
+        setup, _, scale = name.rpartition(":")
+        try:
+            shards[setup, None if scale == "-" else float(scale)] = Path(path)
+        except ValueError:
+            raise NrcgError(f"--point {name!r}: write SETUP:SCALE=SHARD") from None
+    rows = best_rows(scores, shards, setups, dataset)
     plot_side_by_side(rows, out, n=n, style=style, title=title, note=note)
 
 
@@ -159,11 +170,11 @@ def side_by_side(
 def before_after(
     before: Annotated[list[Path], Option(help="Unguided sample shards (.npy); repeat.")],
     after: Annotated[list[Path], Option(help="Guided sample shards (.npy); repeat.")],
-    verdicts_before: Annotated[Path, Option(help="What `nrcg score` found each unguided one to be (CSV).")],
-    verdicts_after: Annotated[Path, Option(help="The same of the guided ones.")],
+    verdicts_before: Annotated[Path, Option(help="Verdicts of `nrcg score` on the unguided samples (CSV).")],
+    verdicts_after: Annotated[Path, Option(help="Verdicts on the guided samples (CSV).")],
     target: TargetName,
     out: Outs,
-    classifier: Annotated[str, Option(help="Whose verdicts count: guiding, or judge.")] = "guiding",
+    classifier: Annotated[str, Option(help="Whose verdicts count: guiding or judge.")] = "guiding",
     n: Annotated[int, Option(help="Seeds to show, up to 12.", min=1)] = 10,
     style: Style = None,
     title: Title = "",
@@ -189,7 +200,7 @@ def before_after(
 
 @app.command()
 def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", note: Note = "") -> None:
-    """The loss curve of a DDPM training."""
+    """Training loss of a DDPM."""
     from nrcg.plots.training import plot_ddpm_log as plot
 
     plot(csv, out, style=style, title=title, note=note)
@@ -197,16 +208,18 @@ def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", n
 
 @app.command()
 def plot_classifier_logs(
-    curves: Annotated[list[str], Option(help="LABEL=CSV; repeat.")],
+    curves: Annotated[list[str], Option(help="ROLE=CSV, for example robust=log.csv; repeat.")],
     out: Outs,
+    setups: Setups,
     style: Style = None,
     title: Title = "",
     note: Note = "",
 ) -> None:
-    """Loss and validation accuracy of the classifiers' trainings."""
+    """Loss and validation accuracy while the classifiers train."""
     from nrcg.plots.training import plot_classifier_logs as plot
 
-    plot([split_pair(text, "--curves") for text in curves], out, style=style, title=title, note=note)
+    logs = [split_pair(text, "--curves") for text in curves]
+    plot(logs, out, setups_tsv=setups, style=style, title=title, note=note)
 
 
 @app.command()
@@ -221,6 +234,10 @@ def findings(
     figure: Annotated[
         list[str] | None, Option(help="NUMBER=CSV of figures 1 to 4, where there are any; repeat.")
     ] = None,
+    classifier: Annotated[
+        list[str] | None, Option(help="ROLE=CARD.JSON, whose valid_accuracy the page quotes; repeat.")
+    ] = None,
+    title: Title = "",
     note: Note = "",
 ) -> None:
     """The paper's claims, each with what was measured and whether it is seen."""
@@ -229,11 +246,13 @@ def findings(
     write_findings(
         out,
         figures={int(number): Path(csv) for number, csv in (split_pair(text, "--figure") for text in figure or [])},
+        classifiers=dict(split_pair(text, "--classifier") for text in classifier or []),
         scores=scores,
         unconditional_shards=unconditional,
         setups_tsv=setups,
         target_name=target,
         n_classes=classes,
         dataset=dataset,
+        title=title,
         note=note,
     )

@@ -114,14 +114,14 @@ def split_pair(text: str, option: str) -> tuple[str, str]:
 
 
 def set_up(device: str, threads: int) -> "torch.device":
-    """The torch device by name, with the number of CPU threads set."""
+    """The torch device by name, with the number of CPU threads set, and without TF32."""
     import torch
 
-    from nrcg.device import pick_device
+    from nrcg.device import forbid_tf32, pick_device
     from nrcg.memory import keep_freed_memory
 
     keep_freed_memory()
-
+    forbid_tf32()
     if threads:
         torch.set_num_threads(threads)
     return pick_device(device)

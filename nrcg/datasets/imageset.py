@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from nrcg.errors import NrcgError
-from nrcg.files import atomic, read_array, read_card, sha256, write_array, write_array_batches, write_json, writing
-from nrcg.grid import grid
+from nrcg.files import read_array, read_card, sha256, write_array, write_array_batches, write_json, writing
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
 CARD_KEYS = ("name", "classes", "n", "size", "seed", "parameters", "digest")
@@ -141,10 +139,3 @@ def _digest(folder: Path) -> str:
 
 def _parts(images: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     yield from [images] if isinstance(images, np.ndarray) else images
-
-
-def contact_sheet(image_set: ImageSet, path: str | Path, n: int = 100, columns: int = 10) -> None:
-    """Write the first `n` images (or all, if fewer), `columns` to a row, as the PNG file `path`."""
-    sheet = grid(image_set.images[:n], columns)
-    with atomic(path) as file:
-        Image.fromarray(sheet).save(file, format="PNG")

@@ -1,9 +1,10 @@
 """The gradient that guides: of a classifier's objective with respect to the noisy image x_t, and nothing else."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, fields
+from numbers import Integral
+from reprlib import repr as short
 from typing import Any
 
 import torch
@@ -11,18 +12,21 @@ from torch import nn
 from torch.nn.functional import log_softmax, logsigmoid
 
 from nrcg.errors import NrcgError
-from nrcg.guidance.stabilizers import Stabilizer
+from nrcg.guidance.stabilizers import Stabilizer, check_flag, is_number
 
 INPUTS = ("xt", "x0")
 OBJECTIVES = ("log_prob", "logit")
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
 
 
 @dataclass(frozen=True, eq=False)
 class ClassifierGuidance:
     """What to guide towards, and how.
 
-    classifier   any module from images N×3×H×W in [−1, 1] to logits N×C, or N×1 for a binary one
-    target       class index, or a LongTensor of N, one per sample; binary: 1 is positive, 0 negative
+    classifier   any module from images N×3×H×W in [−1, 1] to logits N×C, or N×1 for a binary one, that passes a
+                 gradient back to the images
+    target       class index, or N of them, one per sample (a tensor, array or list of integers); binary: 1 is
+                 positive, 0 negative
     scale        s of eq. 1, at least 0; 0 equals no guidance
     on           what the classifier sees: "xt", the noisy image itself, or "x0", the one-step prediction x̂_0 (eq. 5),
                  with the gradient taken through the U-Net back to x_t
@@ -32,14 +36,15 @@ class ClassifierGuidance:
     Three ways to save time, which the paper does not have:
 
     jacobian     False, with on="x0", takes ∂x̂_0/∂x_t for 1/√ᾱ_t: no pass back through the U-Net
-    every        k > 1 renews the gradient at every k-th step only; between, the stabiliser is given the last one again
+    every        k > 1 renews the gradient at every k-th guided step only, counted from the first one; between, the
+                 stabiliser is given the last one again
     interval     (low, high) guides at timesteps low ≤ t ≤ high only, counted from 0 as the scheduler does
 
-    Raises NrcgError for a value outside of these.
+    Raises NrcgError for a value outside of these, also one of another type.
     """
 
     classifier: nn.Module
-    target: int | torch.Tensor
+    target: int | Sequence[int] | torch.Tensor
     scale: float
     on: str = "x0"
     objective: str = "log_prob"
@@ -52,20 +57,28 @@ class ClassifierGuidance:
         if not isinstance(self.classifier, nn.Module):
             raise NrcgError(f"guidance: classifier is a {type(self.classifier).__name__}; it must be a torch module")
         _as_target(self.target)
-        if not (isfinite(self.scale) and self.scale >= 0):
-            raise NrcgError(f"guidance: scale is {self.scale}; it must be a finite number, at least 0")
+        if not (is_number(self.scale) and 0 <= self.scale < float("inf")):
+            raise NrcgError(f"guidance: scale is {self.scale!r}; it must be a finite number, at least 0")
         check_choice("on", self.on, INPUTS)
         check_choice("objective", self.objective, OBJECTIVES)
-        if self.stabilizer is not None and not (
-            hasattr(self.stabilizer, "init") and hasattr(self.stabilizer, "update")
-        ):
+        methods = [getattr(self.stabilizer, name, None) for name in ("init", "update")]
+        if isinstance(self.stabilizer, type) or (self.stabilizer is not None and not all(map(callable, methods))):
             raise NrcgError(f"guidance: stabilizer is {self.stabilizer!r}; it must be None, EMA(…) or Adam(…)")
+        check_flag("guidance", "jacobian", self.jacobian)
         if not self.jacobian and self.on != "x0":
             raise NrcgError('guidance: jacobian=False needs on="x0"; x_t itself is seen without the U-Net')
-        if self.every < 1:
-            raise NrcgError(f"guidance: every is {self.every}; it must be at least 1")
-        if self.interval is not None and not 0 <= self.interval[0] <= self.interval[1]:
-            raise NrcgError(f"guidance: interval is {self.interval}; it must be (low, high) with 0 <= low <= high")
+        if not (is_number(self.every, Integral) and self.every >= 1):
+            raise NrcgError(f"guidance: every is {self.every!r}; it must be an integer, at least 1")
+        if self.interval is not None and not _is_interval(self.interval):
+            raise NrcgError(
+                f"guidance: interval is {self.interval!r}; it must be two integers (low, high) with 0 <= low <= high"
+            )
+
+    def __repr__(self) -> str:
+        """One line: the network by its class alone, of many targets the first."""
+        values = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
+        values |= {"classifier": type(self.classifier).__name__, "target": short(_as_target(self.target).tolist())}
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in values.items())})"
 
     def covers(self, timestep: int | torch.Tensor) -> bool:
         """Whether there is guidance at this time step."""
@@ -93,21 +106,41 @@ def image_gradient(
     returns   gradient N×3×H×W, logits N×C, and what `denoise` handed back (None without it)
 
     The networks should be `frozen`, or the graph is kept for their weights too. Raises NrcgError for logits or targets
-    of the wrong shape or range.
+    of the wrong shape or range, and for a classifier that no gradient passes.
     """
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone().requires_grad_()  # a clone: an inference tensor could not require a gradient
         seen, aside = (x, None) if denoise is None else denoise(x)
         logits = classify(classifier, seen)
         values = objective_values(logits, target, objective)
-        (gradient,) = torch.autograd.grad(values.sum(), x)  # x alone; samples do not mix in the sum
+        gradient = _gradient(values, x)
+    if gradient is None:
+        raise NrcgError(
+            f"classifier: no gradient passes {type(classifier).__name__}; its forward must be differentiable, without "
+            "no_grad, detach, argmax or quantised layers"
+        )
     return gradient, logits.detach(), aside
 
 
+def _gradient(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor | None:
+    """∂ Σ values / ∂x, where samples do not mix; None if the values do not depend on x in a way that torch follows."""
+    if not values.requires_grad:
+        return None
+    try:
+        return torch.autograd.grad(values.sum(), x, allow_unused=True)[0]  # of x alone, not of any weight
+    except RuntimeError as error:
+        if "implement" in str(error):  # "derivative … is not implemented", "must implement … backward"
+            return None
+        raise
+
+
 def classify(classifier: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Logits N×C in the images' precision, whatever precision the classifier runs in."""
+    """Logits N×C in the images' precision, whatever precision the classifier runs in.
+
+    It is given a copy, and may change that in place. Raises NrcgError for an output of another shape.
+    """
     dtype = next((p.dtype for p in classifier.parameters() if p.is_floating_point()), images.dtype)
-    logits = classifier(images.to(dtype))
+    logits = classifier(images.to(dtype, copy=True))
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(images):
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise NrcgError(f"classifier: returned {found} for {len(images)} images; wrap it to return logits N×C or N×1")
@@ -191,7 +224,16 @@ def one_step_denoiser(
 
     Without `jacobian`, the gradient does not go through the U-Net: ∂x̂_0/∂x_t is taken for 1/√ᾱ_t, as if the noise
     that the U-Net finds in x_t did not depend on it (whatever it predicts).
+
+    Raises NrcgError at a timestep without any signal (ᾱ_t = 0, as at T with `rescale_betas_zero_snr`) where x̂_0 or its
+    slope would be infinite: for a U-Net that predicts epsilon, and without `jacobian`.
     """
+    if scheduler.alphas_cumprod[timestep] == 0 and (not jacobian or scheduler.config.prediction_type == "epsilon"):
+        what = "x̂_0 of a U-Net that predicts epsilon" if jacobian else "the slope 1/√ᾱ_t of jacobian=False"
+        raise NrcgError(
+            f"guidance: ᾱ_t is 0 at timestep {int(timestep)}, which makes {what} infinite; leave that timestep out "
+            f'with interval=(0, {int(timestep) - 1}), or use on="xt"'
+        )
 
     def denoise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.set_grad_enabled(jacobian):
@@ -208,7 +250,8 @@ def one_step_denoiser(
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
     """Eval mode and no gradient for any weight inside; every single flag as it was afterwards, also on an error."""
-    training = [(child, child.training) for module in modules for child in module.modules()]
+    children = [child for module in modules for child in module.modules()]
+    training = [(child, child.training) for child in children if hasattr(child, "training")]  # frozen TorchScript: none
     trainable = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
     try:
         for module in modules:
@@ -223,10 +266,21 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
-def _as_target(target: int | torch.Tensor) -> torch.Tensor:
+def _as_target(target: Any) -> torch.Tensor:
     """A LongTensor on the CPU, scalar or N; kept there so that checking it never waits for a GPU."""
-    if isinstance(target, int) and not isinstance(target, bool):
-        return torch.tensor(target)
-    if isinstance(target, torch.Tensor) and target.ndim <= 1 and target.dtype == torch.long:
-        return target.detach().cpu().clone()
-    raise NrcgError(f"guidance: target is {target!r}; it must be a class index or a LongTensor with one per sample")
+    try:
+        indices = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        indices = None
+    if indices is None or indices.ndim > 1 or indices.dtype not in INTEGERS:
+        raise NrcgError(f"guidance: target is {short(target)}; it must be a class index, or one per sample")
+    return indices.detach().to("cpu", torch.long, copy=True)
+
+
+def _is_interval(interval: Any) -> bool:
+    return (
+        isinstance(interval, tuple | list)
+        and len(interval) == 2
+        and all(is_number(bound, Integral) for bound in interval)
+        and 0 <= interval[0] <= interval[1]
+    )

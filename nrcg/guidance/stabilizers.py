@@ -10,6 +10,7 @@ elementwise, so one sample's history never touches another's.
 """
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -51,7 +52,7 @@ class EMA:
     Without bias correction, as in the paper: early steps carry no signal and are pulled toward zero. With it, m_t is
     divided by 1 − β^k at the k-th step.
 
-    Raises NrcgError unless 0 ≤ beta < 1.
+    Raises NrcgError unless 0 ≤ beta < 1 and bias_correction is a bool.
     """
 
     beta: float = 0.99
@@ -59,6 +60,7 @@ class EMA:
 
     def __post_init__(self) -> None:
         _check_decay("EMA", "beta", self.beta)
+        check_flag("EMA", "bias_correction", self.bias_correction)
 
     def init(self, gradient_like: torch.Tensor) -> Moments:
         return Moments(0, _zeros(gradient_like))
@@ -80,7 +82,7 @@ class Adam:
     Without bias correction, as in the paper. With it, m_t and v_t are divided by 1 − β1^k and 1 − β2^k at the k-th
     step, as in Kingma and Ba.
 
-    Raises NrcgError unless 0 ≤ beta1, beta2 < 1 and eps > 0.
+    Raises NrcgError unless 0 ≤ beta1, beta2 < 1, 0 < eps < ∞ and bias_correction is a bool.
     """
 
     beta1: float = 0.9
@@ -91,8 +93,9 @@ class Adam:
     def __post_init__(self) -> None:
         _check_decay("Adam", "beta1", self.beta1)
         _check_decay("Adam", "beta2", self.beta2)
-        if not 0 < self.eps < float("inf"):
-            raise NrcgError(f"Adam: eps is {self.eps}; it must be a finite number above 0")
+        if not (is_number(self.eps) and 0 < self.eps < float("inf")):
+            raise NrcgError(f"Adam: eps is {self.eps!r}; it must be a finite number above 0")
+        check_flag("Adam", "bias_correction", self.bias_correction)
 
     def init(self, gradient_like: torch.Tensor) -> Moments:
         return Moments(0, _zeros(gradient_like), _zeros(gradient_like))
@@ -108,9 +111,20 @@ class Adam:
         return m_hat / (v_hat.sqrt() + self.eps), Moments(steps, m, v)
 
 
-def _check_decay(kind: str, name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise NrcgError(f"{kind}: {name} is {value}; it must be at least 0 and below 1")
+def is_number(value: Any, kind: type = Real) -> bool:
+    """Whether `value` is a number of this kind, Python's or NumPy's; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def check_flag(kind: str, name: str, value: Any) -> None:
+    """Raises NrcgError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise NrcgError(f"{kind}: {name} is {value!r}; it must be True or False")
+
+
+def _check_decay(kind: str, name: str, value: Any) -> None:
+    if not (is_number(value) and 0 <= value < 1):
+        raise NrcgError(f"{kind}: {name} is {value!r}; it must be a number, at least 0 and below 1")
 
 
 def _zeros(like: torch.Tensor) -> torch.Tensor:

@@ -38,11 +38,17 @@ class FeatureStatistics:
         return cls(0, np.zeros(dim), np.zeros((dim, dim)))
 
     def update(self, features: np.ndarray) -> None:
-        """Take in N×D features, in place. Raises ValueError for another D."""
+        """Take in N×D features, in place. Raises ValueError for another D, NrcgError for values that are not finite."""
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise ValueError(f"features {features.shape}: expected N×{len(self.mean)}")
         if len(features) == 0:
             return
+        bad = np.count_nonzero(~np.isfinite(features).all(axis=1))
+        if bad:
+            raise NrcgError(
+                f"features of {bad} of {len(features)} images are not finite; look for damaged images, and for damaged "
+                "weights of the network that computes them"
+            )
         features = features.astype(np.float64, copy=False)
         mean = features.mean(axis=0)
         centred = features - mean
@@ -100,7 +106,7 @@ class GatheredStatistics:
         self._merged, self._waiting = FeatureStatistics.empty(dim), []
 
     def update(self, features: np.ndarray) -> None:
-        """Take in N×D features. Raises ValueError for another D, sooner or later."""
+        """Take in N×D features. Raises the errors of `FeatureStatistics.update`, sooner or later."""
         self._waiting.append(features)
         if sum(map(len, self._waiting)) >= GATHERED:
             self._merge_waiting()
@@ -122,16 +128,23 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
         d² = ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½)        (Heusel et al. 2017, eq. 6)
 
     With fewer samples than features the covariances are singular; the number is then still computed, but biased
-    upwards. Raises NrcgError when the dimensions differ, for fewer than 2 samples, or when the matrix root fails.
+    upwards. Raises NrcgError when the dimensions differ, for fewer than 2 samples, for statistics that are not finite,
+    and when the matrix root fails.
     """
     if len(a.mean) != len(b.mean):
         raise NrcgError(f"statistics of {len(a.mean)} and of {len(b.mean)} features: not of the same extractor")
+    covariances = a.cov, b.cov
+    if not all(np.isfinite(array).all() for array in (a.mean, b.mean, *covariances)):
+        raise NrcgError(
+            "Fréchet distance: the statistics are not finite; look for damaged weights of the network that computes "
+            "the features, and compute them again"
+        )
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         # SciPy warns that `disp` will go in 1.18 and that a product is singular; pytorch-fid prints the latter.
         # The tables tell the reader about singular covariances: they hold the sample count and the dimension.
         warnings.simplefilter("ignore")
         try:
-            return float(calculate_frechet_distance(a.mean, a.cov, b.mean, b.cov))
+            return float(calculate_frechet_distance(a.mean, covariances[0], b.mean, covariances[1]))
         except ValueError as error:
             raise NrcgError(
                 f"Fréchet distance of {a.n} and {b.n} samples, {len(a.mean)} features: no real matrix root ({error}); "

@@ -24,6 +24,8 @@ from nrcg.shards import open_shards, read_batches, verify
 # Distance to all training images, and to those of the target class. Only Inception's are an FID.
 DISTANCES = {"inception": ("fid", "cfid"), "judge": ("fd_judge", "cfd_judge")}
 
+VERDICTS = ("seed", "diverged", "guiding", "judge")  # columns that verdicts always have
+
 Classifier = tuple[nn.Module, dict[str, Any]]  # the module in eval mode, and its card
 Reference = tuple[Extractor, FeatureStatistics, FeatureStatistics]  # of all training images, of the target class
 
@@ -54,9 +56,9 @@ def reference_statistics(
 class Scores:
     """What `score` found.
 
-    metrics   one row a metric: metric, value, stderr, n, n_diverged, features
-    verdicts  one row a sample, upwards by seed: seed, diverged, and the class names that `guiding` and `judge` give
-              it, blank for one that diverged
+    metrics   one row per metric: metric, value, stderr, n, n_diverged, features
+    verdicts  one row per sample, upwards by seed: seed, diverged, and the class names that `guiding`, `judge` and the
+              classifiers in `also` give it, blank for one that diverged
     """
 
     metrics: pd.DataFrame
@@ -70,12 +72,15 @@ def score(
     guiding: Classifier,  # whose verdict is the paper's accuracy
     judge: Classifier,  # an independent one: a guided sample can fool the classifier it was guided by
     references: Mapping[str, Reference],  # by extractor name, see DISTANCES
+    also: Mapping[str, Classifier] | None = None,  # further classifiers by name, whose accuracy is `accuracy/NAME`
     batch_size: int = 64,
-    device: torch.device | str = "cpu",  # where both classifiers are
+    device: torch.device | str = "cpu",  # where all classifiers are
 ) -> Scores:
     """Score the samples of a point. The metrics are
 
     accuracy             share of samples that `guiding` assigns to the target class
+    accuracy/NAME        the same by the classifier NAME of `also`: samples without guidance are compared with guided
+                         ones of several classifiers, each by its own
     accuracy_judge       the same by `judge`
     judge_share/CLASS    share that `judge` assigns to CLASS, for every class
     fid, cfid            Fréchet distance of Inception features to all training images, to the target class's
@@ -88,17 +93,22 @@ def score(
 
     The shards are compared with their cards (`verify`), then read once, `batch_size` images at a time or fewer where
     the device's memory does not hold them. Raises NrcgError for a shard or card that is missing, empty or does not fit,
-    for one that is damaged, which is removed, for seeds that occur twice, and for classifiers of different classes.
+    for one that is damaged, which is removed, for seeds that occur twice, for classifiers of different classes and for
+    a NAME that is taken.
     """
-    classes = _check_classes(target, guiding[1], judge[1])
+    also = dict(also or {})
+    if taken := also.keys() & set(VERDICTS):
+        raise NrcgError(f"also: {taken.pop()!r} is a column of the verdicts already; choose another name")
+    classifiers = {"guiding": guiding, "judge": judge, **also}
+    classes = _check_classes(target, {name: card for name, (_, card) in classifiers.items()})
     verify(shards)
     opened = open_shards(shards)
-    found: dict[str, list[np.ndarray]] = {"guiding": [], "judge": []}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in classifiers}
     gathered = {name: GatheredStatistics(extractor.dim) for name, (extractor, *_) in references.items()}
 
     def evaluate(images: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         inputs = to_float(images, device)
-        verdicts = {"guiding": _predict(guiding[0], inputs), "judge": _predict(judge[0], inputs)}
+        verdicts = {name: _predict(model, inputs) for name, (model, _) in classifiers.items()}
         return verdicts, {name: extractor(images) for name, (extractor, *_) in references.items()}
 
     limit = BatchLimit("scoring", batch_size)
@@ -117,8 +127,8 @@ def score(
         }
     )
     n, n_diverged = len(verdicts), int(verdicts["diverged"].sum())
-    shares = {"accuracy": (verdicts["guiding"] == classes[target]).mean()}
-    shares["accuracy_judge"] = (verdicts["judge"] == classes[target]).mean()
+    names = {"guiding": "accuracy", **{name: f"accuracy/{name}" for name in also}, "judge": "accuracy_judge"}
+    shares = {metric: (verdicts[name] == classes[target]).mean() for name, metric in names.items()}
     shares |= {f"judge_share/{name}": (verdicts["judge"] == name).mean() for name in classes}
     rows = [(metric, p, np.sqrt(p * (1 - p) / n), n, n_diverged, None) for metric, p in shares.items()]
     statistics = {name: each.result() for name, each in gathered.items()}
@@ -128,12 +138,14 @@ def score(
     return Scores(pd.DataFrame(rows, columns=SCORE_COLUMNS).astype({"features": "Int64"}), verdicts)
 
 
-def _check_classes(target: int, guiding: dict[str, Any], judge: dict[str, Any]) -> list[str]:
-    if guiding["classes"] != judge["classes"]:
-        raise NrcgError(f"classes {guiding['classes']} of the guiding classifier, {judge['classes']} of the judge")
-    if not 0 <= target < len(judge["classes"]):
-        raise NrcgError(f"target {target}: the classifiers know classes 0 to {len(judge['classes']) - 1}")
-    return judge["classes"]
+def _check_classes(target: int, cards: Mapping[str, dict[str, Any]]) -> list[str]:
+    classes = cards["judge"]["classes"]
+    for name, card in cards.items():
+        if card["classes"] != classes:
+            raise NrcgError(f"classes {card['classes']} of the {name} classifier, {classes} of the judge")
+    if not 0 <= target < len(classes):
+        raise NrcgError(f"target {target}: the classifiers know classes 0 to {len(classes) - 1}")
+    return classes
 
 
 @torch.inference_mode()

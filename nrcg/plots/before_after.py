@@ -23,7 +23,7 @@ class _Side:
     """Samples of one point by seed, and what the classifiers say of them; a blank for one that diverged."""
 
     shards: list[Shard]
-    verdicts: pd.DataFrame  # a row a seed, a column a classifier
+    verdicts: pd.DataFrame  # a row per seed, a column per classifier
 
     def has(self, seed: int) -> bool:
         """Whether the shards hold this seed's sample; verdicts may know of more."""
@@ -81,12 +81,13 @@ def plot_before_after(
     with styled(style):
         if shown:
             order = f"Shown: the first {len(shown)} of the {len(others)}, in the order of their seeds."
-            legend = "Bold: the target class."
-            if JUDGE in after.verdicts:
-                legend += " The judge stands below where it says otherwise."
+            who = "judge" if classifier == JUDGE else f"{classifier} classifier"
+            legend = f"Below each sample: the class that the {who} assigns to it, right or wrong; bold: {target_name}."
+            if JUDGE in after.verdicts and classifier != JUDGE:
+                legend += " Where the judge disagrees, its class is printed underneath."
             cells = [side.cell(seed, target_name, classifier) for side in (before, after) for seed in shown]
             fig = draw_sheet(cells, len(shown), title, "\n".join(filter(None, [f"{counts} {order} {legend}", note])),
-                             labels=["unguided", "guided"], heads=shown, span=FEWEST)  # fmt: skip
+                             labels=["unguided", "guided"], heads=shown, caption=f"{who}:", span=FEWEST)  # fmt: skip
         else:
             fig = new_figure(title, note, height=0.4)
             fig.text(0.01, 0.5, wrapped(counts, fig.get_figwidth(), per_inch=13), va="center", ha="left",
@@ -97,17 +98,16 @@ def plot_before_after(
 
 def _counts(after: pd.DataFrame, others: Sequence[int], n_both: int, target: str, classifier: str) -> str:
     """How many seeds were another class, and how many of these became the target, in words."""
-    found = len(others)
+    who = "judge" if classifier == JUDGE else f"{classifier} classifier"
     text = (
-        f"Of the {n_both} seeds drawn without and with guidance, the {classifier} classifier calls {found or 'none'} "
-        f"another class than {target} without it"
+        f"Of {n_both} seeds, the {who} assigns {len(others) or 'none'} to another class than {target} without guidance"
     )
     if not others:
         return f"{text}: there is no change to show."
     hits = {name: int((after.loc[others, name] == target).sum()) for name in after}
-    text += f". With guidance, it calls {hits[classifier]} of these {found} {target}"
-    if {JUDGE} < set(hits):
-        text += f"; the judge calls {hits[JUDGE]} of the {found} {target}"
+    text += f". With guidance, it assigns {hits[classifier]} of these {len(others)} to {target}"
+    if {JUDGE} < set(hits) and classifier != JUDGE:
+        text += f"; the judge assigns {hits[JUDGE]} of the {len(others)} to {target}"
     return f"{text}."
 
 

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 
 from nrcg.plots.evidence import Absent, Evidence, Finding, claim, percent
+from nrcg.plots.forward_table import REASONS, in_words, ranges
 
 NONROBUST, X0, ADAM, EMA = "nonrobust", "nonrobust_x0", "nonrobust_x0_adam", "nonrobust_x0_ema0.99"
 
 GUESSING = 0.1  # accuracy above chance that still counts as guessing
 RESTORED = 0.9  # of the accuracy at the least t
+ENOUGH = 0.25  # of the t that a claim is about, to measure it
 FAR = 2.0  # ratio of sensitivities that counts as far above
 LEVEL = 1.5  # ratio of sensitivities that counts as the same level
 
@@ -53,65 +55,102 @@ def restored(evidence: Evidence) -> tuple[str, bool]:
     return f"{text}t = {accuracy.index[0]}: {percent(accuracy.iloc[0])}, {until}", accuracy[t] >= enough
 
 
-def _logs(curves: pd.DataFrame) -> pd.DataFrame:
-    """Logarithms at the t where every curve is positive and finite."""
-    return np.log(curves[((curves > 0) & np.isfinite(curves)).all(axis=1)])
+def _measurable(
+    evidence: Evidence, figure: int, *setups: str, until: float = np.inf, relative: bool = False
+) -> tuple[pd.DataFrame, str]:
+    """The setups' curves at the t (up to `until`) where all are positive and their gradients mean something.
+
+    And how many t these are, in words, with those that are left out. Raises Absent when they are fewer than ENOUGH.
+    """
+    curves = evidence.forward(figure, *setups)
+    reasons = pd.concat([evidence.left_out[figure, setup] for setup in setups], axis=1).sort_index().loc[:until]
+    if relative:
+        if missing := [setup for setup in setups if evidence.relative[figure, setup].empty]:
+            raise Absent(f"no relative sensitivity of {evidence.label(missing[0])} for figure {figure}")
+        curves = pd.concat({setup: evidence.relative[figure, setup] for setup in setups}, axis=1)
+    curves = curves.reindex(reasons.index[~reasons.isin(list(REASONS)).any(axis=1)])
+    curves = curves[((curves > 0) & np.isfinite(curves)).all(axis=1)]
+    words = f"on {len(curves)} of {len(reasons)} t"
+    for reason, (name, _) in REASONS.items():
+        if runs := ranges(reasons.index, (reasons == reason).any(axis=1)):
+            words += f", without {in_words(runs)} ({name})"
+    if curves.empty or len(curves) < ENOUGH * len(reasons):
+        raise Absent(f"too few: {words}")
+    return curves, words
 
 
-def _ratio(curves: pd.DataFrame, above: str, below: str) -> tuple[float, str]:
-    """The geometric mean over t of one curve over the other, and in words."""
-    logs = _logs(curves[[above, below]])
-    if logs.empty:
-        raise Absent("no t at which both curves are positive and finite")
-    difference = logs[above] - logs[below]
-    ratio = float(np.exp(difference.mean()))
-    return ratio, f"ratio {ratio:.3g}, above 1 at {(difference > 0).sum()} of {len(logs)} t"
+def _ratio(curves: pd.DataFrame, above: str, below: str) -> tuple[float, int]:
+    """The geometric mean over t of one curve over the other, and at how many t it is above 1."""
+    difference = np.log(curves[above]) - np.log(curves[below])
+    return float(np.exp(difference.mean())), int((difference > 0).sum())
+
+
+def _relative(evidence: Evidence, figure: int, above: str, below: str, until: float = np.inf) -> float:
+    """The same of the relative sensitivities; raises Absent where they were not measured."""
+    return _ratio(_measurable(evidence, figure, above, below, until=until, relative=True)[0], above, below)[0]
+
+
+def _both(evidence: Evidence, figure: int, above: str, below: str, who: str) -> tuple[float, int, int, str]:
+    """Ratio of two curves, at how many t it is above 1, of how many t, and in words; of gradients also the relative."""
+    curves, words = _measurable(evidence, figure, above, below)
+    ratio, times = _ratio(curves, above, below)
+    text = f"ratio {ratio:.3g} {words}; {who} at {times} of {len(curves)} t"
+    if figure > 2:
+        text += f"; relative sensitivity: ratio {_relative(evidence, figure, above, below):.3g}"
+    return ratio, times, len(curves), text
 
 
 def _far_above(figure: int, name: str) -> Callable[[Evidence], Finding]:
     @claim(
         f"On x_t the non-robust classifier's {name} sensitivity lies far above the robust one's.",
-        f"mean ratio over all t: ≥ {FAR:g}",
+        f"mean ratio over t: ≥ {FAR:g}",
     )
     def far_above(evidence: Evidence) -> tuple[str, bool]:
-        ratio, text = _ratio(evidence.forward(figure, NONROBUST, "robust"), NONROBUST, "robust")
+        ratio, _, _, text = _both(evidence, figure, NONROBUST, "robust", "non-robust above robust")
         return text, ratio >= FAR
 
     return far_above
 
 
 def _lowered(figure: int, name: str) -> Callable[[Evidence], Finding]:
-    @claim(f"x̂₀ lowers the non-robust classifier's {name} sensitivity.", "mean ratio of x̂₀ to x_t over all t: < 1")
+    @claim(
+        f"x̂₀ lowers the non-robust classifier's {name} sensitivity.",
+        "mean ratio of x̂₀ to x_t over t: < 1, and x̂₀ above x_t at fewer than half of the t",
+    )
     def lowered(evidence: Evidence) -> tuple[str, bool]:
-        ratio, text = _ratio(evidence.forward(figure, X0, NONROBUST), X0, NONROBUST)
-        return text, ratio < 1
+        ratio, times, n, text = _both(evidence, figure, X0, NONROBUST, "x̂₀ above x_t")
+        return text, ratio < 1 and times < n / 2
 
     return lowered
 
 
 @claim(
     "x̂₀ + EMA 0.99 reaches the robust classifier's gradient sensitivity in the first half of the process.",
-    f"mean ratio to the robust one over all t ≤ T/2: ≤ {LEVEL:g}",
+    f"mean ratio to the robust one over t ≤ T/2: ≤ {LEVEL:g}, of eq. 4 and of the relative sensitivity, which EMA's "
+    "factor 1 − β does not lower",
 )
 def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
-    curves = evidence.forward(4, EMA, X0, "robust")
-    half = curves[curves.index <= evidence.steps(4) / 2]
-    ratio, text = _ratio(half, EMA, "robust")
-    return f"{text}; x̂₀ without EMA: {_ratio(half, X0, 'robust')[0]:.3g}", ratio <= LEVEL
+    half = evidence.steps(4) / 2 if any(figure == 4 for figure, _ in evidence.curves) else np.inf
+    curves, words = _measurable(evidence, 4, EMA, X0, "robust", until=half)
+    ratio, relative = _ratio(curves, EMA, "robust")[0], _relative(evidence, 4, EMA, "robust", half)
+    text = f"eq. 4: ratio {ratio:.3g} (x̂₀ without EMA: {_ratio(curves, X0, 'robust')[0]:.3g}) {words}; "
+    text += f"relative: {relative:.3g} (without EMA: {_relative(evidence, 4, X0, 'robust', half):.3g})"
+    return text, max(ratio, relative) <= LEVEL
 
 
 @claim(
     "x̂₀ + ADAM gets worse as t grows.",
-    "mean gradient sensitivity in the last quarter of t over that in the first: > 1, and more than without ADAM",
+    "mean gradient sensitivity in the last quarter of the measured t over that in the first: > 1, and more than "
+    "without ADAM",
 )
 def adam_gets_worse(evidence: Evidence) -> tuple[str, bool]:
-    curves = evidence.forward(4, ADAM, X0)
-    steps, logs = evidence.steps(4), _logs(curves)
-    first, last = logs[logs.index <= steps / 4], logs[logs.index > 3 * steps / 4]
-    if first.empty or last.empty:
-        raise Absent("no t in the first or in the last quarter")
+    curves, words = _measurable(evidence, 4, ADAM, X0)
+    logs = np.log(curves)
+    low, high = logs.index.min(), logs.index.max()
+    first, last = logs[logs.index <= low + (high - low) / 4], logs[logs.index > high - (high - low) / 4]
     growth = np.exp(last.mean() - first.mean())
-    return f"with ADAM {growth[ADAM]:.3g} times, without {growth[X0]:.3g} times", growth[ADAM] > max(1.0, growth[X0])
+    text = f"t > {high - (high - low) / 4:g} to t ≤ {low + (high - low) / 4:g}: {growth[ADAM]:.3g} with ADAM, "
+    return f"{text}{growth[X0]:.3g} without, {words}", growth[ADAM] > max(1.0, growth[X0])
 
 
 CLAIMS = (

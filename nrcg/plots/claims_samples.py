@@ -1,14 +1,16 @@
-"""Claims about guided and unguided samples, figures 5 to 9: each says what was measured, and if it is seen."""
+"""Claims about guided and unguided samples, figures 5 to 9: what was measured, and whether it is seen."""
+
+from collections.abc import Callable
 
 import pandas as pd
 
-from nrcg.plots.evidence import Absent, Evidence, claim, mean_background, percent
+from nrcg.plots.evidence import Absent, Evidence, Finding, claim, mean_background, percent
 from nrcg.plots.style import metric_label
 
 NONROBUST, X0, ADAM, LOGPROB = "nonrobust", "nonrobust_x0", "nonrobust_x0_adam", "nonrobust_x0_ema0.99_logprob"
 EMAS = ("nonrobust_x0_ema0.9", "nonrobust_x0_ema0.99")
 
-REACHED = 0.95  # share of samples in the target class that counts as steered, or as a satisfied classifier
+REACHED = 0.95  # share of samples in the target class that counts as reached
 GAP = 0.1  # by which the judge's share lies clearly lower
 MUCH_SMALLER = 10  # ratio of scales
 TURN = 1.1  # ratio of the distance at the largest scale to its minimum
@@ -22,10 +24,34 @@ def _steering(evidence: Evidence, setup: str) -> tuple[str, bool]:
     rows, unguided = evidence.scales(setup, "accuracy_judge", "cfd_judge"), evidence.unguided("cfd_judge")
     good = rows[(rows["accuracy_judge"] >= REACHED) & (rows["cfd_judge"] < unguided)]
     best = rows.loc[rows["accuracy_judge"].idxmax() if good.empty else good["cfd_judge"].idxmin()]
-    text = f"at best {percent(best['accuracy_judge'])} {evidence.target} and FD {best['cfd_judge']:.4g} "
-    text += f"(unguided {percent(evidence.unguided('accuracy_judge'))} and {unguided:.4g}) at s = {best.name:g}; "
-    text += f"steers at {len(good)} of {len(rows)} scales; {_diverged(rows)}"
+    text = f"at best {percent(best['accuracy_judge'])} {evidence.target} by the judge and FD {best['cfd_judge']:.4g} "
+    text += f"(unguided {percent(evidence.unguided('accuracy_judge'))} and {unguided:.4g}) at s = {best.name:g}, "
+    text += f"{_own_there(evidence, setup, best.name)}; steers at {len(good)} of {len(rows)} scales; {_diverged(rows)}"
     return text, not good.empty
+
+
+def _own_there(evidence: Evidence, setup: str, scale: float) -> str:
+    """The share by the guiding classifier at a scale, and its unguided one."""
+    try:
+        share, unguided = evidence.scales(setup, "accuracy").loc[scale, "accuracy"], evidence.unguided_by(setup)
+    except (Absent, KeyError):
+        return "not measured by its own classifier"
+    return f"{percent(share)} by its own classifier (unguided {percent(unguided)})"
+
+
+def _reaches(setup: str, name: str) -> Callable[[Evidence], Finding]:
+    @claim(
+        f"{name} reaches the target class by its own classifier, the paper's measure.",
+        f"≥ {percent(REACHED)} at one scale, and more than the unguided samples by the same classifier",
+    )
+    def reaches(evidence: Evidence) -> tuple[str, bool]:
+        rows, unguided = evidence.scales(setup, "accuracy"), evidence.unguided_by(setup)
+        best = rows["accuracy"].idxmax()
+        text = f"at best {percent(rows['accuracy'][best])} {evidence.target} at s = {best:g} (unguided "
+        text += f"{percent(unguided)}); {evidence.clean(setup)}"
+        return text, rows["accuracy"][best] >= REACHED and rows["accuracy"][best] > unguided
+
+    return reaches
 
 
 def _diverged(rows: pd.DataFrame) -> str:
@@ -47,10 +73,10 @@ def unstabilised_fails(evidence: Evidence) -> tuple[str, bool]:
     rows = evidence.scales(NONROBUST, "accuracy", "cfd_judge")
     satisfied = rows[rows["accuracy"] >= REACHED]["cfd_judge"] / evidence.unguided("cfd_judge")
     if satisfied.empty:
-        text += f"; its own classifier is never satisfied (at best {percent(rows['accuracy'].max())})"
+        text += f"; its own classifier never reaches {percent(REACHED)} (at best {percent(rows['accuracy'].max())})"
     else:
         scales = ", ".join(f"{scale:g}" for scale in satisfied.index)
-        text += f"; its own classifier is satisfied at s = {scales}: FD there {satisfied.min():.3g} to "
+        text += f"; its own classifier reaches {percent(REACHED)} at s = {scales}: FD there {satisfied.min():.3g} to "
         text += f"{satisfied.max():.3g} times the unguided one"
     try:
         text += f". For comparison x̂₀ + EMA 0.99: {_steering(evidence, EMAS[1])[0]}"
@@ -84,7 +110,7 @@ def _gap(evidence: Evidence, setup: str) -> tuple[float | None, str]:
     rows = rows.assign(gap=rows["accuracy"] - rows["accuracy_judge"])
     satisfied = rows[rows["accuracy"] >= REACHED]
     if satisfied.empty:
-        return None, f"its own classifier is never satisfied (at best {percent(rows['accuracy'].max())})"
+        return None, f"its own classifier never reaches {percent(REACHED)} (at best {percent(rows['accuracy'].max())})"
     first, gaps = satisfied.iloc[0], 100 * satisfied["gap"]
     text = f"own {percent(first['accuracy'])}, judge {percent(first['accuracy_judge'])} at s = {first.name:g}; gap "
     return float(first["gap"]), text + f"{gaps.min():.1f} to {gaps.max():.1f} points over the {len(gaps)} such scales"
@@ -191,7 +217,9 @@ CLAIMS = (
     unstabilised_fails,
     none_survives,
     robust_steers,
+    _reaches("robust", "Guidance by the robust classifier"),
     ema_steers,
+    _reaches(EMAS[1], "Guidance by the non-robust classifier with x̂₀ + EMA 0.99"),
     log_prob_fools,
     logit_does_not,
     adam_scales,

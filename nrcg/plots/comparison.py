@@ -10,7 +10,8 @@ import pandas as pd
 from nrcg.errors import NrcgError
 from nrcg.plots.reading import read_points, read_table
 from nrcg.plots.style import is_share, metric_label
-from nrcg.plots.text_tables import NOTE_ERROR, Table, cell, field, mark_notes, plain, setup_labels, write
+from nrcg.plots.text_tables import NOTE_ERROR, Table, cell, field, plain, setup_column, write
+from nrcg.plots.uncertainty import mark_notes
 
 MEASURED_BY = {
     "accuracy": "the guiding classifier",
@@ -49,7 +50,7 @@ def write_comparison(
 
     scores     collected metrics: dataset, setup, scale, metric, value, stderr, n, n_diverged, features; each data set
                in one file
-    outputs    .csv (plain numbers: shares and their differences 0…1), .md and .tex (booktabs) paths
+    outputs    .csv (plain numbers: shares and their differences 0…1), .md, .tex (booktabs) and .html paths
     paper_tsv  the paper's numbers, columns dataset, setup, scale (blank if unconditional), metric, value
     weights    for each data set in `scores`, whose networks were run, in words
 
@@ -61,7 +62,7 @@ def write_comparison(
         if name not in weights:
             raise NrcgError(f"weights: nothing about data set {name!r}; say whose networks were run")
     paper = read_table(paper_tsv, text=("dataset", "setup", "metric"), numbers=("scale", "value"))
-    labels = setup_labels(setups_tsv)
+    labels = setup_column(setups_tsv)
     rows, data = [], [DATA]
     for _, theirs in paper[paper["value"].notna()].iterrows():
         state, row = _find(ours.get(theirs["dataset"]), theirs)
@@ -69,8 +70,8 @@ def write_comparison(
         data.append(_numbers(theirs, row, state, weights))
     counts = Counter(line[-1] for line in data[1:])
     notes = [f"{len(rows)} numbers: {', '.join(f'{counts[state]} {state}' for state in STATES)} here.", NOTE_DIFFERENCE,
-             NOTE_ERROR, *mark_notes(rows), *(text for state, text in NOTE_ABSENT.items() if counts[state]),
-             NOTE_PAPER, NOTE_N, *([note] if note else [])]  # fmt: skip
+             NOTE_ERROR, *mark_notes(*rows), *(text for state, text in NOTE_ABSENT.items() if counts[state]),
+             NOTE_PAPER, NOTE_N, *note.splitlines()]  # fmt: skip
     write(Table(title or "The paper's numbers, and ours", HEADER, rows, notes, data, ALIGN), outputs)
 
 
@@ -102,10 +103,10 @@ def _cells(
 ) -> list[str]:
     metric, scale = theirs["metric"], theirs["scale"]
     start = [theirs["dataset"], labels.get(theirs["setup"], theirs["setup"]), plain(scale) or "–", metric_label(metric),
-             cell(theirs, metric, percent_digits=2)]  # fmt: skip
+             cell(theirs, metric, digits=2)]  # fmt: skip
     if ours is None:
         return [*start, state, "–", "–", "–", "–"]
-    return [*start, cell(ours, metric, percent_digits=2), _difference(theirs, ours), _count(ours), _measured_by(ours),
+    return [*start, cell(ours, metric, digits=2), _difference(theirs, ours), _count(ours), _measured_by(ours),
             weights[theirs["dataset"]]]  # fmt: skip
 
 

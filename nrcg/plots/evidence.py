@@ -1,4 +1,4 @@
-"""What the claims of `findings` are checked against: curves, points and samples, or the word that one is absent."""
+"""The curves, points and samples against which the claims of `findings` are checked."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
-from nrcg.plots.reading import read_points, read_table
-from nrcg.plots.style import Setup, known_setups, metric_label, read_setups, styled
+from nrcg.files import read_json
+from nrcg.plots.forward_table import RELATIVE, curve, left_out, read_forward
+from nrcg.plots.reading import read_points
+from nrcg.plots.style import Setup, classifier_label, known_setups, metric_label, read_setups, styled
 from nrcg.shards import Shard
 
 FIGURES = {1: "accuracy", 2: "logit_sensitivity", 3: "gradient_sensitivity", 4: "gradient_sensitivity"}
+UNGUIDED_BY = "nonrobust"  # the classifier of the unguided samples' plain accuracy
 AWAY = 0.4  # image widths from the ball's centre at which the background begins
 VERDICTS = ("seen", "not seen", "not measured")
 CHUNK = 256  # samples in memory at a time
@@ -41,9 +44,12 @@ class Evidence:
     points: pd.DataFrame  # as read by `read_points`
     shards: Sequence[Path]  # unguided samples
     setups: dict[str, Setup]
+    valid_accuracy: dict[str, float]  # by a classifier's role, on clean images
     target: str
     n_classes: int
     dataset: str
+    relative: dict[tuple[int, str], pd.Series]  # as `curves`, of the relative sensitivity; empty where not measured
+    left_out: dict[tuple[int, str], pd.Series]  # why gradients mean nothing at a t, or an empty string
 
     def forward(self, figure: int, *setups: str) -> pd.DataFrame:
         """The setups' curves, a column each, at the t where all have a number, upwards."""
@@ -79,6 +85,19 @@ class Evidence:
         if values.empty:
             raise Absent(f"no {metric_label(metric)} of unguided samples")
         return float(values.iloc[0])
+
+    def unguided_by(self, setup: str) -> float:
+        """The unguided samples' share by the classifier that guides `setup`: accuracy/NAME, or the plain accuracy."""
+        name = self.setups[setup].classifier
+        return self.unguided("accuracy" if name == UNGUIDED_BY else f"accuracy/{name}")
+
+    def clean(self, setup: str) -> str:
+        """How good the classifier that guides `setup` is on clean images, in words."""
+        name = self.setups[setup].classifier
+        if name not in self.valid_accuracy:
+            return f"the card of the {classifier_label(name)} classifier holds no accuracy on clean images"
+        accuracy = percent(self.valid_accuracy[name])
+        return f"the {classifier_label(name)} classifier is right on {accuracy} of clean validation images"
 
     def criterion(self) -> str:
         """The distance to the target class by which a scale is best: cFID where measured, else the judge's."""
@@ -125,6 +144,7 @@ def read_evidence(
     shards: Sequence[str | Path],
     *,
     setups_tsv: str | Path,
+    classifiers: Mapping[str, str | Path],
     target_name: str,
     n_classes: int,
     dataset: str,
@@ -132,21 +152,33 @@ def read_evidence(
     """Read the files of `write_findings`; raises NrcgError naming a file and column that does not fit."""
     with styled(None):
         setups = read_setups(setups_tsv)
-    curves = {}
+    curves, relative, out = {}, {}, {}
     for figure, path in figures.items():
         if figure not in FIGURES:
             raise NrcgError(f"figure {figure} ({path}): claims are about figures {', '.join(map(str, FIGURES))}")
-        table = read_table(path, text=("setup", "metric"), numbers=("t", "mean"))
-        if set(table["metric"]) != {FIGURES[figure]}:
-            raise NrcgError(f"{path}: column 'metric' must hold {FIGURES[figure]!r} alone; it is for figure {figure}")
-        if table["t"].isna().any() or table.duplicated(["setup", "t"]).any():
-            raise NrcgError(f"{path}: a setup stands there without t, or twice at one t; make the file again")
+        table, metric = read_forward(path)
+        if metric != FIGURES[figure]:
+            raise NrcgError(
+                f"{path}: column 'metric' must hold {FIGURES[figure]!r}, not {metric!r}, for figure {figure}"
+            )
         for setup in known_setups(setups, list(table["setup"].unique()), path, setups_tsv):
-            rows = table[table["setup"] == setup]
-            curves[figure, setup] = rows.set_index(rows["t"].astype(int))["mean"]
+            curves[figure, setup] = curve(table, setup, metric)["mean"]
+            relative[figure, setup] = curve(table, setup, RELATIVE)["mean"]
+            out[figure, setup] = left_out(table, setup)
     points = read_points(scores, dataset)
     known_setups(setups, list(points["setup"].unique()), scores, setups_tsv)
-    return Evidence(curves, points, [Path(path) for path in shards], setups, target_name, n_classes, dataset)
+    clean = {role: _valid_accuracy(path) for role, path in classifiers.items()}
+    clean = {role: accuracy for role, accuracy in clean.items() if accuracy is not None}
+    paths = [Path(path) for path in shards]
+    return Evidence(curves, points, paths, setups, clean, target_name, n_classes, dataset, relative, out)
+
+
+def _valid_accuracy(card: str | Path) -> float | None:
+    """Of a classifier's card; one that was imported may not know it."""
+    value = read_json(card).get("valid_accuracy")
+    if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
+        raise NrcgError(f"{card}: valid_accuracy {value!r} is no share from 0 to 1; make the classifier again")
+    return value
 
 
 def mean_background(shards: Sequence[Path]) -> tuple[float, float, int]:

@@ -23,7 +23,7 @@ from nrcg.shards import Shard, open_shards
 WIDTH_INCHES = 7.2  # of the sheet; the labels of its rows come on top
 LEAST_PIXELS = 1500  # across the sheet: small images are enlarged by a whole factor until they reach it
 PAD = 1  # pixels of the samples between two of them
-LINES = 225  # grey level between samples, so that white backgrounds show their borders
+LINES = 150  # grey level of the frames between samples, which show that a blank one is a sample too
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,16 @@ def plot_grid(
     shards   .npy files of one point, cards beside them
     outputs  .png and .pdf paths
     n        at most this many samples
-    columns  samples a row
+    columns  samples per row
 
-    A red frame marks a sample whose trajectory diverged. Raises NrcgError naming the file.
+    The small print says which seeds these are. A red frame marks a sample whose trajectory diverged. Raises NrcgError
+    naming the file.
     """
     opened = same_size(open_shards(shards))
     cells = [cell_of(shard, seed) for shard in opened for seed in shard.seeds[:n]][:n]
+    seeds = f"Seeds {opened[0].seeds.start} to {opened[0].seeds.start + len(cells) - 1}, row by row."
     with styled(style):
-        fig = draw_sheet(cells, min(columns, len(cells)), title, note)
+        fig = draw_sheet(cells, min(columns, len(cells)), title, f"{seeds}\n{note}".strip())
         save(fig, outputs)
     return fig
 
@@ -71,7 +73,7 @@ def plot_side_by_side(
     title: str = "",
     note: str = "",
 ) -> Figure:
-    """Draw the same seeds under several setups and scales: a row each, a column per seed.
+    """Draw the same seeds under several setups and scales: one row each, one column per seed.
 
     rows     (label, shard .npy) pairs; all shards start at the same seed
     outputs  .png and .pdf paths
@@ -117,14 +119,16 @@ def draw_sheet(
     *,
     labels: Sequence[str] = (),
     heads: Sequence[int] = (),
+    caption: str = "",
     span: int = 0,
 ) -> Figure:
     """Samples with whole-number enlargement on whole pixels of the page, text in margins measured to fit it.
 
     cells    row by row, images of one size
-    columns  samples a row
+    columns  samples per row
     labels   left of the rows
     heads    seeds above the columns
+    caption  left of the cells' lines, in every row that has a label: whose words they are
     span     columns that the page has room for, at least `columns`: a few samples are not blown up to its width
 
     A cell's lines are broken to its width. Call inside `styled`.
@@ -139,7 +143,7 @@ def draw_sheet(
     if any(cell.lost for cell in cells):
         note = f"{note}\n" if note else ""
         note += "Red frame: the trajectory diverged; grey stands for the missing sample."
-    fig, ax = _page(sheet.shape, room * factor, dpi, title, note, labels, bool(heads))
+    fig, ax = _page(sheet.shape, room * factor, dpi, title, note, [*labels, caption], bool(heads))
     # Enlarged before, not by the renderer or the PDF viewer, which might smooth. Units are pixels of the samples.
     ax.imshow(sheet, interpolation="none", aspect="auto",
               extent=(0, sheet.shape[1] / factor, sheet.shape[0] / factor, 0))  # fmt: skip
@@ -154,6 +158,9 @@ def draw_sheet(
                       fontsize=matplotlib.rcParams["figure.labelsize"], **_weight(bold))  # fmt: skip
     for label, (_, y) in zip(labels, corners[::columns], strict=False):
         _annotate(ax, label, (0, y + height / 2), (-5, 0), va="center", ha="right")
+        if caption:
+            _annotate(ax, caption, (0, y + height + PAD), (-5, -2), va="top", ha="right", color=GREY,
+                      fontsize=matplotlib.rcParams["figure.labelsize"])  # fmt: skip
     for i, (head, (x, _)) in enumerate(zip(heads, corners, strict=False)):
         _annotate(ax, f"seed {head}" if i == 0 else str(head), (x + width / 2, 0), (0, 2), va="bottom", ha="center",
                   color=GREY, fontsize=matplotlib.rcParams["xtick.labelsize"])  # fmt: skip
@@ -166,7 +173,7 @@ def _page(
     """A page with title and note, and axes for a sheet of `shape` pixels where there is room for `room` across."""
     line = round(dpi * matplotlib.rcParams["font.size"] / 72 * 1.5)  # one line of text with air, in pixels
     edge = line // 3
-    left = edge + (int(np.ceil(_text_width(labels, dpi) + dpi * 10 / 72)) if labels else 0)
+    left = edge + (int(np.ceil(_text_width(labels, dpi) + dpi * 10 / 72)) if any(labels) else 0)
     top = line * (bool(title) + heads) + edge
     note = wrapped(note, WIDTH_INCHES)
     bottom = round(line * 0.85) * (note.count("\n") + 1) + edge if note else edge

@@ -39,7 +39,14 @@ def metric_label(metric: str) -> str:
     """A metric's name for readers; "FID" and "cFID" are the Inception ones alone."""
     if metric.startswith("judge_share/"):
         return f"share of {metric.removeprefix('judge_share/')} (judge)"
+    if metric.startswith("accuracy/"):
+        return f"accuracy ({classifier_label(metric.removeprefix('accuracy/'))} classifier)"
     return METRIC_LABELS.get(metric, metric)
+
+
+def classifier_label(name: str) -> str:
+    """A classifier's role for readers."""
+    return {"nonrobust": "non-robust"}.get(name, name)
 
 
 def is_share(metric: str) -> bool:
@@ -53,10 +60,12 @@ class Setup:
 
     name: str
     label: str  # plain Unicode; `mathtext` makes it drawable
+    classifier: str  # its role, "-" without guidance
     objective: str
     color: str
     marker: str
     linestyle: str
+    stabilizer: str = "none"  # as in the table, for `decay_note`
 
 
 def read_setups(path: str | Path) -> dict[str, Setup]:
@@ -66,18 +75,19 @@ def read_setups(path: str | Path) -> dict[str, Setup]:
     guidance dotted, so that setups that share a colour differ in their lines.
     Raises NrcgError naming the file and column.
     """
-    table = read_table(path, text=("setup", "label", "classifier", "objective", "economy"))
+    table = read_table(path, text=("setup", "label", "classifier", "objective", "economy", "stabilizer"))
     if table["setup"].duplicated().any():
         name = table["setup"][table["setup"].duplicated()].iloc[0]
         raise NrcgError(f"{path}: column 'setup' holds {name!r} twice")
     colors = cycle_colors()
     setups, index = {}, 0
-    for name, label, classifier, objective, economy in table.itertuples(index=False):
+    for name, label, classifier, objective, economy, stabilizer in table.itertuples(index=False):
         if classifier == "-":
-            setups[name] = Setup(name, label, objective, "black", "", "--")
+            setups[name] = Setup(name, label, classifier, objective, "black", "", "--")
             continue
         line = ":" if economy != "none" else "-" if objective == "default" else "-."
-        setups[name] = Setup(name, label, objective, colors[index % len(colors)], MARKERS[index % len(MARKERS)], line)
+        color, marker = colors[index % len(colors)], MARKERS[index % len(MARKERS)]
+        setups[name] = Setup(name, label, classifier, objective, color, marker, line, stabilizer)
         index += 1
     return setups
 
@@ -115,27 +125,47 @@ def styled(style: str | Path | None) -> Iterator[None]:
         yield
 
 
-def new_figure(title: str = "", note: str = "", *, width: float = 1.0, height: float = 1.0) -> Figure:
-    """A figure of the style's size times `width`, `height`, with a title above and a small grey note below."""
-    base_width, base_height = matplotlib.rcParams["figure.figsize"]
-    fig = Figure(figsize=(base_width * width, base_height * height), layout="constrained")
+def new_figure(title: str = "", note: str = "", *, height: float = 1.0) -> Figure:
+    """A figure of the style's size, `height` times as high, with a title above and a small grey note below."""
+    width, base_height = matplotlib.rcParams["figure.figsize"]
+    fig = Figure(figsize=(width, base_height * height), layout="constrained")
     FigureCanvasAgg(fig)
     if title:
-        fig.suptitle(wrapped(title, base_width * width, per_inch=15), x=0.01, ha="left")
+        fig.suptitle(wrapped(title, width, per_inch=15), x=0.01, ha="left")
     if note:
-        fig.supxlabel(wrapped(note, base_width * width), x=0.01, ha="left", color=GREY)
+        fig.text(0.01, 0.01, wrapped(note, width), ha="left", va="bottom", color=GREY,
+                 fontsize=matplotlib.rcParams["figure.labelsize"])  # fmt: skip
+        fig.set_figheight(fig.get_figheight() + fig.texts[-1].get_window_extent().height / fig.dpi)
+        _above_note(fig)
     return fig
 
 
-def wrapped(text: str, inches: float, per_inch: int = 18) -> str:
-    """The text broken into lines that fit a figure `inches` wide; its own line breaks stay. 18 suits the small note."""
+def _above_note(fig: Figure, room: float = 0.0) -> float:
+    """Keep the layout above the small note and above `room` pixels over it; returns where the note ends, 0…1."""
+    notes = [text for text in fig.texts if text is not fig._suptitle]
+    end = notes[0].get_window_extent(fig.canvas.get_renderer()).y1 / fig.bbox.height if notes else 0.0
+    bottom = end + room / fig.bbox.height + (0.01 if notes else 0.0)
+    fig.get_layout_engine().set(rect=(0.0, bottom, 1.0, 1.0 - bottom))
+    return end
+
+
+def wrapped(text: str, inches: float, per_inch: int = 20) -> str:
+    """The text broken into lines that fit a figure `inches` wide; its own line breaks stay. 20 suits the small note."""
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, int(inches * per_inch))]
     return mathtext("\n".join(lines))
 
 
-def legend_beside(fig: Figure, handles: list, labels: list[str]) -> None:
-    """The legend right of the axes, where it hides no data."""
-    fig.legend(handles, [mathtext(label) for label in labels], loc="outside right center", handlelength=2.6)
+def legend_below(fig: Figure, handles: list, labels: list[str]) -> None:
+    """The legend between axes and note, in as many columns as fit, on a figure that is higher by its height."""
+    look = {"loc": "lower center", "borderaxespad": 0.0, "handlelength": 2.2, "columnspacing": 1.0}
+    for columns in (4, 3, 2, 1):
+        legend = fig.legend(handles, [mathtext(label) for label in labels], ncols=columns, **look)
+        size = legend.get_window_extent(fig.canvas.get_renderer())
+        if size.width <= fig.bbox.width or columns == 1:
+            break
+        legend.remove()
+    fig.set_figheight(fig.get_figheight() + size.height / fig.dpi)
+    legend.set_bbox_to_anchor((0.5, _above_note(fig, size.height)), fig.transFigure)
 
 
 def save(fig: Figure, outputs: Sequence[str | Path]) -> None:

@@ -1,8 +1,8 @@
-"""Tables of text: how a number looks in a cell, the marks of small samples, and the formats CSV, Markdown and LaTeX."""
+"""Tables of text: how a number looks in a cell, and the formats CSV, Markdown, LaTeX and HTML."""
 
 import csv as csv_module
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +11,12 @@ import pandas as pd
 
 from nrcg.errors import NrcgError
 from nrcg.files import write_text
+from nrcg.plots import pages
 from nrcg.plots.reading import read_table
 from nrcg.plots.style import is_share
+from nrcg.plots.uncertainty import NOTE_INTERVAL, mark, wilson
 
-PER_FEATURE = 10  # fewer samples per feature than this are called a small sample
-
-NOTE_SINGULAR = "† n ≤ feature dimension: the covariance is singular; compare the distance only at equal n."
-NOTE_SMALL = f"‡ small sample: fewer than {PER_FEATURE} samples per feature, the distance is biased upwards."
-NOTE_ERROR = "± one standard error. n counts all samples, diverged ones included."
+NOTE_ERROR = f"Brackets: {NOTE_INTERVAL}. n counts all samples, diverged ones included."
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -42,37 +40,23 @@ class Table:
         return self.align or "l" + "r" * (len(self.header) - 1)
 
 
-def setup_labels(setups_tsv: str | Path) -> dict[str, str]:
-    """Labels by setup, in row order."""
-    table = read_table(setups_tsv, text=("setup", "label"))
-    return dict(zip(table["setup"], table["label"], strict=True))
+def setup_column(setups_tsv: str | Path, column: str = "label") -> dict[str, str]:
+    """Labels by setup, or another column, in row order."""
+    table = read_table(setups_tsv, text=("setup", column))
+    return dict(zip(table["setup"], table[column], strict=True))
 
 
-def cell(row: pd.Series | None, metric: str, percent_digits: int = 1) -> str:
-    """A value with its standard error, unit and mark; an absent one is a dash."""
+def cell(row: pd.Series | None, metric: str, digits: int = 1) -> str:
+    """A value with its unit, the interval of a share of n samples, the mark of a distance; an absent one is a dash."""
     if row is None:
         return "–"
-    factor, digits, unit = (100, percent_digits, " %") if is_share(metric) else (1, 2, "")
-    text = f"{row['value'] * factor:.{digits}f}"
-    if not np.isnan(row.get("stderr", np.nan)):
-        text += f" ± {row['stderr'] * factor:.{digits}f}"
-    return text + unit + mark(row)
-
-
-def mark(row: pd.Series) -> str:
-    """† for a singular covariance, ‡ for a small sample, nothing for a share."""
-    features = row.get("features", np.nan)
-    if np.isnan(features):
-        return ""
-    if row["n"] <= features:
-        return " †"
-    return " ‡" if row["n"] < PER_FEATURE * features else ""
-
-
-def mark_notes(rows: Iterable[Sequence[str]]) -> list[str]:
-    """The explanation of each mark that occurs in the cells."""
-    cells = "".join(text for row in rows for text in row)
-    return [note for note in (NOTE_SINGULAR, NOTE_SMALL) if note[0] in cells]
+    if not is_share(metric):
+        return f"{row['value']:.2f}{mark(row)}"
+    text = f"{100 * row['value']:.{digits}f} %"
+    if np.isnan(row.get("n", np.nan)):
+        return text
+    low, high = wilson(row["value"], row["n"])
+    return f"{text} [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
 
 
 def field(row: pd.Series | None, name: str) -> str:
@@ -126,7 +110,13 @@ def to_latex(table: Table) -> str:
     )  # fmt: skip
 
 
-FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex}
+def to_html(table: Table) -> str:
+    """A page that a browser opens by itself."""
+    body = pages.table(table.header, table.rows, align=table.sides(), caption=table.caption)
+    return pages.page(table.caption, body, pages.notes(table.notes))
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex, ".html": to_html}
 
 
 def write(table: Table, outputs: Sequence[str | Path]) -> None:

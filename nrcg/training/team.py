@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
+from nrcg.device import forbid_tf32
 from nrcg.errors import Stopped
 from nrcg.memory import keep_freed_memory
 from nrcg.preemption import Stop
@@ -87,4 +88,5 @@ def join_team(rank: int, size: int, device: torch.device, *, port: int, threads:
     accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[patience])
     torch.set_num_threads(threads)
     keep_freed_memory()
+    forbid_tf32()
     return Team(accelerator)

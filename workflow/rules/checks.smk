@@ -79,7 +79,7 @@ def guidance_problems():
 
 def data_problems(dataset):
     """The images, and that data set, networks and classes agree as far as files and config tell."""
-    from nrcg.datasets.sportballs import check_sportballs
+    from nrcg.datasets.sportballs import check_arguments
 
     place, data = f"datasets.{dataset}", config["datasets"][dataset]
     images = data["images"]
@@ -91,7 +91,7 @@ def data_problems(dataset):
     if data["kind"] == "sportballs":
         names = {"ball": "balls", "scale": "scales"}
         yield from attempt(
-            f"{place}.images", check_sportballs, **{names.get(key, key): value for key, value in images.items()}
+            f"{place}.images", check_arguments, **{names.get(key, key): value for key, value in images.items()}
         )
     if data["target"] not in class_names(dataset):
         yield f"{place}.target: no class {data['target']!r}; classes are {', '.join(class_names(dataset))}"
@@ -132,7 +132,7 @@ def classifier_problems(dataset, name):
 
 def ddpm_problems(dataset):
     """The diffusion model: its size, its number of steps, and whether samples can be drawn from it."""
-    from nrcg.models.ddpm import build_scheduler, build_unet, check_sampling, load_scheduler
+    from nrcg.models.ddpm import build_scheduler, check_sampling, check_unet, load_scheduler
     from nrcg.files import read_json
     from nrcg.training.ddpm import DDPMTraining
 
@@ -169,7 +169,7 @@ def ddpm_problems(dataset):
         yield f"{place}.ddpm: without `pretrained`, it needs `unet` and `training`"
     elif not ddpm["pretrained"]:
         yield from size_problems(dataset, f"{place}.ddpm.unet", ddpm["unet"])
-        yield from attempt(f"{place}.ddpm.unet", build_unet, ddpm["unet"])
+        yield from attempt(f"{place}.ddpm.unet", check_unet, ddpm["unet"])
     if ddpm_is_trained(dataset) and "training" in ddpm:
         settled = {key: value for key, value in ddpm["training"].items() if key not in WATCHING}
         yield from attempt(f"{place}.ddpm.training", DDPMTraining, **settled)

@@ -1,4 +1,10 @@
 # Image sets: uint8 on disk, labelled, split.
+SHEET = report(
+    f"{DATA}/contact_sheet.png",
+    caption="../report/data.rst",
+    category=CATEGORIES["training"],
+    labels=entry("Data", "the first images and their classes"),
+)
 
 
 rule sportballs:
@@ -6,7 +12,7 @@ rule sportballs:
         lambda w: icon_files(w.dataset),
     output:
         IMAGE_SET,
-        sheet=report(f"{DATA}/contact_sheet.png", caption="../report/data.rst", category="Data"),
+        sheet=SHEET,
     log:
         f"{LOGS}data.log",
     benchmark:
@@ -28,7 +34,7 @@ rule celeba:
         lambda w: [] if settings(w)["images"]["source"] else rules.download_celeba.output,
     output:
         IMAGE_SET,
-        sheet=report(f"{DATA}/contact_sheet.png", caption="../report/data.rst", category="Data"),
+        sheet=SHEET,
     log:
         f"{LOGS}data.log",
     benchmark:
@@ -51,7 +57,7 @@ rule celebahq:
         lambda w: [] if Path(settings(w)["images"]["source"]).is_dir() else celebahq_folder(w.dataset, "download.json"),
     output:
         IMAGE_SET,
-        sheet=report(f"{DATA}/contact_sheet.png", caption="../report/data.rst", category="Data"),
+        sheet=SHEET,
     log:
         f"{LOGS}data.log",
     benchmark:

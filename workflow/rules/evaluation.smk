@@ -31,6 +31,7 @@ rule score:
     input:
         shards=lambda w: shards(w.dataset, w.setup, w.scale),
         guiding=lambda w: classifier_files(guiding(w.setup))(w),
+        also=lambda w: [path for name in also_scored_by(w) for path in classifier_files(name)(w)],
         judge=classifier_files("judge"),
         inception=INCEPTION if "inception" in config["extractors"] else [],
         all=references("all"),
@@ -51,6 +52,7 @@ rule score:
         gpu=1,
     params:
         guiding=lambda w, input: Path(input.guiding[0]).parent,
+        also=lambda w: flags({"also": [f"{name}={classifier_home(w.dataset, name)}" for name in also_scored_by(w)]}),
         judge=lambda w, input: Path(input.judge[0]).parent,
         target=lambda w: settings(w)["target"],
         pictured=PICTURED,
@@ -64,9 +66,9 @@ rule score:
         ),
         machine=machine(),
     shell:
-        "nrcg score {input.shards:q} --guiding {params.guiding:q} --judge {params.judge:q}"
-        " --target {params.target:q} {params.extractors} {params.machine}"
-        " --verdicts {output.verdicts:q} --first {output.first:q} --n-first {params.pictured} --out {output.scores:q} --log {log:q}"
+        "nrcg score {input.shards:q} --guiding {params.guiding:q} {params.also} --judge {params.judge:q}"
+        " --target {params.target:q} {params.extractors} {params.machine} --verdicts {output.verdicts:q}"
+        " --first {output.first:q} --n-first {params.pictured} --out {output.scores:q} --log {log:q}"
 
 
 rule collect_scores:

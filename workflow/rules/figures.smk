@@ -23,10 +23,10 @@ rule select_curves:
         figure="[1-4]",
     localrule: True
     params:
-        metric=lambda w: FORWARD_FIGURES[w.figure],
+        metrics=lambda w: flags({"metric": FORWARD_FIGURES[w.figure]}),
         setups=lambda w: flags({"setup": figure_setups(w.dataset, w.figure)}),
     shell:
-        "nrcg select-curves {input:q} --metric {params.metric} {params.setups} --out {output:q} --log {log:q}"
+        "nrcg select-curves {input:q} {params.metrics} {params.setups} --out {output:q} --log {log:q}"
 
 
 rule plot_forward:
@@ -35,7 +35,12 @@ rule plot_forward:
         setups=config["setups"],
         style=config["style"],
     output:
-        png=report(f"{FIGURE}figure{{figure}}.png", caption="../report/forward.rst", category="Forward process"),
+        png=report(
+            f"{FIGURE}figure{{figure}}.png",
+            caption="../report/forward.rst",
+            category=CATEGORIES["forward"],
+            labels=entry("Figure {figure}", lambda w: FORWARD_FIGURES[w.figure][0].replace("_", " ")),
+        ),
         pdf=f"{FIGURE}figure{{figure}}.pdf",
     log:
         f"{LOGS}figure{{figure}}.log",
@@ -46,8 +51,8 @@ rule plot_forward:
     localrule: True
     params:
         chance=lambda w: flags({"chance": 1 / len(class_names(w.dataset)) if w.figure == "1" else None}),
-        title=lambda w: f"Figure {w.figure}: {pretty(w.dataset)}",
-        note=lambda w: note(w.dataset, forward=True),
+        title=lambda w: forward_title(w.dataset, w.figure),
+        note=lambda w: forward_note(w.dataset),
     shell:
         "nrcg plot-forward {input.csv:q} --setups {input.setups:q} --style {input.style:q} {params.chance}"
         " --title {params.title:q} --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
@@ -61,7 +66,10 @@ rule plot_scales:
         style=config["style"],
     output:
         png=report(
-            f"{FIGURE}figure{{number}}_{{metric}}.png", caption="../report/scales.rst", category="Guided sampling"
+            f"{FIGURE}figure{{number}}_{{metric}}.png",
+            caption="../report/scales.rst",
+            category=CATEGORIES["guided"],
+            labels=entry(scale_name, scale_shown),
         ),
         pdf=f"{FIGURE}figure{{number}}_{{metric}}.pdf",
     log:
@@ -73,8 +81,8 @@ rule plot_scales:
         metric="accuracy|accuracy_judge|fid|fd_judge|cfid|cfd_judge",
     localrule: True
     params:
-        title=lambda w: f"Figure {w.number[0]} {w.number[1:]}".strip() + f": {pretty(w.dataset)}",
-        note=lambda w: note(w.dataset),
+        title=scale_title,
+        note=lambda w: run_note(w.dataset, paper_as="Star and dotted line, the paper" if in_paper(w) else ""),
     shell:
         "nrcg plot-scales {input.csv:q} --metric {wildcards.metric:q} --dataset {wildcards.dataset:q}"
         " --setups {input.setups:q} --paper {input.paper:q} --style {input.style:q} --title {params.title:q}"
@@ -87,7 +95,12 @@ rule plot_contrast:
         setups=config["setups"],
         style=config["style"],
     output:
-        png=report(f"{FIGURE}contrast.png", caption="../report/contrast.rst", category="Guided sampling"),
+        png=report(
+            f"{FIGURE}contrast.png",
+            caption="../report/contrast.rst",
+            category=CATEGORIES["guided"],
+            labels=entry("Contrast", "guiding classifier against judge, by the logit and by log p"),
+        ),
         pdf=f"{FIGURE}contrast.pdf",
     log:
         f"{LOGS}contrast.log",
@@ -97,11 +110,14 @@ rule plot_contrast:
     params:
         target=lambda w: settings(w)["target"],
         pair=flags({"setup": CONTRAST}),
-        note=lambda w: note(w.dataset),
+        title=lambda w: (
+            f"Share of {settings(w)['target']} by the guiding classifier and by the judge ({pretty(w.dataset)})"
+        ),
+        note=lambda w: sampled_note(w.dataset, *CONTRAST),
     shell:
         "nrcg plot-contrast {input.csv:q} --target {params.target:q} {params.pair} --dataset {wildcards.dataset:q}"
-        " --setups {input.setups:q} --style {input.style:q} --note {params.note:q} --out {output.png:q}"
-        " --out {output.pdf:q} --log {log:q}"
+        " --setups {input.setups:q} --style {input.style:q} --title {params.title:q} --note {params.note:q}"
+        " --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
 rule write_table:
@@ -111,8 +127,14 @@ rule write_table:
         paper=config["paper_results"],
     output:
         csv=f"{FIGURE}table{{number}}.csv",
-        md=report(f"{FIGURE}table{{number}}.md", caption="../report/table.rst", category="Tables"),
+        md=f"{FIGURE}table{{number}}.md",
         tex=f"{FIGURE}table{{number}}.tex",
+        html=report(
+            f"{FIGURE}table{{number}}.html",
+            caption="../report/table.rst",
+            category=CATEGORIES["tables"],
+            labels=entry("Table {number}", "unconditional and guided samples, and the paper's numbers"),
+        ),
     log:
         f"{LOGS}table{{number}}.log",
     benchmark:
@@ -123,11 +145,11 @@ rule write_table:
     params:
         target=lambda w: settings(w)["target"],
         title=lambda w: f"Table {w.number}: {pretty(w.dataset)}, target {settings(w)['target']}",
-        note=lambda w: note(w.dataset),
+        note=lambda w: run_note(w.dataset, paper_as="The paper"),
     shell:
         "nrcg table {input.csv:q} --setups {input.setups:q} --paper {input.paper:q} --dataset {wildcards.dataset:q}"
         " --target {params.target:q} --title {params.title:q} --note {params.note:q} --out {output.csv:q}"
-        " --out {output.md:q} --out {output.tex:q} --log {log:q}"
+        " --out {output.md:q} --out {output.tex:q} --out {output.html:q} --log {log:q}"
 
 
 rule write_all_points:
@@ -136,8 +158,14 @@ rule write_all_points:
         setups=config["setups"],
     output:
         csv=f"{FIGURE}all_points.csv",
-        md=report(f"{FIGURE}all_points.md", caption="../report/all_points.rst", category="Tables"),
+        md=f"{FIGURE}all_points.md",
         tex=f"{FIGURE}all_points.tex",
+        html=report(
+            f"{FIGURE}all_points.html",
+            caption="../report/all_points.rst",
+            category=CATEGORIES["tables"],
+            labels=entry("All points", "every score of every setup and scale"),
+        ),
     log:
         f"{LOGS}all_points.log",
     benchmark:
@@ -145,11 +173,11 @@ rule write_all_points:
     localrule: True
     params:
         title=lambda w: f"All points: {pretty(w.dataset)}",
-        note=lambda w: note(w.dataset),
+        note=lambda w: run_note(w.dataset),
     shell:
         "nrcg all-points {input.csv:q} --setups {input.setups:q} --dataset {wildcards.dataset:q}"
         " --title {params.title:q} --note {params.note:q} --out {output.csv:q} --out {output.md:q}"
-        " --out {output.tex:q} --log {log:q}"
+        " --out {output.tex:q} --out {output.html:q} --log {log:q}"
 
 
 rule compare:
@@ -159,8 +187,14 @@ rule compare:
         paper=config["paper_results"],
     output:
         csv=COMPARISON[0],
-        md=report(COMPARISON[1], caption="../report/comparison.rst", category="Tables"),
+        md=COMPARISON[1],
         tex=COMPARISON[2],
+        html=report(
+            COMPARISON[3],
+            caption="../report/comparison.rst",
+            category=CATEGORIES["tables"],
+            labels={"name": "Comparison", "data set": "all", "shows": "every number of the paper, ours beside it"},
+        ),
     log:
         f"{RUN}/logs/comparison.log",
     benchmark:
@@ -168,10 +202,13 @@ rule compare:
     localrule: True
     params:
         weights=flags({"weights": [f"{dataset}={weights_note(dataset)}" for dataset in DATASETS]}),
-        note="; ".join(f"{pretty(dataset)}: {note(dataset)}" for dataset in DATASETS),
+        note="\n".join(
+            f"{pretty(dataset)}: {run_note(dataset, paper_as='The paper')}" for dataset in DATASETS
+        ),
     shell:
         "nrcg comparison {input.scores:q} --setups {input.setups:q} --paper {input.paper:q} {params.weights}"
-        " --note {params.note:q} --out {output.csv:q} --out {output.md:q} --out {output.tex:q} --log {log:q}"
+        " --note {params.note:q} --out {output.csv:q} --out {output.md:q} --out {output.tex:q} --out {output.html:q}"
+        " --log {log:q}"
 
 
 include: "grids.smk"

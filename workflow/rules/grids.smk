@@ -1,4 +1,4 @@
-# Pictures of samples and trainings, and the page of findings.
+# Pictures of samples and of training, and the page of findings.
 
 
 rule plot_grid:
@@ -6,7 +6,12 @@ rule plot_grid:
         shards=lambda w: first(w.dataset, *grid_point(w)),
         style=config["style"],
     output:
-        png=report(f"{FIGURE}figure9_{{which}}.png", caption="../report/figure9.rst", category="Samples"),
+        png=report(
+            f"{FIGURE}figure9_{{which}}.png",
+            caption="../report/figure9.rst",
+            category=CATEGORIES["samples"],
+            labels=entry(lambda w: f"Figure {paper(w.dataset)['grids'][w.which]}", lambda w: row_label(*grid_point(w))),
+        ),
         pdf=f"{FIGURE}figure9_{{which}}.pdf",
     log:
         f"{LOGS}figure9_{{which}}.log",
@@ -20,7 +25,10 @@ rule plot_grid:
         title=lambda w: (
             f"Figure {paper(w.dataset)['grids'][w.which]}: {pretty(w.dataset)}, {row_label(*grid_point(w))}"
         ),
-        note=lambda w: note(w.dataset),
+        note=lambda w: (
+            ("" if n_samples(w.dataset, grid_point(w)[0]) >= PICTURED else f"The paper shows {PICTURED}.\n")
+            + sampled_note(w.dataset, grid_point(w)[0])
+        ),
     shell:
         "nrcg grid {input.shards:q} --n {params.n} --style {input.style:q} --title {params.title:q}"
         " --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
@@ -28,10 +36,17 @@ rule plot_grid:
 
 rule plot_side_by_side:
     input:
-        shards=lambda w: [first(w.dataset, *point) for point in compared_points(w.dataset)],
+        scores=SCORES,
+        setups=config["setups"],
+        shards=lambda w: [first(w.dataset, *point) for point in points(w.dataset)],
         style=config["style"],
     output:
-        png=report(f"{FIGURE}side_by_side.png", caption="../report/side_by_side.rst", category="Samples"),
+        png=report(
+            f"{FIGURE}side_by_side.png",
+            caption="../report/side_by_side.rst",
+            category=CATEGORIES["samples"],
+            labels=entry("Side by side", "the same seeds, each setup at its best scale"),
+        ),
         pdf=f"{FIGURE}side_by_side.pdf",
     log:
         f"{LOGS}side_by_side.log",
@@ -39,13 +54,19 @@ rule plot_side_by_side:
         f"{BENCHMARKS}side_by_side.tsv"
     localrule: True
     params:
-        rows=lambda w, input: flags(
-            {"row": [f"{row_label(*point)}={path}" for point, path in zip(compared_points(w.dataset), input.shards)]}
+        points=lambda w, input: flags(
+            {
+                "point": [
+                    f"{setup}:{'-' if scale == 'none' else scale}={path}"
+                    for (setup, scale), path in zip(points(w.dataset), input.shards)
+                ]
+            }
         ),
-        title=lambda w: f"The same seeds across setups and scales s: {pretty(w.dataset)}",
-        note=lambda w: note(w.dataset),
+        title=lambda w: f"The same seeds, each setup at its best scale s ({pretty(w.dataset)})",
+        note=lambda w: f"Best: nearest to the target class. A blank cell is a sample too.\n{run_note(w.dataset)}",
     shell:
-        "nrcg side-by-side {params.rows} --style {input.style:q} --title {params.title:q} --note {params.note:q}"
+        "nrcg side-by-side --scores {input.scores:q} {params.points} --setups {input.setups:q}"
+        " --dataset {wildcards.dataset:q} --style {input.style:q} --title {params.title:q} --note {params.note:q}"
         " --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
@@ -59,7 +80,12 @@ rule plot_before_after:
         ),
         style=config["style"],
     output:
-        png=report(f"{FIGURE}before_after.png", caption="../report/before_after.rst", category="Samples"),
+        png=report(
+            f"{FIGURE}before_after.png",
+            caption="../report/before_after.rst",
+            category=CATEGORIES["samples"],
+            labels=entry("Before and after", lambda w: row_label(*showcase(w.dataset))),
+        ),
         pdf=f"{FIGURE}before_after.pdf",
     log:
         f"{LOGS}before_after.log",
@@ -70,7 +96,7 @@ rule plot_before_after:
         target=lambda w: settings(w)["target"],
         classifier=lambda w: "guiding" if guiding(showcase(w.dataset)[0]) == UNGUIDED_SCORED_BY else "judge",
         title=lambda w: f"Before and after guidance: {pretty(w.dataset)}, {row_label(*showcase(w.dataset))}",
-        note=lambda w: note(w.dataset),
+        note=lambda w: sampled_note(w.dataset, showcase(w.dataset)[0]),
     shell:
         "nrcg before-after --before {input.before:q} --after {input.after:q}"
         " --verdicts-before {input.verdicts_before:q} --verdicts-after {input.verdicts_after:q}"
@@ -81,9 +107,15 @@ rule plot_before_after:
 rule plot_classifiers:
     input:
         logs=lambda w: list(classifier_logs(w.dataset).values()),
+        setups=config["setups"],
         style=config["style"],
     output:
-        png=report(f"{FIGURE}classifiers.png", caption="../report/classifiers.rst", category="Training"),
+        png=report(
+            f"{FIGURE}classifiers.png",
+            caption="../report/classifiers.rst",
+            category=CATEGORIES["training"],
+            labels=entry("Classifiers", "loss and accuracy while they train"),
+        ),
         pdf=f"{FIGURE}classifiers.pdf",
     log:
         f"{LOGS}classifiers.log",
@@ -92,9 +124,11 @@ rule plot_classifiers:
     localrule: True
     params:
         logs=lambda w: flags({"curves": [f"{name}={path}" for name, path in classifier_logs(w.dataset).items()]}),
+        title=lambda w: f"Training of the classifiers and the judge ({pretty(w.dataset)})",
+        note=classifiers_note,
     shell:
-        "nrcg plot-classifier-logs {params.logs} --style {input.style:q} --out {output.png:q} --out {output.pdf:q}"
-        " --log {log:q}"
+        "nrcg plot-classifier-logs {params.logs} --setups {input.setups:q} --style {input.style:q}"
+        " --title {params.title:q} --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
 rule plot_ddpm_loss:
@@ -102,16 +136,23 @@ rule plot_ddpm_loss:
         csv=f"{DDPM}/log.csv",
         style=config["style"],
     output:
-        png=report(f"{FIGURE}ddpm_loss.png", caption="../report/ddpm_loss.rst", category="Training"),
+        png=report(
+            f"{FIGURE}ddpm_loss.png",
+            caption="../report/ddpm_loss.rst",
+            category=CATEGORIES["training"],
+            labels=entry("DDPM", "loss while it trains"),
+        ),
         pdf=f"{FIGURE}ddpm_loss.pdf",
     log:
         f"{LOGS}ddpm_loss.log",
     benchmark:
         f"{BENCHMARKS}ddpm_loss.tsv"
     localrule: True
+    params:
+        title=lambda w: f"Training loss of the DDPM ({pretty(w.dataset)})",
     shell:
-        "nrcg plot-ddpm-log {input.csv:q} --style {input.style:q} --out {output.png:q} --out {output.pdf:q}"
-        " --log {log:q}"
+        "nrcg plot-ddpm-log {input.csv:q} --style {input.style:q} --title {params.title:q} --out {output.png:q}"
+        " --out {output.pdf:q} --log {log:q}"
 
 
 rule write_findings:
@@ -119,10 +160,17 @@ rule write_findings:
         figures=lambda w: expand(f"{FIGURE}figure{{figure}}.csv", figure=forward_numbers(w.dataset), dataset=w.dataset),
         scores=SCORES,
         unconditional=lambda w: first(w.dataset, UNGUIDED, "none"),
+        cards=lambda w: [classifier_files(name)(w)[1] for name in guiding_classifiers(w.dataset)],
         setups=config["setups"],
     output:
-        md=report(f"{FIGURE}findings.md", caption="../report/findings.rst", category="Findings"),
+        md=f"{FIGURE}findings.md",
         csv=f"{FIGURE}findings.csv",
+        html=report(
+            f"{FIGURE}findings.html",
+            caption="../report/findings.rst",
+            category=CATEGORIES["findings"],
+            labels=entry("Findings", "the paper's claims, and whether this run shows them"),
+        ),
     log:
         f"{LOGS}findings.log",
     benchmark:
@@ -133,11 +181,13 @@ rule write_findings:
             {
                 "figure": [f"{number}={path}" for number, path in zip(forward_numbers(w.dataset), input.figures)],
                 "unconditional": input.unconditional,
+                "classifier": [f"{name}={path}" for name, path in zip(guiding_classifiers(w.dataset), input.cards)],
                 "target": settings(w)["target"],
                 "classes": len(class_names(w.dataset)),
-                "note": note(w.dataset),
+                "title": f"Findings: {pretty(w.dataset)}",
+                "note": run_note(w.dataset),
             }
         ),
     shell:
         "nrcg findings {params.options} --scores {input.scores:q} --dataset {wildcards.dataset:q}"
-        " --setups {input.setups:q} --out {output.md:q} --out {output.csv:q} --log {log:q}"
+        " --setups {input.setups:q} --out {output.md:q} --out {output.csv:q} --out {output.html:q} --log {log:q}"

@@ -64,6 +64,18 @@ def references(part):
     return lambda w: expand(REFERENCE, dataset=w.dataset, extractor=config["extractors"], part=part)
 
 
+def guiding_classifiers(dataset):
+    """The classifiers that guide in this data set."""
+    return sorted({guiding(setup) for setup, _ in guided_points(dataset)})
+
+
+def also_scored_by(wildcards):
+    """The other classifiers that guide in this data set, who score the unguided samples too, as a level to compare."""
+    if wildcards.setup != UNGUIDED:
+        return []
+    return [name for name in guiding_classifiers(wildcards.dataset) if name != UNGUIDED_SCORED_BY]
+
+
 def score_files(wildcards):
     """The scores of a data set's points, or the table of all that the config gives instead."""
     given = settings(wildcards).get("scores_from")

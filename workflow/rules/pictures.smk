@@ -1,29 +1,34 @@
 # What the figures and tables are called, and which files a target stands for; nothing is run here.
+from nrcg.plots.decay import decay_note
 
-FORWARD_FIGURES = {  # figure: its metric
-    "1": "accuracy",
-    "2": "logit_sensitivity",
-    "3": "gradient_sensitivity",
-    "4": "gradient_sensitivity",
+LEFT_OUT = ["saturated", "clipped"]  # where gradients mean nothing
+FORWARD_FIGURES = {  # figure: its metric, and others that it needs
+    "1": ["accuracy", "one_class"],
+    "2": ["logit_sensitivity"],
+    "3": ["gradient_sensitivity", "relative_sensitivity", *LEFT_OUT],
+    "4": ["gradient_sensitivity", "relative_sensitivity", *LEFT_OUT],
 }
-PAPER = {  # kind of data set: what the paper calls its pictures
+PAPER = {  # kind of data set: what the paper calls its pictures; its run: image size, T, samples per point
     "celeba": {
         "name": "CelebA",
+        "run": (64, 400, 50176),
         "scales": {"accuracy": "5", "fid": "6", "cfid": "7"},
         "table": "1",
-        "grids": {"unconditional": "9 a", "conditional": "9 b"},
+        "grids": {"unconditional": "9a", "conditional": "9b"},
     },
     "sportballs": {
         "name": "SportBalls",
+        "run": (64, 400, 50176),
         "scales": {"accuracy": "8a", "fid": "8b", "cfid": "8c"},
         "table": "2",
-        "grids": {"unconditional": "9 c", "conditional": "9 d"},
+        "grids": {"unconditional": "9c", "conditional": "9d"},
     },
     "celebahq": {
         "name": "CelebA-HQ",
+        "run": (256, 1000, 1024),
         "scales": {},  # one scale
         "table": "3",
-        "grids": {"unconditional": "9 e", "conditional": "9 f"},
+        "grids": {"unconditional": "9e", "conditional": "9f"},
     },
 }
 VARIANTS = {  # the paper's metric: ours beside it, with the extractor of each
@@ -31,8 +36,24 @@ VARIANTS = {  # the paper's metric: ours beside it, with the extractor of each
     "fid": {"fid": "inception", "fd_judge": "judge"},
     "cfid": {"cfid": "inception", "cfd_judge": "judge"},
 }
+SHOWN = {  # what a figure against the scale shows
+    "accuracy": "share of {target} by the guiding classifier",
+    "accuracy_judge": "share of {target} by the judge",
+    "fid": "FID to all training images",
+    "fd_judge": "FD (judge) to all training images",
+    "cfid": "FID to the target class",
+    "cfd_judge": "FD (judge) to the target class",
+}
+CATEGORIES = {  # of the report, which sorts them by name
+    "findings": "1 Findings",
+    "tables": "2 Tables",
+    "guided": "3 Guided sampling",
+    "samples": "4 Samples",
+    "forward": "5 Forward process",
+    "training": "6 Data and training",
+}
 CONTRAST = ["nonrobust_x0_ema0.99", "nonrobust_x0_ema0.99_logprob"]
-COMPARISON = expand(f"{RUN}/comparison.{{suffix}}", suffix=["csv", "md", "tex"])
+COMPARISON = expand(f"{RUN}/comparison.{{suffix}}", suffix=["csv", "md", "tex", "html"])
 
 
 def paper(dataset):
@@ -51,6 +72,26 @@ def figure_files(names, *, suffixes=("png", "pdf")):
         for name in (names(dataset) if callable(names) else names)
         for suffix in suffixes
     ]
+
+
+def forward_title(dataset, figure):
+    """What one of figures 1 to 4 shows."""
+    gradient = {"log_prob": "∇ log p", "logit": "∇ logit"}[config["datasets"][dataset]["objective"]]
+    shown = {
+        "1": "accuracy along the forward process",
+        "2": "logit sensitivity, eq. 3",
+        "3": f"sensitivity of {gradient}, eq. 4, and relative",
+        "4": f"sensitivity of the stabilised {gradient}, eq. 4 and 6, and relative",
+    }
+    return f"Figure {figure} ({pretty(dataset)}): {shown[figure]}"
+
+
+def forward_note(dataset):
+    """Last line of the small print of figures 1 to 4."""
+    data = config["datasets"][dataset]
+    images = f"validation images of {data['images']['size']}×{data['images']['size']}, target {data['target']}"
+    paper = "" if data["kind"] == "celeba" else " The paper shows figures 1 to 4 for CelebA alone."
+    return f"Run “{config['run']}”: {images}, T = {data['scheduler']['num_train_timesteps']}.{paper}"
 
 
 def forward_figures(*numbers):
@@ -80,7 +121,7 @@ def table_names(number):
 
 
 GRIDS = figure_files(["figure9_unconditional", "figure9_conditional", "before_after"])
-TABULAR = ("csv", "md", "tex")
+TABULAR = ("csv", "md", "tex", "html")
 TARGETS = {  # target rule: its files; a target without files has no data set in this run
     **{f"figure{n}": figure_files(forward_figures(n)) for n in FORWARD_FIGURES},
     "figure5": figure_files(scale_figures("5")),
@@ -100,7 +141,7 @@ TARGETS = {  # target rule: its files; a target without files has no data set in
             *(["ddpm_loss"] if ddpm_is_trained(dataset) else []),
         ]
     ),
-    "findings": figure_files(["findings"], suffixes=("md", "csv")),
+    "findings": figure_files(["findings"], suffixes=("md", "csv", "html")),
     "comparison": COMPARISON,
 }
 
@@ -116,15 +157,53 @@ def wanted(target):
     return files
 
 
-def compared_points(dataset):
-    """Rows of the side-by-side figure: every setup at its lowest, middle and highest scale, without repeats."""
-    rows = [(UNGUIDED, "none")]
-    for setup in SETUPS.index:
-        scales = [scale for name, scale in guided_points(dataset) if name == setup]
-        rows += [
-            (setup, scale) for scale in dict.fromkeys(scales[i] for i in (0, (len(scales) - 1) // 2, -1) if scales)
-        ]
-    return rows
+def entry(name, shows):
+    """Labels of an entry of the report; both texts may be functions of the wildcards."""
+    return {"name": name, "data set": lambda w: pretty(w.dataset), "shows": shows}
+
+
+def in_paper(wildcards):
+    """Whether a figure against the scale is the paper's own, or a variant of it by the judge."""
+    return wildcards.metric in VARIANTS and wildcards.metric in paper(wildcards.dataset)["scales"]
+
+
+def scale_shown(wildcards):
+    return SHOWN[wildcards.metric].format(target=settings(wildcards)["target"])
+
+
+def scale_name(wildcards):
+    return f"Figure {wildcards.number}" if in_paper(wildcards) else f"Beside figure {wildcards.number}"
+
+
+def scale_title(wildcards):
+    """A title that says what is shown, and the paper's number for its own figures alone."""
+    shown, name = scale_shown(wildcards), pretty(wildcards.dataset)
+    if in_paper(wildcards):
+        return f"Figure {wildcards.number}: {shown} ({name})"
+    return f"{shown[0].upper()}{shown[1:]} ({name}; not in the paper)"
+
+
+def sampled_note(dataset, *setups, paper_as=""):
+    """Small print about samples: the run, what the setups' stabilisers amount to, and how large the paper's run was.
+
+    paper_as names the paper's numbers where they are shown; the remark is left out where the run is as large.
+    """
+    data, lines = config["datasets"][dataset], [note(dataset)]
+    steps = data["sampling"]["num_inference_steps"]
+    rows = SETUPS.loc[list(setups)]
+    whole = rows[rows["economy"] == "none"]  # others give their stabiliser fewer gradients
+    decays = dict.fromkeys(decay_note(stabilizer, steps) for stabilizer in whole["stabilizer"])
+    lines += [f"{decay}." for decay in decays if decay]
+    size, total, n = theirs = paper(dataset)["run"]
+    ours = data["images"]["size"], data["scheduler"]["num_train_timesteps"], data["sampling"]["n_samples"]
+    if paper_as and ours != theirs:
+        lines.append(f"{paper_as}: {size}×{size}, T = {total}, n = {n:,}: not comparable.".replace(",", " ", 1))
+    return "\n".join(lines)
+
+
+def run_note(dataset, **options):
+    """`sampled_note` of every setup of the run."""
+    return sampled_note(dataset, *scales_of(dataset), **options)
 
 
 def row_label(setup, scale):
@@ -140,3 +219,13 @@ def showcase(dataset):
 def grid_point(wildcards):
     """(setup, scale) of a grid: the unguided samples, or the point that the config shows."""
     return (UNGUIDED, "none") if wildcards.which == UNGUIDED else showcase(wildcards.dataset)
+
+
+def classifiers_note(wildcards):
+    """Small print of the classifiers' training: what their accuracies were measured on."""
+    data = settings(wildcards)
+    size, total = data["images"]["size"], data["scheduler"]["num_train_timesteps"]
+    counts = [data["classifiers"][name]["valid_images"] for name in classifier_logs(wildcards.dataset)]
+    counts = ", ".join(str(n or "all") for n in dict.fromkeys(counts))
+    noised = f"Noised: by the forward process, t uniform in 1 to T = {total}."
+    return f"run “{config['run']}”: {counts} validation images of {size}×{size}. {noised}"
