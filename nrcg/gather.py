@@ -28,7 +28,8 @@ def select_curves(tables: Sequence[str | Path], metrics: Sequence[str], setups: 
         try:
             frame = pd.read_csv(io.StringIO(text))
         except ValueError as error:
-            raise NrcgError(f"{path}: not a table of curves ({error}); run the forward analysis again") from None
+            reason = str(error).strip()
+            raise NrcgError(f"{path}: not a table of curves ({reason}); run the forward analysis again") from None
         if list(frame.columns) != CURVE_COLUMNS:
             raise NrcgError(f"{path}: columns {list(frame.columns)}, expected {CURVE_COLUMNS}")
         frames.append(frame)
@@ -75,7 +76,7 @@ def _read_scores(
     try:
         table = pd.read_csv(io.StringIO(text), dtype={"features": "Int64"})
     except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise NrcgError(f"{path}: not a table of scores ({error}); {remedy}") from None
+        raise NrcgError(f"{path}: not a table of scores ({str(error).strip()}); {remedy}") from None
     if list(table.columns) != list(columns):
         raise NrcgError(f"{path}: columns {list(table.columns)}, expected {columns}; {remedy}")
     return table

@@ -122,3 +122,9 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(judge, tmp_path):
 
 def test_binary_predictions_follow_the_sign():
     assert predictions(torch.tensor([[-1.0], [2.0]])).tolist() == [0, 1]
+
+
+def test_a_training_that_diverges_says_so(blob_set, tmp_path):
+    with pytest.raises(NrcgError, match="diverged in epoch 1: .* lower learning_rate"):
+        run(blob_set.folder, tmp_path, ClassifierTraining(max_epochs=1, batch_size=16, learning_rate=1e30))
+    assert not list(tmp_path.iterdir())

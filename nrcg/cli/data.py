@@ -53,7 +53,7 @@ def celeba(
     crop: Annotated[
         int | None, Option(help="Central square to cut out first, in pixels; default: none.", min=1)
     ] = None,
-    threads: Annotated[int, Option(help="Threads that decode; 0 is one a core.", min=0)] = 0,
+    threads: Annotated[int, Option(help="Threads that decode; 0 is one a core.", min=0, max=4096)] = 0,
 ) -> None:
     """Make an image set of CelebA: its aligned faces, resized, in two classes and its own three splits."""
     from nrcg.datasets.celeba import convert_celeba

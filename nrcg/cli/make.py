@@ -28,6 +28,8 @@ from nrcg.cli.options import (
 from nrcg.errors import NrcgError
 from nrcg.preemption import stop_on_signals
 
+MAX_SAMPLES = 10**12  # more than any disk holds
+
 
 @app.command()
 def train_classifier(
@@ -134,8 +136,8 @@ def train_ddpm(
 def sample(
     ddpm: Ddpm,
     out: Annotated[Path, Option("--out", help="Shard to write: NAME.npy, with its card NAME.json beside it.")],
-    start: Annotated[int, Option(help="First sample of the shard.", min=0)],
-    stop: Annotated[int, Option(help="Sample after the last.", min=1)],
+    start: Annotated[int, Option(help="First sample of the shard.", min=0, max=MAX_SAMPLES)],
+    stop: Annotated[int, Option(help="Sample after the last.", min=1, max=MAX_SAMPLES)],
     num_inference_steps: Annotated[int, Option(help="Reverse steps.", min=1)],
     classifier: Annotated[Path | None, Option(help="Guiding classifier's folder; without it, unguided.")] = None,
     target: Target = "0",
@@ -156,7 +158,7 @@ def sample(
     Continues with the batches it has after a signal (exit status 75) or a kill.
     """
     if out.suffix != ".npy":
-        raise NrcgError(f"--out {out}: a shard is a NumPy file; name it {out.with_suffix('.npy')}")
+        raise NrcgError(f"--out {out}: a shard is a NumPy file; name it NAME.npy")
     if (classifier is None) != (scale is None):
         raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
     where = set_up(device, threads)

@@ -31,7 +31,7 @@ On = Annotated[str, typer.Option("--on", help="What the classifier sees: xt, or 
 BatchSize = Annotated[int, typer.Option(help="Images in the networks at a time.", min=1)]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is one), cpu, cuda (a free one) or cuda:N.")]
-Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to torch.", min=0)]
+Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to torch.", min=0, max=4096)]
 Setups = Annotated[Path, typer.Option("--setups", help="Table of setups (TSV): labels, and colours by row order.")]
 Style = Annotated[Path | None, typer.Option(help="matplotlib style file; default: the project's.")]
 Title = Annotated[str, typer.Option(help="Title of the figure or table.")]

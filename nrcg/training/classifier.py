@@ -1,5 +1,6 @@
 """Training of classifiers: on clean images (non-robust), or on images noised by eq. 2 (robust)."""
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -200,6 +201,8 @@ class _Trainer:
                 stop.check()
         loss, accuracy = self._validate(stop, noisy=False)
         _, accuracy_noisy = self._validate(stop, noisy=True)
+        if not (math.isfinite(self.loss_sum.item()) and math.isfinite(loss)):
+            raise NrcgError(f"training diverged in epoch {epoch + 1}: its loss is not finite; lower learning_rate")
         self.rows.append(
             {
                 "epoch": epoch + 1,
