@@ -201,6 +201,11 @@ def sampled_note(dataset, *setups, paper_as=""):
     return "\n".join(lines)
 
 
+def note_lines(*texts):
+    """Options for small print of several lines: a command keeps to one."""
+    return flags({"note": [line for text in texts for line in text.splitlines()]})
+
+
 def run_note(dataset, **options):
     """`sampled_note` of every setup of the run."""
     return sampled_note(dataset, *scales_of(dataset), **options)
