@@ -203,5 +203,5 @@ def _digest(folder: str | Path) -> str:
     """Digest of a network's folder: of its weights, and of the configurations that say what they mean."""
     from nrcg.files import sha256
 
-    configurations = ("unet/config.json", "scheduler/scheduler_config.json")
-    return sha256(*sorted(Path(folder).rglob("*.safetensors")), *map(Path(folder).joinpath, configurations))
+    configurations = [Path(folder, name) for name in ("unet/config.json", "scheduler/scheduler_config.json")]
+    return sha256(*sorted(Path(folder).rglob("*.safetensors")), *filter(Path.is_file, configurations))

@@ -23,10 +23,10 @@ rule select_curves:
         figure="[1-4]",
     localrule: True
     params:
-        metric=lambda w: FORWARD_FIGURES[w.figure],
+        metrics=lambda w: flags({"metric": FORWARD_FIGURES[w.figure]}),
         setups=lambda w: flags({"setup": figure_setups(w.dataset, w.figure)}),
     shell:
-        "nrcg select-curves {input:q} --metric {params.metric} {params.setups} --out {output:q} --log {log:q}"
+        "nrcg select-curves {input:q} {params.metrics} {params.setups} --out {output:q} --log {log:q}"
 
 
 rule plot_forward:
@@ -39,7 +39,7 @@ rule plot_forward:
             f"{FIGURE}figure{{figure}}.png",
             caption="../report/forward.rst",
             category=CATEGORIES["forward"],
-            labels=entry("Figure {figure}", lambda w: FORWARD_FIGURES[w.figure].replace("_", " ")),
+            labels=entry("Figure {figure}", lambda w: FORWARD_FIGURES[w.figure][0].replace("_", " ")),
         ),
         pdf=f"{FIGURE}figure{{figure}}.pdf",
     log:
@@ -51,8 +51,8 @@ rule plot_forward:
     localrule: True
     params:
         chance=lambda w: flags({"chance": 1 / len(class_names(w.dataset)) if w.figure == "1" else None}),
-        title=lambda w: f"Figure {w.figure}: {pretty(w.dataset)}",
-        note=lambda w: note(w.dataset, forward=True),
+        title=lambda w: forward_title(w.dataset, w.figure),
+        note=lambda w: forward_note(w.dataset),
     shell:
         "nrcg plot-forward {input.csv:q} --setups {input.setups:q} --style {input.style:q} {params.chance}"
         " --title {params.title:q} --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
