@@ -137,8 +137,13 @@ def wanted(target):
 
 
 def entry(name, shows):
-    """Labels of an entry of the report; both texts may be functions of the wildcards."""
-    return {"name": name, "data set": lambda w: pretty(w.dataset), "shows": shows}
+    """Labels of an entry of the report, as a function of the wildcards; each text may be one too."""
+
+    def labels(wildcards):
+        texts = {"name": name, "data set": pretty(wildcards.dataset), "shows": shows}
+        return {key: text(wildcards) if callable(text) else text for key, text in texts.items()}
+
+    return labels
 
 
 def in_paper(wildcards):
