@@ -138,7 +138,7 @@ def test_report_carries_the_figures(finished, tmp_path):
     report = tmp_path / "report.html"
     snakemake(finished, "--configfile", finished / "config/test.yaml", "--report", report)
     html = report.read_text()
-    results, categories = (json.JSONDecoder().raw_decode(html, html.index(start) + len(start))[0]
+    results, categories = (json.JSONDecoder().raw_decode(html, html.rindex(start) + len(start))[0]
                            for start in ("var results = ", "var categories = "))  # fmt: skip
     assert min(categories) == "1 Findings"  # Snakemake shows them in this order
     assert all(set(entry["labels"]) == {"name", "data set", "shows"} for entry in results.values())
