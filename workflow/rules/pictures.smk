@@ -181,7 +181,8 @@ def sampled_note(dataset, *setups, paper_as=""):
     size, total, n = theirs = paper(dataset)["run"]
     ours = data["images"]["size"], data["scheduler"]["num_train_timesteps"], data["sampling"]["n_samples"]
     if paper_as and ours != theirs:
-        lines.append(f"{paper_as}: {size}×{size}, T = {total}, n = {n:,}: not comparable.".replace(",", " ", 1))
+        count = f"{n:,}".replace(",", " ")
+        lines.append(f"{paper_as}: {size}×{size}, T = {total}, n = {count}: not comparable.")
     return "\n".join(lines)
 
 
