@@ -74,8 +74,8 @@ def forward_analysis(
                            is proportional to it, is rounding noise. A p near 0 loses nothing: ∇ log p is then the
                            gradient of the target's logit less the largest one
     clipped                with on="x0" and a scheduler that clips: mean share of the values of x̂_0 that it clips, to
-                           which no gradient passes, of those that are within the limits in the image itself (white
-                           ground is not)
+                           which no gradient passes, of those that are within the limits in the image itself (a white
+                           background is not)
 
     The first three do not depend on the stabiliser and are listed for the setups that have none.
 

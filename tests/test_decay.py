@@ -17,5 +17,6 @@ def test_adam_has_two_sums_and_the_papers_steps_need_no_comparison():
         "ADAM over 50 steps: weights sum to 0.99 (gradients) and 0.05 (squares); "
         "the paper's 400 steps: 1.00 (gradients) and 0.33 (squares)"
     )
+    assert decay_note("ema:0.9", 100) == "EMA 0.9 over 100 steps: weights sum to 1.00, as over the paper's 400"
     assert decay_note("ema:0.99", 400) == "EMA 0.99 over 400 steps: weights sum to 0.98"
     assert decay_note("none", 400) == ""

@@ -40,6 +40,10 @@ def legend(fig) -> list[str]:
     return [text.get_text() for text in fig.legends[0].get_texts()]
 
 
+def add_rows(path: Path, rows: list) -> None:
+    pd.DataFrame(rows).to_csv(path, mode="a", header=False, index=False)
+
+
 @pytest.fixture
 def forward_csv(tmp_path):
     def make(metric: str) -> Path:
@@ -115,18 +119,61 @@ def test_accuracy_curve(tmp_path, forward_csv):
     assert is_png_and_pdf(outputs)
     assert legend(fig) == ["robust", "non-robust", r"non-robust + $\hat{x}_0$", "guessing"]
     ax = fig.axes[0]
-    assert ax.get_yscale() == "linear" and not ax.collections
+    assert ax.get_yscale() == "linear" and ax.get_xticks()[0] == 1
     assert ax.lines[3].get_ydata()[0] == 1 / 3
     np.testing.assert_allclose(ax.lines[2].get_ydata(), 1 / np.arange(1, 21))
+    low, high = np.array([path.get_extents().intervaly for path in ax.collections[2].get_paths()])[0]
+    np.testing.assert_allclose([low, high], [0.017697, 1], rtol=1e-2)  # Wilson's of 1/20 and of 1, n = 64
+    assert "95 % Wilson intervals. 64 images, 20 values of t." in small_print(fig) and not ax.texts
+
+
+def test_a_plateau_where_all_images_are_given_one_class_is_named(tmp_path, forward_csv):
+    path = forward_csv("accuracy")
+    share = [("nonrobust", "one_class", t, 1.0 if t > 8 else 0.5, 0.0, 64) for t in range(1, 21)]
+    add_rows(path, share)
+    ax = plot_forward(path, [tmp_path / "f.png"], setups_tsv=SETUPS).axes[0]
+    (word,) = ax.texts
+    assert word.get_text() == "always one class" and word.get_position()[0] == (9 + 20) / 2
+    assert word.get_color() == ax.lines[1].get_color()
 
 
 def test_sensitivity_band_fits_a_log_axis(tmp_path, forward_csv):
     fig = plot_forward(forward_csv("gradient_sensitivity"), [tmp_path / "f.png"], setups_tsv=SETUPS)
     ax = fig.axes[0]
-    assert ax.get_yscale() == "log" and len(ax.lines) == len(ax.collections) == 3
+    assert ax.get_yscale() == "log" and len(ax.lines) == len(ax.collections) == 3 and len(fig.axes) == 1
     low, high = np.array([path.get_extents().intervaly for path in ax.collections[2].get_paths()])[0]
     # nonrobust_x0: mean 1/t, std 3/t; over all t the band spans from 1/4 of the last mean to 4 times the first
     np.testing.assert_allclose([low, high], [1 / 20 / 4, 4])
+
+
+@pytest.mark.parametrize("reason", ["saturated", "clipped"])
+def test_where_gradients_mean_nothing_is_shaded_named_pale_and_out_of_the_axis(tmp_path, forward_csv, reason):
+    path = forward_csv("gradient_sensitivity")
+    table = pd.read_csv(path)
+    table.loc[(table.setup == "nonrobust_x0") & (table.t > 12), "mean"] = 1e-14
+    table.to_csv(path, index=False)
+    setups = ["nonrobust_x0", "robust", "nonrobust"]
+    add_rows(path, [(setup, "relative_sensitivity", t, 0.1, np.nan, 64) for setup in setups for t in range(1, 21)])
+    add_rows(path, [("nonrobust_x0", reason, t, 0.97 if t > 12 else 0.49, 0.1, 64) for t in range(1, 21)])
+    fig = plot_forward(path, [tmp_path / "f.png"], setups_tsv=SETUPS)
+    assert [ax.get_ylabel() for ax in fig.axes] == ["gradient sensitivity", "relative sensitivity"]
+    words = {"saturated": "1 − p is below 10⁻⁶", "clipped": r"most of $\hat{x}_0$ is clipped"}[reason]
+    assert re.search(rf"left out of claims: t = 13–20 \(non-robust \+ .*\): {re.escape(words)}", small_print(fig))
+    for ax in fig.axes:
+        (span,) = ax.patches
+        assert span.get_x() == 12.5 and span.get_x() + span.get_width() == 20.5
+        pale, line = ax.lines[2:]
+        assert pale.get_alpha() < 0.5 and len(pale.get_ydata()) == 20 and np.isnan(line.get_ydata()[12:]).all()
+        assert ax.get_ylim()[0] > 1e-3  # though a curve goes down to 1e-14
+    assert legend(fig) == ["robust", "non-robust", r"non-robust + $\hat{x}_0$"]
+
+
+def test_small_print_of_a_stabiliser_says_over_how_many_steps_it_ran(tmp_path):
+    path = tmp_path / "figure4.csv"
+    rows = [(EMA, "gradient_sensitivity", t, 1.0, 0.1, 64) for t in range(1, 101)]
+    pd.DataFrame(rows, columns=["setup", "metric", "t", "mean", "std", "n"]).to_csv(path, index=False)
+    fig = plot_forward(path, [tmp_path / "f.png"], setups_tsv=SETUPS)
+    assert "EMA 0.99 over 100 steps: weights sum to 0.63; the paper's 400 steps: 0.98." in small_print(fig)
 
 
 # --- scales ----------------------------------------------------------------------------------------------------------

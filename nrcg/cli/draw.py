@@ -21,7 +21,7 @@ def plot_forward(
     chance: Annotated[float | None, Option(help="Accuracy of guessing, drawn as a line.")] = None,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Figures 1 to 4: a metric along the forward process, a curve a setup."""
     from nrcg.plots.curves import plot_forward as plot
@@ -39,7 +39,7 @@ def plot_scales(
     paper: Paper = None,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Figures 5 to 8: a score against the guidance scale, one line per setup."""
     from nrcg.plots.scales import plot_scales as plot
@@ -57,7 +57,7 @@ def plot_contrast(
     dataset: Dataset = None,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Share of the target class by the guiding classifier and by the judge, for two objectives."""
     from nrcg.plots.scales import plot_contrast as plot
@@ -86,7 +86,7 @@ def table(
     paper: PaperTable,
     dataset: Dataset = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Tables 1 to 3: unconditional and guided samples, the paper's numbers beside ours."""
     from nrcg.plots.tables import write_table
@@ -98,7 +98,7 @@ def table(
 
 @app.command()
 def all_points(
-    csv: Csv, out: Outs, setups: Setups, dataset: Dataset = None, title: Title = "", note: Note = ""
+    csv: Csv, out: Outs, setups: Setups, dataset: Dataset = None, title: Title = "", note: Note = ()
 ) -> None:
     """Every score of every point, as one table."""
     from nrcg.plots.tables import write_all_points
@@ -114,7 +114,7 @@ def comparison(
     paper: PaperTable,
     weights: Annotated[list[str], Option(help="DATASET=TEXT, whose networks were run; repeat.")],
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Every number that the paper reports, and ours beside it."""
     from nrcg.plots.comparison import write_comparison
@@ -131,7 +131,7 @@ def grid(
     columns: Annotated[int, Option(min=1)] = 16,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Figure 9: the first samples of a point."""
     from nrcg.plots.grids import plot_grid
@@ -149,7 +149,7 @@ def side_by_side(
     n: Annotated[int, Option(help="Seeds to show.", min=1)] = 10,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """The same seeds under each setup, at the scale that comes nearest to the target class."""
     from nrcg.plots.best import best_rows
@@ -178,7 +178,7 @@ def before_after(
     n: Annotated[int, Option(help="Seeds to show, up to 12.", min=1)] = 10,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Seeds that were another class than the target, before and after guidance."""
     from nrcg.plots.before_after import plot_before_after as plot
@@ -199,7 +199,7 @@ def before_after(
 
 
 @app.command()
-def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", note: Note = "") -> None:
+def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", note: Note = ()) -> None:
     """Training loss of a DDPM."""
     from nrcg.plots.training import plot_ddpm_log as plot
 
@@ -213,7 +213,7 @@ def plot_classifier_logs(
     setups: Setups,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Loss and validation accuracy while the classifiers train."""
     from nrcg.plots.training import plot_classifier_logs as plot
@@ -238,7 +238,7 @@ def findings(
         list[str] | None, Option(help="ROLE=CARD.JSON, whose valid_accuracy the page quotes; repeat.")
     ] = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """The paper's claims, each with what was measured and whether it is seen."""
     from nrcg.plots.findings import write_findings

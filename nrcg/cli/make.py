@@ -151,7 +151,7 @@ def sample(
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Draw a shard of samples, guided or not; sample i depends on (seed, i) alone.
+    """Draw a shard of samples, guided or not; the random draws of sample i depend on (seed, i) alone.
 
     Continues with the batches it has after a signal (exit status 75) or a kill.
     """

@@ -1,6 +1,7 @@
 """Figures 1 to 4: what noise does to a classifier along the forward process."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,13 @@ from nrcg.plots.forward_table import (
     ranges,
     read_forward,
 )
-from nrcg.plots.style import GREY, Setup, known_setups, legend_beside, new_figure, read_setups, save, styled
+from nrcg.plots.style import GREY, Setup, known_setups, legend_below, new_figure, read_setups, save, styled
+from nrcg.plots.uncertainty import NOTE_INTERVAL, wilson
 
 BAND_NOTE = "Shaded around a line: mean + 1 s.d. over images, mirrored below the mean on the log axis."
-DECADES = 4  # of a log axis below the largest mean; smaller values are cut off
+LOWEST = 0.01  # share of the means that may lie below a log axis
 ALWAYS = 0.99  # share of images from which on all count as given one class
 PALE = 0.3
-LINE = 0.12  # inches of a line of small print
-Z = 1.96  # of 95 %
 
 
 def plot_forward(
@@ -48,9 +48,9 @@ def plot_forward(
     gradient_sensitivity   eq. 4 and 6, log axis; below it, where the file has it, relative_sensitivity
 
     The band of a sensitivity reaches from mean² / (mean + std) to mean + std: one standard deviation upwards, and
-    as far down on the log axis, where mean − std would often be negative. Log axes end DECADES below the largest mean.
-    Where `saturated` or `clipped` say that gradients mean nothing, the figure is shaded, the curves concerned are pale,
-    and the axes do not extend to them.
+    as far down on the log axis, where mean − std would often be negative. Log axes show all but the lowest LOWEST of
+    the means. Where `saturated` or `clipped` say that gradients mean nothing, the figure is shaded in the colour of the
+    curves concerned, these are pale, and the axes do not extend to them.
 
     Args:
         csv: columns setup, metric, t, mean, std, n; one of the metrics above, and those that `read_forward` knows.
@@ -73,9 +73,8 @@ def plot_forward(
         gradients = metric == "gradient_sensitivity"
         out = {name: left_out(table, name) if gradients else pd.Series("", index=steps) for name in names}
         panels = [metric, RELATIVE] if gradients and (table["metric"] == RELATIVE).any() else [metric]
-        print_lines = [*_small_print(table, metric, shown, steps, out), *note.splitlines()]
-        height = (1.0, 1.7)[len(panels) - 1] + LINE * len(print_lines) / 3.4
-        fig = new_figure(title, "\n".join(print_lines), height=height)
+        lines = [*_small_print(table, metric, shown, steps, out), note]
+        fig = new_figure(title, "\n".join(filter(None, lines)), height=1.0 if len(panels) == 1 else 1.6)
         axes = fig.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
         for ax, name in zip(axes, panels, strict=True):
             _panel(ax, table, name, shown, out)
@@ -83,14 +82,13 @@ def plot_forward(
             _always_one_class(axes[0], table, shown, steps)
             if chance is not None:
                 axes[0].axhline(chance, color=GREY, linestyle="--", linewidth=1.0, label="guessing")
-        anywhere = pd.concat(out, axis=1).fillna("").ne("").any(axis=1)
-        for low, high in ranges(steps, anywhere):
-            for ax in axes:
-                ax.axvspan(low - 0.5, high + 0.5, color=GREY, alpha=0.1, linewidth=0, zorder=0)
+        for _, runs, who in _gaps(shown, steps, out):
+            for (low, high), ax in product(runs, axes):
+                ax.axvspan(low - 0.5, high + 0.5, color=who[0].color, alpha=0.08, linewidth=0, zorder=0)
         axes[-1].set_xlim(steps[0], steps[-1])
         axes[-1].set_xticks(_ticks(steps[0], steps[-1]))
         axes[-1].set_xlabel("diffusion step t")
-        legend_beside(fig, *axes[0].get_legend_handles_labels())
+        legend_below(fig, *axes[0].get_legend_handles_labels())
         save(fig, outputs)
     return fig
 
@@ -113,8 +111,7 @@ def _panel(ax: Axes, table: pd.DataFrame, metric: str, shown: Sequence[Setup], o
     rows = pd.concat(kept)
     rows = rows[np.isfinite(rows["mean"]) & (rows["mean"] > 0)]
     if len(rows):
-        bottom = max(rows["mean"].min(), rows["mean"].max() * 10.0**-DECADES)
-        ax.set_ylim(bottom / 1.3, (rows["mean"] + rows["std"].fillna(0.0)).max() * 1.3)
+        ax.set_ylim(rows["mean"].quantile(LOWEST) / 1.3, (rows["mean"] + rows["std"].fillna(0.0)).max() * 1.3)
 
 
 def _line(ax: Axes, rows: pd.DataFrame, valid: pd.Series, setup: Setup, metric: str, *, stagger: float) -> None:
@@ -134,22 +131,17 @@ def _line(ax: Axes, rows: pd.DataFrame, valid: pd.Series, setup: Setup, metric: 
     ax.plot(t, np.where(valid, mean, np.nan), **look, label=setup.label)
 
 
-def wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the 95 % Wilson interval of shares of n."""
-    centre, spread = share + Z**2 / (2 * n), Z * np.sqrt(share * (1 - share) / n + (Z / (2 * n)) ** 2)
-    return (centre - spread) / (1 + Z**2 / n), (centre + spread) / (1 + Z**2 / n)
-
-
 def _always_one_class(ax: Axes, table: pd.DataFrame, shown: Sequence[Setup], steps: pd.Index) -> None:
-    """A word at the plateau of a classifier that gives all images one class, under or over its line."""
+    """A word at the plateau of a classifier that gives all images one class, below or above all lines."""
     for setup in shown:
         runs = ranges(steps, curve(table, setup.name, ONE_CLASS)["mean"] >= ALWAYS)
         low, high = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
         if high - low < (steps[-1] - steps[0]) / 6:
             continue  # the word would not fit
-        height = curve(table, setup.name, "accuracy")["mean"].loc[low:high].mean()
-        ax.text((low + high) / 2, max(height - 0.03, 0.06), "always one class", color=setup.color, fontsize="x-small",
-                ha="center", va="top")  # fmt: skip
+        rows = table[(table["metric"] == "accuracy") & table["t"].between(low, high)]
+        below, above = rows["mean"].min() - 0.03, rows["mean"].max() + 0.03
+        place = {"y": below, "va": "top"} if below > 0.08 else {"y": above, "va": "bottom"}
+        ax.text((low + high) / 2, **place, s="always one class", color=setup.color, fontsize="x-small", ha="center")
 
 
 def _small_print(
@@ -158,17 +150,28 @@ def _small_print(
     counts = sorted({f"{n:g}" for n in table["n"][table["metric"] == metric].dropna()}, key=float)
     images = f"{' or '.join(counts)} images, {len(steps)} values of t."
     if metric == "accuracy":
-        return [f"Shaded around a line: 95 % Wilson interval. {images}"]
-    lines = [f"{BAND_NOTE} Log axes end {DECADES} decades below the largest mean. {images}"]
+        return [f"Shaded around a line: {NOTE_INTERVAL}. {images}"]
+    gaps = [
+        f"Shaded, pale, and left out of claims: {in_words(runs)} ({', '.join(setup.label for setup in who)}): {why}."
+        for why, runs, who in _gaps(shown, steps, out)
+    ]
+    notes = dict.fromkeys(decay_note(setup.stabilizer, len(steps)) for setup in shown)
+    band = f"{BAND_NOTE} {images}"
+    if (table["metric"] == RELATIVE).any():
+        band += " Relative: change of the gradient per step of t over its norm, mean over mean."
+    return [band, *gaps, " ".join(f"{text}." for text in notes if text)]
+
+
+def _gaps(
+    shown: Sequence[Setup], steps: pd.Index, out: dict[str, pd.Series]
+) -> list[tuple[str, list[tuple[int, int]], list[Setup]]]:
+    """Why which ranges of t are left out of which setups' curves; setups that share a range stand together."""
+    gaps: dict[tuple[str, str], tuple[str, list[tuple[int, int]], list[Setup]]] = {}
     for reason, (_, why) in REASONS.items():
-        where: dict[str, list[str]] = {}
         for setup in shown:
             if runs := ranges(steps, out[setup.name] == reason):
-                where.setdefault(in_words(runs), []).append(setup.label)
-        lines += [f"Grey and pale, left out of claims: {words} ({', '.join(who)}): {why}."
-                  for words, who in where.items()]  # fmt: skip
-    notes = [decay_note(setup.stabilizer, len(steps)) for setup in shown]
-    return lines + [f"{text}." for text in dict.fromkeys(notes) if text]
+                gaps.setdefault((reason, in_words(runs)), (why, runs, []))[2].append(setup)
+    return list(gaps.values())
 
 
 def _ticks(first: int, last: int) -> list[int]:
@@ -176,5 +179,9 @@ def _ticks(first: int, last: int) -> list[int]:
     apart = (last - first) / 20
     return [
         first,
-        *(int(t) for t in MaxNLocator(8, integer=True).tick_values(first, last) if first + apart < t <= last),
+        *(
+            int(t)
+            for t in MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(first, last)
+            if first + apart < t <= last
+        ),
     ]

@@ -23,8 +23,13 @@ def decay_note(stabilizer: str, steps: int) -> str:
         name, decays = "ADAM", [float(constants[0]), float(constants[1])]
     else:
         return ""
-    text = f"{name} over {steps} steps: weights sum to {_sums(decays, steps)}"
-    return text if steps == PAPER_STEPS else f"{text}; the paper's {PAPER_STEPS} steps: {_sums(decays, PAPER_STEPS)}"
+    ours, papers = _sums(decays, steps), _sums(decays, PAPER_STEPS)
+    text = f"{name} over {steps} steps: weights sum to {ours}"
+    if steps == PAPER_STEPS:
+        return text
+    if ours == papers:
+        return f"{text}, as over the paper's {PAPER_STEPS}"
+    return f"{text}; the paper's {PAPER_STEPS} steps: {papers}"
 
 
 def _sums(decays: list[float], steps: int) -> str:

@@ -16,8 +16,11 @@ RELATIVE = "relative_sensitivity"
 ONE_CLASS = "one_class"
 MOST = 0.5  # share of images, or of the values of x̂_0, from which on a t is left out
 REASONS = {  # metric of `nrcg forward`: what is wrong where it reaches MOST, in a word and in full
-    "saturated": ("log p saturated", "for half of the images or more 1 − p is below 10⁻⁶, and ∇ log p rounding noise"),
-    "clipped": ("x̂₀ clipped", "most of x̂₀ is clipped (white ground aside), and no gradient passes"),
+    "saturated": (
+        "log p saturated",
+        "1 − p is below 10⁻⁶ for at least half of the images, so ∇ log p is rounding noise",
+    ),
+    "clipped": ("x̂₀ clipped", "most of x̂₀ is clipped (white background aside), so no gradient passes"),
 }
 
 

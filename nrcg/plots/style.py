@@ -155,11 +155,6 @@ def wrapped(text: str, inches: float, per_inch: int = 20) -> str:
     return mathtext("\n".join(lines))
 
 
-def legend_beside(fig: Figure, handles: list, labels: list[str]) -> None:
-    """The legend right of the axes, where it hides no data."""
-    fig.legend(handles, [mathtext(label) for label in labels], loc="outside right center", handlelength=2.6)
-
-
 def legend_below(fig: Figure, handles: list, labels: list[str]) -> None:
     """The legend between axes and note, in as many columns as fit, on a figure that is higher by its height."""
     look = {"loc": "lower center", "borderaxespad": 0.0, "handlelength": 2.2, "columnspacing": 1.0}

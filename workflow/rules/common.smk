@@ -207,7 +207,7 @@ def shard_range(wildcards):
 
 
 def forward_setups(dataset, classifier=None, on=None):
-    """Guided setups of the forward analysis, or of one of its jobs: those the objective makes no other of."""
+    """Guided setups of the forward analysis, or of one of its jobs: those that guide by the data set's objective."""
     rows = SETUPS[(SETUPS["objective"] == "default") & (SETUPS["economy"] == "none")]
     rows = rows[rows["setup"].isin(scales_of(dataset))]
     if classifier:
@@ -244,17 +244,12 @@ def class_names(dataset):
     return images.get("classes") or images["ball"] or [Path(path).stem for path in icon_files(dataset)]
 
 
-def note(dataset, forward=False):
+def note(dataset):
     """Small print of a figure: how large the run was."""
     data = config["datasets"][dataset]
     steps, size = data["scheduler"]["num_train_timesteps"], data["images"]["size"]
-    if forward:
-        count = data["forward"]["images"] or "all"
-        grid = "" if data["forward"]["stride"] == 1 else f", every {data['forward']['stride']}th t"
-        text = f"{count} validation images of {size}×{size}, T = {steps}{grid}"
-    else:
-        n, free = (data["sampling"][key] for key in ("n_samples", "n_unconditional"))
-        text = f"{n} guided samples a point, {free} unconditional, of {size}×{size}, T = {steps}"
-        if data["sampling"]["num_inference_steps"] != steps:
-            text += f" in {data['sampling']['num_inference_steps']} steps"
+    n, free = (data["sampling"][key] for key in ("n_samples", "n_unconditional"))
+    text = f"{n} guided samples a point, {free} unconditional, of {size}×{size}, T = {steps}"
+    if data["sampling"]["num_inference_steps"] != steps:
+        text += f" in {data['sampling']['num_inference_steps']} steps"
     return f"run “{config['run']}”: {text}"

@@ -1,4 +1,4 @@
-# Accuracy and sensitivity along the forward process: one job a classifier and input, all stabilisers in it.
+# Accuracy and sensitivity along the forward process: one job per classifier and input, all stabilisers in it.
 
 
 rule forward:
@@ -30,10 +30,11 @@ rule forward:
             }
         ),
         target=lambda w: settings(w)["target"],
+        objective=lambda w: settings(w)["objective"],
         options=lambda w: flags({key: settings(w)["forward"][key] for key in ("images", "stride")}),
         seed=config["seed"],
         machine=machine(lambda data: {"batch_size": data["forward"]["batch_size"]}),
     shell:
         "nrcg forward --data {params.data:q} --ddpm {params.ddpm:q} --classifier {params.classifier:q}"
-        " --on {wildcards.on:q} {params.setups} --target {params.target:q} {params.options} --seed {params.seed:q}"
-        " {params.machine} --out {output:q} --log {log:q}"
+        " --on {wildcards.on:q} {params.setups} --target {params.target:q} --objective {params.objective:q}"
+        " {params.options} --seed {params.seed:q} {params.machine} --out {output:q} --log {log:q}"

@@ -1,11 +1,12 @@
 # What the figures and tables are called, and which files a target stands for; nothing is run here.
 from nrcg.plots.decay import decay_note
 
-FORWARD_FIGURES = {  # figure: its metric
-    "1": "accuracy",
-    "2": "logit_sensitivity",
-    "3": "gradient_sensitivity",
-    "4": "gradient_sensitivity",
+LEFT_OUT = ["saturated", "clipped"]  # where gradients mean nothing
+FORWARD_FIGURES = {  # figure: its metric, and others that it needs
+    "1": ["accuracy", "one_class"],
+    "2": ["logit_sensitivity"],
+    "3": ["gradient_sensitivity", "relative_sensitivity", *LEFT_OUT],
+    "4": ["gradient_sensitivity", "relative_sensitivity", *LEFT_OUT],
 }
 PAPER = {  # kind of data set: what the paper calls its pictures; its run: image size, T, samples per point
     "celeba": {
@@ -71,6 +72,26 @@ def figure_files(names, *, suffixes=("png", "pdf")):
         for name in (names(dataset) if callable(names) else names)
         for suffix in suffixes
     ]
+
+
+def forward_title(dataset, figure):
+    """What one of figures 1 to 4 shows."""
+    gradient = {"log_prob": "∇ log p", "logit": "∇ logit"}[config["datasets"][dataset]["objective"]]
+    shown = {
+        "1": "accuracy along the forward process",
+        "2": "logit sensitivity, eq. 3",
+        "3": f"sensitivity of {gradient}, eq. 4, and relative",
+        "4": f"sensitivity of the stabilised {gradient}, eq. 4 and 6, and relative",
+    }
+    return f"Figure {figure} ({pretty(dataset)}): {shown[figure]}"
+
+
+def forward_note(dataset):
+    """Last line of the small print of figures 1 to 4."""
+    data = config["datasets"][dataset]
+    images = f"validation images of {data['images']['size']}×{data['images']['size']}, target {data['target']}"
+    paper = "" if data["kind"] == "celeba" else " The paper shows figures 1 to 4 for CelebA alone."
+    return f"Run “{config['run']}”: {images}, T = {data['scheduler']['num_train_timesteps']}.{paper}"
 
 
 def forward_figures(*numbers):
@@ -184,6 +205,11 @@ def sampled_note(dataset, *setups, paper_as=""):
         count = f"{n:,}".replace(",", " ")
         lines.append(f"{paper_as}: {size}×{size}, T = {total}, n = {count}: not comparable.")
     return "\n".join(lines)
+
+
+def note_lines(*texts):
+    """Options for small print of several lines: a command keeps to one."""
+    return flags({"note": [line for text in texts for line in text.splitlines()]})
 
 
 def run_note(dataset, **options):
