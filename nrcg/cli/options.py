@@ -20,11 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-
-def _join_lines(lines: list[str]) -> str:
-    return "\n".join(lines)
-
-
 Out = Annotated[Path, typer.Option("--out", help="Folder or file to write.")]
 Outs = Annotated[list[Path], typer.Option("--out", help="File to write; repeat for other formats (the suffix says).")]
 Data = Annotated[Path, typer.Option("--data", help="Image set, a folder as made by `nrcg sportballs`.")]
@@ -40,9 +35,7 @@ Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to 
 Setups = Annotated[Path, typer.Option("--setups", help="Table of setups (TSV): labels, and colours by row order.")]
 Style = Annotated[Path | None, typer.Option(help="matplotlib style file; default: the project's.")]
 Title = Annotated[str, typer.Option(help="Title of the figure or table.")]
-Note = Annotated[
-    list[str], typer.Option(help="Line of small print, such as the size of the run; repeat.", callback=_join_lines)
-]
+Note = Annotated[list[str], typer.Option(help="Line of small print, such as the size of the run; repeat.")]
 Dataset = Annotated[str | None, typer.Option(help="Data set, where the CSV file holds several.")]
 Paper = Annotated[Path | None, typer.Option(help="Table (TSV) of what the paper reports, to show beside.")]
 
