@@ -26,7 +26,7 @@ def plot_forward(
     """Figures 1 to 4: a metric along the forward process, a curve a setup."""
     from nrcg.plots.curves import plot_forward as plot
 
-    plot(csv, out, setups_tsv=setups, chance=chance, style=style, title=title, note=note)
+    plot(csv, out, setups_tsv=setups, chance=chance, style=style, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -44,7 +44,17 @@ def plot_scales(
     """Figures 5 to 8: a score against the guidance scale, one line per setup."""
     from nrcg.plots.scales import plot_scales as plot
 
-    plot(csv, metric, out, setups_tsv=setups, dataset=dataset, paper_csv=paper, style=style, title=title, note=note)
+    plot(
+        csv,
+        metric,
+        out,
+        setups_tsv=setups,
+        dataset=dataset,
+        paper_csv=paper,
+        style=style,
+        title=title,
+        note="\n".join(note),
+    )
 
 
 @app.command()
@@ -73,7 +83,7 @@ def plot_contrast(
         dataset=dataset,
         style=style,
         title=title,
-        note=note,
+        note="\n".join(note),
     )
 
 
@@ -92,7 +102,14 @@ def table(
     from nrcg.plots.tables import write_table
 
     write_table(
-        csv, out, setups_tsv=setups, target_name=target, paper_csv=paper, dataset=dataset, title=title, note=note
+        csv,
+        out,
+        setups_tsv=setups,
+        target_name=target,
+        paper_csv=paper,
+        dataset=dataset,
+        title=title,
+        note="\n".join(note),
     )
 
 
@@ -103,7 +120,7 @@ def all_points(
     """Every score of every point, as one table."""
     from nrcg.plots.tables import write_all_points
 
-    write_all_points(csv, out, setups_tsv=setups, dataset=dataset, title=title, note=note)
+    write_all_points(csv, out, setups_tsv=setups, dataset=dataset, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -120,7 +137,7 @@ def comparison(
     from nrcg.plots.comparison import write_comparison
 
     texts = dict(split_pair(text, "--weights") for text in weights)
-    write_comparison(scores, out, paper_tsv=paper, setups_tsv=setups, weights=texts, title=title, note=note)
+    write_comparison(scores, out, paper_tsv=paper, setups_tsv=setups, weights=texts, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -136,7 +153,7 @@ def grid(
     """Figure 9: the first samples of a point."""
     from nrcg.plots.grids import plot_grid
 
-    plot_grid(shards, out, n=n, columns=columns, style=style, title=title, note=note)
+    plot_grid(shards, out, n=n, columns=columns, style=style, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -163,7 +180,7 @@ def side_by_side(
         except ValueError:
             raise NrcgError(f"--point {name!r}: write SETUP:SCALE=SHARD") from None
     rows = best_rows(scores, shards, setups, dataset)
-    plot_side_by_side(rows, out, n=n, style=style, title=title, note=note)
+    plot_side_by_side(rows, out, n=n, style=style, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -194,7 +211,7 @@ def before_after(
         n=n,
         style=style,
         title=title,
-        note=note,
+        note="\n".join(note),
     )
 
 
@@ -203,7 +220,7 @@ def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", n
     """Training loss of a DDPM."""
     from nrcg.plots.training import plot_ddpm_log as plot
 
-    plot(csv, out, style=style, title=title, note=note)
+    plot(csv, out, style=style, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -219,7 +236,7 @@ def plot_classifier_logs(
     from nrcg.plots.training import plot_classifier_logs as plot
 
     logs = [split_pair(text, "--curves") for text in curves]
-    plot(logs, out, setups_tsv=setups, style=style, title=title, note=note)
+    plot(logs, out, setups_tsv=setups, style=style, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -254,5 +271,5 @@ def findings(
         n_classes=classes,
         dataset=dataset,
         title=title,
-        note=note,
+        note="\n".join(note),
     )

@@ -39,7 +39,7 @@ rule plot_forward:
             f"{FIGURE}figure{{figure}}.png",
             caption="../report/forward.rst",
             category=CATEGORIES["forward"],
-            labels=entry("Figure {figure}", lambda w: FORWARD_FIGURES[w.figure][0].replace("_", " ")),
+            labels=entry(lambda w: f"Figure {w.figure}", lambda w: FORWARD_FIGURES[w.figure][0].replace("_", " ")),
         ),
         pdf=f"{FIGURE}figure{{figure}}.pdf",
     log:
@@ -135,7 +135,7 @@ rule write_table:
             f"{FIGURE}table{{number}}.html",
             caption="../report/table.rst",
             category=CATEGORIES["tables"],
-            labels=entry("Table {number}", "unconditional and guided samples, and the paper's numbers"),
+            labels=entry(lambda w: f"Table {w.number}", "unconditional and guided samples, and the paper's numbers"),
         ),
     log:
         f"{LOGS}table{{number}}.log",
