@@ -8,27 +8,32 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import quote
 
 from tqdm import tqdm
 
 from nrcg.errors import NrcgError
 
-ATTEMPTS = 5  # connections in a row that may break without bringing a byte
+ATTEMPTS = 5  # connections in a row that may break without bringing as much as SLOW · TIMEOUT
+CONNECTIONS = 100  # in all
 PAUSE = 2.0  # seconds between them
-TIMEOUT = 60.0  # seconds of silence after which a connection counts as broken
+TIMEOUT = 60.0  # seconds of silence, or of less than SLOW, after which a connection counts as broken
+SLOW = 1000.0  # bytes a second
+LIMIT = 20 * 10**9  # bytes of a file whose size is unknown
 BLOCK = 1 << 18  # bytes
 
 BROKEN = (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|gitblob:[0-9a-f]{40}")
 
 
-def download(url: str, path: str | Path, digest: str) -> None:
+def download(url: str, path: str | Path, digest: str, *, size: int | None = None) -> None:
     """Bring the file at `url` to `path`; nothing is fetched when it is there already.
 
     `digest` is "sha256:HEX" or "gitblob:HEX", see `file_digest`. What has arrived lies in `path`.part, where this call
-    or the next one goes on after a broken connection. The file takes its name only with the right digest. Raises
-    NrcgError when the file cannot be fetched (it names the address and the place to put it by hand), when its digest is
-    wrong, when it cannot be written, and for a `url` or `digest` of another form.
+    or the next one goes on after a broken connection. The file takes its name only with the right digest. `size` is how
+    many bytes it has, if that is known: no more are fetched; else LIMIT is the most. Raises NrcgError when the file
+    cannot be fetched (it names the address and the place to put it by hand), when its digest is wrong, when it cannot
+    be written, and for a `url` or `digest` of another form.
     """
     path = Path(path)
     if not DIGEST.fullmatch(digest):
@@ -36,21 +41,27 @@ def download(url: str, path: str | Path, digest: str) -> None:
     if not url.startswith(("http://", "https://")):
         raise NrcgError(f"url {url!r}: write an address that starts with http:// or https://")
     kind = digest.partition(":")[0]
+    if path.is_dir():
+        raise NrcgError(f"{path}: a folder; name the file to write")
     if path.exists():
         require_digest(path, digest, origin=url)
         return
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(url, part)
+        _fetch(url, part, size or LIMIT)
         found = file_digest(part, kind)
         if found != digest:
             part.unlink()
             raise NrcgError(f"{url}: digest {found}, expected {digest}; removed. {_by_hand(url, path)}")
         part.replace(path)
+    except NrcgError:
+        raise
     except (urllib.error.URLError, *BROKEN) as error:  # URLError is an OSError too: it must stand first
-        reason = getattr(error, "reason", None) or error
+        reason = " ".join(str(getattr(error, "reason", None) or error or type(error).__name__).split())
         raise NrcgError(f"{path}: cannot be fetched from {url} ({reason}). {_by_hand(url, path)}") from None
+    except (ValueError, OverflowError) as error:  # of the address, or of one that it leads to
+        raise NrcgError(f"{path}: cannot be fetched from {url} (not a good address: {error})") from None
     except OSError as error:
         raise NrcgError(f"{part}: cannot be written ({error.strerror}); make room, then run again") from None
 
@@ -80,25 +91,32 @@ def _by_hand(url: str, path: Path) -> str:
     return f"Run again to go on, or get {url} by hand and put it at {path}"
 
 
-def _fetch(url: str, part: Path) -> None:
-    """Connect until `part` is complete; gives up after ATTEMPTS connections in a row that brought nothing."""
+def _fetch(url: str, part: Path, limit: int) -> None:
+    """Connect until `part` is complete.
+
+    Gives up after ATTEMPTS connections in a row that brought next to nothing, and after CONNECTIONS in all.
+    """
     failures = 0
-    while True:
+    for connection in range(1, CONNECTIONS + 1):
         before = _size(part)
         try:
-            _append(url, part)
+            _append(url, part, limit)
             return
         except BROKEN:
-            failures = failures + 1 if _size(part) <= before else 0
-            if failures == ATTEMPTS:
+            failures = failures + 1 if _size(part) - before < SLOW * TIMEOUT else 0
+            if failures == ATTEMPTS or connection == CONNECTIONS:
                 raise
             time.sleep(PAUSE)
 
 
-def _append(url: str, part: Path) -> None:
-    """One connection: ask for what `part` lacks and append it. Raises one of BROKEN when the body breaks off."""
+def _append(url: str, part: Path, limit: int) -> None:
+    """One connection: ask for what `part` lacks and append it. Raises one of BROKEN when the body breaks off.
+
+    Raises NrcgError, and removes `part`, when the file is longer than `limit` bytes.
+    """
     have = _size(part)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    address = quote(url, safe="!#$%&'()*+,/:;=?@[]~")  # what no address may hold, such as an umlaut, as its UTF-8
+    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
@@ -108,17 +126,26 @@ def _append(url: str, part: Path) -> None:
     with response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             have = 0  # a server that knows no ranges sends the whole file
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        length = response.headers.get("Content-Length", "")
+        total = have + int(length) if length.isascii() and length.isdecimal() else None
         with (
             open(part, "ab" if have else "wb") as file,
             tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True) as bar,
         ):
-            while block := response.read(BLOCK):
+            began, since = time.monotonic(), 0  # of a stretch of TIMEOUT seconds, and the bytes in it
+            while max(have, total or 0) <= limit and (block := response.read1(BLOCK)):
                 file.write(block)
                 bar.update(len(block))
-    if total is not None and _size(part) < total:  # http.client ends a cut body like a complete one
-        raise ConnectionError(f"broken off after {_size(part)} of {total} bytes")
+                have, since = have + len(block), since + len(block)
+                if (seconds := time.monotonic() - began) >= TIMEOUT:
+                    if since < SLOW * seconds:
+                        raise ConnectionError(f"slower than {SLOW / 1000:g} kB/s")
+                    began, since = time.monotonic(), 0
+    if max(have, total or 0) > limit:
+        part.unlink()
+        raise NrcgError(f"{url}: longer than {limit} bytes, so not the file that is asked for; removed")
+    if total is not None and have < total:  # http.client ends a cut body like a complete one
+        raise ConnectionError(f"broken off after {have} of {total} bytes")
 
 
 def _size(path: Path) -> int:

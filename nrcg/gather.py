@@ -24,8 +24,9 @@ def select_curves(tables: Sequence[str | Path], metrics: Sequence[str], setups: 
     """
     frames = []
     for path in tables:
+        text = read_lines(path)
         try:
-            frame = pd.read_csv(io.StringIO(read_lines(path)))
+            frame = pd.read_csv(io.StringIO(text))
         except ValueError as error:
             raise NrcgError(f"{path}: not a table of curves ({error}); run the forward analysis again") from None
         if list(frame.columns) != CURVE_COLUMNS:
@@ -70,8 +71,9 @@ def given_scores(path: str | Path, dataset: str) -> pd.DataFrame:
 def _read_scores(
     path: str | Path, columns: Sequence[str] = SCORE_COLUMNS, remedy: str = "delete it and score again"
 ) -> pd.DataFrame:
+    text = read_lines(path)
     try:
-        table = pd.read_csv(io.StringIO(read_lines(path)), dtype={"features": "Int64"})
+        table = pd.read_csv(io.StringIO(text), dtype={"features": "Int64"})
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise NrcgError(f"{path}: not a table of scores ({error}); {remedy}") from None
     if list(table.columns) != list(columns):

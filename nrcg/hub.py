@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from nrcg.download import file_digest
 from nrcg.errors import NrcgError
-from nrcg.files import read_json, write_json
+from nrcg.files import read_card, write_json, writing
 
 RECORD = "download.json"  # written last: a folder that has it is complete
 TIMEOUT = 30.0  # seconds for the hub to say what a repository holds
@@ -42,7 +42,9 @@ def download_hub(
     asked = {"repo_id": repo_id, "repo_type": repo_type, "revision": revision, "patterns": list(patterns)}
     if _is_there(out, asked):
         return
-    (out / RECORD).unlink(missing_ok=True)  # an old record must not vouch for half-replaced files
+    with writing(out / RECORD):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / RECORD).unlink(missing_ok=True)  # an old record must not vouch for half-replaced files
     address = f"{ADDRESS[repo_type]}{repo_id}/tree/{revision}"
     try:
         commit, wanted = _list(repo_id, repo_type, revision, patterns)
@@ -70,7 +72,7 @@ def _is_there(out: Path, asked: dict[str, Any]) -> bool:
     """Whether `out` holds the whole download that is asked for; refuses a folder with another one."""
     if not (out / RECORD).exists():
         return False
-    record = read_json(out / RECORD)
+    record = read_card(out / RECORD, files=dict)
     if {key: record.get(key) for key in asked} != asked:
         raise NrcgError(f"{out / RECORD}: of another download than the one asked for; delete {out} or name another")
     files = tqdm(record["files"].items(), desc="checking", unit="file")

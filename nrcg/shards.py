@@ -61,7 +61,10 @@ def _is_intact(path: Path) -> bool:
     for file in (path, card):
         if not file.is_file():
             raise NrcgError(f"{file}: no such file; sample it")
-    return sha256(path) == read_card(card, sha256=str)["sha256"]
+    expected = read_card(card).get("sha256")
+    if not isinstance(expected, str):
+        raise NrcgError(f"{card}: no key `sha256`; delete the shard and sample it again")
+    return sha256(path) == expected
 
 
 def open_shards(paths: Sequence[str | Path]) -> list[Shard]:

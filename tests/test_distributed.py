@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from test_memory import limit_memory
 from test_robustness import SCHEDULER, same_weights
 
 from nrcg.device import pick_device
-from nrcg.errors import NrcgError
+from nrcg.errors import NrcgError, Stopped
 from nrcg.preemption import Stop
 from nrcg.training import ddpm as ddpm_module
 from nrcg.training import launch as module
@@ -102,6 +103,22 @@ def test_a_process_short_of_memory_takes_its_share_in_pieces(blob_set, alone, tm
     assert_same_numbers(alone, tmp_path)
 
 
+def the_second_hangs(team, **_):
+    if team.rank == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    team.any(False)
+
+
+def test_a_process_that_hangs_is_one_line_and_a_request_to_stop_is_answered(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 1.0)
+    stop = Stop()
+    threading.Timer(15.0, lambda: setattr(stop, "reason", "SIGTERM")).start()
+    start = time.monotonic()
+    with pytest.raises(Stopped, match=r"^stopped by SIGTERM: a process did not answer for 1 seconds, and all"):
+        launch(the_second_hangs, [torch.device("cpu")] * 2, threads=2, stop=stop)
+    assert time.monotonic() - start < 40 and not multiprocessing.active_children()
+
+
 def command(data, out, checkpoint):
     options = ["--data", data.folder, "--out", out, "--checkpoint", checkpoint, *OPTIONS]
     options += ["--unet", json.dumps(TINY_UNET), "--scheduler", json.dumps(SCHEDULER)]
@@ -162,6 +179,12 @@ def test_one_that_fails_ends_all_and_is_heard_once(capfd, work, error, message):
     with pytest.raises(error, match=message):
         in_two(work)
     assert not multiprocessing.active_children() and capfd.readouterr().err == ""
+
+
+def test_a_process_that_waits_for_another_in_vain_says_so_in_one_line():
+    timed_out = RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 600000ms for recv operation")
+    assert str(module._foreseen(timed_out)).startswith("a process of the training did not answer for 10 minutes; run")
+    assert module._foreseen(MemoryError("no")).args == ("no",) and module._foreseen(KeyError(0)) is None
 
 
 def test_bad_settings_are_one_line_and_exit_status_2(blob_set, tmp_path):

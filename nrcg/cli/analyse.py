@@ -149,7 +149,7 @@ def reference(
     from nrcg.metrics.features import load_extractor
     from nrcg.metrics.score import reference_statistics
 
-    label = None if target is None else parse_target(target, ImageSet.open(data).classes)
+    label = None if target is None else parse_target(target, ImageSet.open(data, verify=False).classes)
     network = load_extractor(extractor, weights=weights, device=where)
     reference_statistics(data, network, target=label, batch_size=batch_size).save(out)
 

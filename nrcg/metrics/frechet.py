@@ -2,7 +2,7 @@
 
 import io
 import warnings
-import zipfile
+import zlib
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from pytorch_fid.fid_score import calculate_frechet_distance
 
 from nrcg.errors import NrcgError
-from nrcg.files import atomic
+from nrcg.files import UNREADABLE, atomic
 
 GATHERED = 4096  # feature vectors, 34 MB of Inception's
 
@@ -87,12 +87,16 @@ class FeatureStatistics:
     def load(cls, path: str | Path) -> "FeatureStatistics":
         """Read what `save` wrote; raises NrcgError naming a file that is missing, truncated or something else."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(int(arrays["n"]), arrays["mean"], arrays["scatter"])
+            with np.load(path, allow_pickle=False) as arrays:  # its format has a checksum for each array
+                n, mean, scatter = int(arrays["n"]), arrays["mean"], arrays["scatter"]
         except FileNotFoundError:
             raise NrcgError(f"{path}: no such file") from None
-        except (zipfile.BadZipFile, ValueError, EOFError, KeyError, IndexError, TypeError) as error:
+        except (*UNREADABLE, OSError, LookupError, AttributeError, NotImplementedError, zlib.error) as error:
             raise NrcgError(f"{path}: not complete feature statistics ({error}); delete it and make it again") from None
+        fits = n >= 0 and mean.ndim == 1 and scatter.shape == 2 * mean.shape
+        if not (fits and all(a.dtype == np.float64 and np.isfinite(a).all() for a in (mean, scatter))):
+            raise NrcgError(f"{path}: not feature statistics of finite numbers; delete it and make it again")
+        return cls(n, mean, scatter)
 
 
 class GatheredStatistics:

@@ -20,11 +20,13 @@ import torch
 
 from nrcg import device as machine
 from nrcg.errors import NrcgError, Stopped
+from nrcg.memory import is_out_of_memory
 from nrcg.preemption import Stop
-from nrcg.training.team import CommonStop, join_team
+from nrcg.training.team import LONGEST_WAIT, CommonStop, join_team
 
 POLL = 0.1  # seconds between two looks whether to stop
 GRACE = 1.0  # seconds after which a death is known that made another process fail
+PATIENCE = 60.0  # seconds that processes have to answer a request to stop
 ASKED = 75  # exit status of a process that stopped on request
 
 log = logging.getLogger("nrcg")
@@ -42,8 +44,9 @@ def launch(
     devices   all of CUDA, each with its index, or all the CPU
     threads   CPU threads of all processes together; 0 leaves the choice to torch
 
-    When `stop` is asked, all stop after the same step, and Stopped is raised. An NrcgError of one of them ends all and
-    is raised here; so is any other failure. None of them outlives this process, even if that is killed.
+    When `stop` is asked, all stop after the same step, and Stopped is raised. If they do not answer, since one hangs,
+    all are ended after PATIENCE, and the steps since the last checkpoint are lost. An NrcgError of one of them ends all
+    and is raised here; so is any other failure. None of them outlives this process, even if that is killed.
     """
     threads = max(1, (threads or torch.get_num_threads()) // len(devices))
     shared = {"size": len(devices), "port": _free_port(), "threads": threads}
@@ -115,10 +118,15 @@ def _start(
 
 def _watch(team: dict[Connection, BaseProcess], stop: Stop) -> None:
     """Hand on what the processes say and the request to stop, until all have ended; raise what one of them raised."""
-    running, asked = set(team), False
+    running, asked = set(team), 0.0
     while running:
+        if asked and time.monotonic() - asked > PATIENCE:
+            raise Stopped(
+                f"stopped by {stop.reason}: a process did not answer for {PATIENCE:g} seconds, and all were ended; run "
+                "the same command again to go on from the last checkpoint"
+            )
         if stop.reason and not asked:
-            asked = True
+            asked = time.monotonic()
             for connection in running:
                 with suppress(OSError):  # it has just ended
                     connection.send(stop.reason)
@@ -151,7 +159,7 @@ def _check_end(process: BaseProcess, stop: Stop) -> None:
 
 
 class _Line(io.TextIOBase):
-    """A process's standard error that its parent prints, and on which it says at last what went wrong.
+    """A process's standard output and error that its parent prints, and on which it says at last what went wrong.
 
     The parent's own may lose its reader, `tee`, and does not mind.
     """
@@ -174,7 +182,7 @@ def _run(connection: Connection, place: dict[str, Any], work: Callable[..., None
     """What one process does, from its start to its end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # clusters send them to every process, but the parent answers
-    sys.stderr = line = _Line(connection)
+    sys.stdout = sys.stderr = line = _Line(connection)
     logging.basicConfig(level=logging.ERROR if place["rank"] else logging.INFO, format="%(message)s")
     stop = Stop()
     threading.Thread(target=_listen, args=(connection, stop), daemon=True).start()
@@ -187,14 +195,27 @@ def _run(connection: Connection, place: dict[str, Any], work: Callable[..., None
         except Stopped:
             status = ASKED
         team.leave()
-    except (NrcgError, torch.OutOfMemoryError) as error:
+    except NrcgError as error:
         line.say(error)
-    except Exception:
-        line.say(_Crash(traceback.format_exc()))
+    except Exception as error:
+        line.say(_foreseen(error) or _Crash(traceback.format_exc()))
     else:
         sys.exit(status)
     while True:  # until the parent has heard it and ends all: the others would fail if this one just went away
         time.sleep(60)
+
+
+def _foreseen(error: Exception) -> Exception | None:
+    """What to say of an error that is no bug: of memory, or of another process that did not answer in time."""
+    if is_out_of_memory(error):
+        return error
+    if isinstance(error, RuntimeError) and "timed out" in str(error).lower():
+        minutes = LONGEST_WAIT.total_seconds() / 60
+        return NrcgError(
+            f"a process of the training did not answer for {minutes:g} minutes; run the same command again to go on "
+            "from the last checkpoint"
+        )
+    return None
 
 
 def _listen(connection: Connection, stop: Stop) -> None:

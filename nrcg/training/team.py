@@ -15,7 +15,7 @@ from nrcg.preemption import Stop
 if TYPE_CHECKING:  # a single process needs no accelerate
     from accelerate import Accelerator
 
-LONGEST_WAIT = timedelta(hours=6)  # of all for the first, which draws previews; who died is the parent's to see
+LONGEST_WAIT = timedelta(minutes=10)  # for the others' part of a step, or the next pass of a preview's network
 
 Batch = TypeVar("Batch", bound=Sequence[Any])
 
