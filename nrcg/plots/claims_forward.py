@@ -151,7 +151,7 @@ def adam_gets_worse(evidence: Evidence) -> tuple[str, bool]:
     low, high = logs.index.min(), logs.index.max()
     first, last = logs[logs.index <= low + (high - low) / 4], logs[logs.index > high - (high - low) / 4]
     growth = np.exp(last.mean() - first.mean())
-    text = f"t > {high - (high - low) / 4:g} to t ≤ {low + (high - low) / 4:g}: {growth[ADAM]:.3g} with ADAM, "
+    text = f"from t ≤ {first.index.max()} to t ≥ {last.index.min()}: times {growth[ADAM]:.3g} with ADAM, "
     return f"{text}{growth[X0]:.3g} without, {words}", growth[ADAM] > max(1.0, growth[X0])
 
 
