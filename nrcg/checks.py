@@ -64,6 +64,7 @@ def listed(rule: Rule, low: int = 1) -> Rule:
 
 
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+NAME = Rule("a name", lambda value: isinstance(value, str) and bool(value.strip()))
 SEED = whole(0, 2**64 - 1)
 
 
@@ -76,7 +77,7 @@ def check(section: str, values: Any, rules: Mapping[str, Rule]) -> None:
         raise NrcgError(f"{section}: unknown key {', '.join(sorted(unknown))}; nearest are {near}")
     for key, value in values.items():
         if not rules[key].holds(value):
-            raise NrcgError(f"{section}: {key} is {_short(value)}; it must be {rules[key].words}")
+            raise NrcgError(f"{section}: {key} {_short(value)}: must be {rules[key].words}")
 
 
 def _short(value: Any) -> str:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from nrcg.errors import NrcgError
 
 # What NumPy raises for files that are cut short, damaged or foreign; a damaged header may ask for any amount of memory.
 UNREADABLE = (ValueError, EOFError, TypeError, OverflowError, MemoryError, SyntaxError, TokenError, zipfile.BadZipFile)
+POLL = 1.0  # seconds between two looks while another process has a lock
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF, errno.EINVAL)  # of file systems without any
 
 
@@ -73,6 +75,37 @@ def is_at(file: int, path: str | Path) -> bool:
         return False
 
 
+@contextmanager
+def alone(place: Path, wait: Callable[[bool], None]) -> Iterator[bool]:
+    """Inside, no other process is inside with the same `place`, a file that is there for as long.
+
+    While another one is, `wait` is called once a second, with True the first time, until that one has ended, by
+    whatever end, or `wait` raises something. Yields whether there was another one. Where a file system has no locks,
+    nobody waits. Raises NrcgError when the file cannot be made.
+    """
+    waited = False
+    while True:
+        with writing(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
+            except FileNotFoundError:
+                continue  # the other one has just removed the folder
+        locked = try_lock(file)
+        if locked is not False and is_at(file, place):
+            break
+        os.close(file)
+        if locked is False:
+            wait(not waited)
+            waited = True
+            time.sleep(POLL)
+    try:
+        yield waited
+    finally:
+        _discard(str(place))
+        os.close(file)
+
+
 def _temporary(path: Path, suffix: str) -> tuple[int, str]:
     """A new file beside `path`, open and locked; what killed processes left of theirs is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,12 +148,16 @@ def _discard(temporary: str) -> None:
 
 
 def require_writable(path: str | Path) -> None:
-    """Raise NrcgError when no file could be written at `path`; asked before costly work, whose result goes there."""
+    """Raise NrcgError when no file could be written at `path`; asked before costly work, whose result goes there.
+
+    Makes no folder: asks the nearest one that is there.
+    """
     path = Path(path)
     with writing(path):
-        file, temporary = _temporary(path, ".tmp")
-        _discard(temporary)
-        os.close(file)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        nearest = next(place for place in path.absolute().parents if place.exists())
+        tempfile.TemporaryFile(dir=nearest).close()
 
 
 @contextmanager

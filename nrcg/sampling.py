@@ -1,8 +1,13 @@
-"""A shard of samples: the images of a range of seeds, whatever the batch size and however often it was interrupted."""
+"""A shard of samples: the images of a range of seeds, however often it was interrupted.
+
+The random draws of sample i depend on (seed, i) alone. In float32 on a CPU, so does its image, whatever the batch size;
+in bfloat16 or on a GPU each batch size rounds differently.
+"""
 
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,10 +18,11 @@ import torch
 from tqdm import tqdm
 
 from nrcg.errors import NrcgError
-from nrcg.files import fingerprint, read_sealed, sha256, write_array, write_json, write_sealed
+from nrcg.files import alone, fingerprint, read_card, read_sealed, sha256, write_array, write_json, write_sealed
 from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.images import to_uint8
 from nrcg.memory import BatchLimit
+from nrcg.models.ddpm import check_sampling
 from nrcg.preemption import Stop
 from nrcg.rng import keyed_generator
 
@@ -39,31 +45,64 @@ def sample_shard(
     guidance: ClassifierGuidance | None,
     num_inference_steps: int,
     batch_size: int,
-    seed: int,  # of the run; sample i depends on (seed, i) alone
+    seed: int,  # of the run; the random draws of sample i depend on (seed, i) alone
     provenance: dict[str, Any],  # goes on the card, and tells this shard's parts from another's
     stop: Stop | None = None,
 ) -> None:
     """Draw the samples and write uint8 images and card; batches already drawn are kept in `NAME.parts` until then.
 
-    Where the device's memory does not hold a batch, smaller ones are drawn. Raises NrcgError when `seeds` is empty, and
-    Stopped when `stop` asks for it; the running batch is then lost, since it may take longer than a cluster waits.
+    Where the device's memory does not hold a batch, smaller ones are drawn. Of two processes that draw the same shard
+    the second waits, and finds it made. Raises NrcgError when `seeds` is empty, for steps that the scheduler cannot
+    take, and when a file cannot be written; Stopped when `stop` asks for it: the running batch is then lost, since it
+    may take longer than a cluster waits.
     """
     out, stop = Path(out), stop or Stop()
     if not len(seeds) or seeds.step != 1:
         raise NrcgError(f"{out}: no seeds from {seeds.start} to {seeds.stop}")
-    started = time.monotonic()
+    check_sampling(pipeline.scheduler, num_inference_steps)
     settings = {**provenance, "seed": seed, "num_inference_steps": num_inference_steps}
     folder = out.with_suffix(".parts") / fingerprint(**settings)
+    draw = partial(_draw, pipeline, guidance, seed, num_inference_steps, stop)
+
+    def another(first: bool) -> None:
+        if first:
+            log.info("%s: another process draws it; waiting for it", out)
+        stop.check()
+
+    with alone(folder.parent / "lock", another) as waited:
+        if not (waited and _is_made(out, seeds, settings)):
+            pipeline.set_progress_bar_config(desc=out.stem, leave=False, unit="step")
+            _make(out, seeds, settings, folder, draw, batch_size, pipeline.device)
+        shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def _is_made(out: Path, seeds: range, settings: dict[str, Any]) -> bool:
+    """Whether the shard is there, whole and of these settings."""
+    if not (out.is_file() and out.with_suffix(".json").is_file()):
+        return False
+    card = read_card(out.with_suffix(".json"))
+    same = fingerprint(**{key: card.get(key) for key in settings}) == fingerprint(**settings)
+    return same and card.get("seeds") == [seeds.start, seeds.stop] and card.get("sha256") == sha256(out)
+
+
+def _make(
+    out: Path,
+    seeds: range,
+    settings: dict[str, Any],
+    folder: Path,
+    draw: Callable[[range], Samples],
+    batch_size: int,
+    device: torch.device,
+) -> None:
+    """Draw what lacks in `folder`, the parts, and write the shard and its card."""
+    started = time.monotonic()
     parts = _finished_parts(folder, seeds)
     done = sum(len(part.images) for part in parts)
     if done:
         log.info("%s: %d of %d samples were drawn before", out, done, len(seeds))
-    pipeline.set_progress_bar_config(desc=out.stem, leave=False, unit="step")
     bar = tqdm(total=len(seeds), initial=done, desc=f"{out.parent.name}/{out.stem}", unit="image")
     with bar as progress:
-        batches = BatchLimit("sampling", batch_size)
-        draw = partial(_draw, pipeline, guidance, seed, num_inference_steps, stop)
-        for batch, part in batches.each(draw, seeds[done:]):
+        for batch, part in BatchLimit("sampling", batch_size).each(draw, seeds[done:]):
             _save_part(folder / f"{batch.start}.part", part)
             parts.append(part)
             progress.update(len(batch))
@@ -75,11 +114,10 @@ def sample_shard(
         "sha256": sha256(out),
         **settings,
         "seconds": round(time.monotonic() - started, 1),
-        "device": pipeline.device.type,
+        "device": device.type,
         "torch": torch.__version__,
     }
     write_json(out.with_suffix(".json"), card)
-    shutil.rmtree(folder.parent)
 
 
 def _draw(

@@ -78,7 +78,8 @@ def test_two_processes_compute_what_one_computes(alone, together):
     assert_same_numbers(alone, together)
     assert not same_weights(alone, together)  # there were two: the order of sums is another
     assert json.loads((together / "card.json").read_text())["processes"] == 2
-    assert (together / "previews/step_0000100.png").exists() and not list(together.glob("c.pt*"))
+    assert (together / "previews/step_0000100.png").exists()
+    assert [path.name for path in together.glob("c.pt*")] == ["c.pt"]
 
 
 def short_of_memory(team, **arguments):
@@ -126,11 +127,10 @@ def test_stopped_with_all_its_processes_it_goes_on_to_the_same_bits_or_alone(blo
     shutil.copy(checkpoint, tmp_path / "copy.pt")
     train(blob_set, tmp_path / "cut", partial(in_two, train_ddpm), checkpoint=checkpoint)
     assert capsys.readouterr().err.count("continuing from step") == 1
-    assert same_weights(together, tmp_path / "cut") and not checkpoint.exists()
+    assert same_weights(together, tmp_path / "cut")
     losses = pd.read_csv(together / "log.csv")["loss"][:50]
     assert pd.read_csv(tmp_path / "cut/log.csv")["loss"][0] == pytest.approx(losses.mean(), rel=1e-12)
     train(blob_set, tmp_path / "one", checkpoint=tmp_path / "copy.pt", device=torch.device("cpu"))
-    assert not (tmp_path / "copy.pt").exists()
     assert_same_numbers(tmp_path / "one", tmp_path / "cut")
 
 

@@ -331,6 +331,7 @@ def test_a_classifier_without_a_gradient_is_one_line(decide, on, freeze):
         image_gradient(classifier, x, 1, denoise=denoise)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("frozen_script", [True, False])
 @pytest.mark.parametrize("on", ["xt", "x0"])
 def test_torchscript_guides_like_the_module_it_was_made_of(on, frozen_script):

@@ -68,6 +68,8 @@ def test_steps_are_the_schedules_own_by_default():
         ({"num_inference_steps": 2.5}, r"num_inference_steps is 2\.5"),
         ({"num_inference_steps": True}, "num_inference_steps is True"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"generator": 0}, "generator is 0"),
+        ({"generator": [None, None]}, r"generator is \[None, None\]"),
         ({"batch_size": "2"}, "batch_size is '2'"),
         ({"guidance": {"scale": 1.0}}, "guidance is a dict"),
         ({"guidance": make_guidance(interval=(T, 10 * T))}, r"interval is \(40, 400\).*from 35 to 0"),

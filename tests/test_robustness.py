@@ -160,18 +160,20 @@ def score_colours(shards, **changes):
         (".npy", empty),
         (".json", empty),
         (".json", lambda card: card.write_bytes(b"\xff")),
+        (".json", lambda card: card.write_text(card.read_text().replace("}", ",}"))),
     ],
 )
-def test_a_damaged_shard_is_removed_and_drawn_anew(tmp_path, kind, damage):
+def test_a_damaged_shard_is_refused_and_nothing_removed(tmp_path, kind, damage):
     shards = [tmp_path / "a.npy", tmp_path / "b.npy"]
     whole = draw(shards[0])
     draw(shards[1], start=200)
     before = score_colours(shards).verdicts
     damage(shards[0].with_suffix(kind))
-    with pytest.raises(NrcgError, match=r"/a\.npy: damaged; removed, with the card; run again") as error:
+    wanted = {".npy": r"^remove .*/a\.npy and a\.json: ", ".json": r"/a\.json: not .*; mend it, or delete it"}[kind]
+    with pytest.raises(NrcgError, match=wanted) as error:
         score_colours(shards)
     assert "\n" not in str(error.value) and "b.npy" not in str(error.value)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.json", "b.npy"]
+    assert files_in(tmp_path) == ["a.json", "a.npy", "b.json", "b.npy"]
     assert np.array_equal(draw(shards[0]), whole)
     pd.testing.assert_frame_equal(score_colours(shards).verdicts, before)
 

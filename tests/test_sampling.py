@@ -12,6 +12,7 @@ from conftest import TINY_UNET
 from diffusers import DDPMScheduler, UNet2DModel
 
 from nrcg import ClassifierGuidance, GuidedDDPMPipeline
+from nrcg.cli.make import _digest
 from nrcg.errors import NrcgError
 from nrcg.files import fingerprint, sha256
 from nrcg.models.classifier import build_classifier, save_classifier
@@ -128,3 +129,12 @@ def test_a_killed_sampling_job_finishes_with_the_same_images(pipeline, tmp_path)
 def test_an_empty_range_is_refused(pipeline, tmp_path):
     with pytest.raises(NrcgError, match="no seeds"):
         draw(tmp_path / "e.npy", range(3, 3), pipeline)
+
+
+def test_a_networks_digest_takes_in_the_configurations_it_has(tmp_path):
+    """A classifier's folder has none of a DDPM's."""
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    alone = _digest(tmp_path)
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet/config.json").write_text("{}")
+    assert _digest(tmp_path) != alone

@@ -76,7 +76,7 @@ def test_the_first_samples_are_kept_as_one_shard(tmp_path):
         paths.append(tmp_path / f"{start}.npy")
         np.save(paths[-1], images[start - 20 : stop - 20])
         card = {"seeds": [start, stop], "diverged": [s for s in (21, 25, 28) if start <= s < stop], "scale": 3.0}
-        paths[-1].with_suffix(".json").write_text(json.dumps({**card, "seconds": start, "sha256": "of that shard"}))
+        paths[-1].with_suffix(".json").write_text(json.dumps({**card, "seconds": start, "sha256": sha256(paths[-1])}))
     keep_first(paths, tmp_path / "first.npy", 7)
     kept = Shard.open(tmp_path / "first.npy")
     assert (kept.images == images[:7]).all() and kept.seeds == range(20, 27)
@@ -85,6 +85,9 @@ def test_the_first_samples_are_kept_as_one_shard(tmp_path):
     assert card["scale"] == 3.0 and "seconds" not in card and card["sha256"] == sha256(tmp_path / "first.npy")
     keep_first(paths, tmp_path / "all.npy", 100)
     assert len(Shard.open(tmp_path / "all.npy").images) == 9
+    np.save(paths[0], images[:5])
+    with pytest.raises(NrcgError, match=r"^remove .*24\.npy and 24\.json: not the images that the card tells of"):
+        keep_first(paths, tmp_path / "all.npy", 100)
 
 
 def test_a_gap_between_shards_is_refused(tmp_path):

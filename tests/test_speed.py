@@ -7,13 +7,15 @@ import pytest
 import torch
 from conftest import TINY_UNET
 from diffusers import UNet2DModel
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from pipelines import draw, make_guidance, make_pipeline
 from torch import nn
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from nrcg import EMA, ClassifierGuidance
 from nrcg.errors import NrcgError
 from nrcg.models.classifier import build_classifier
-from nrcg.speed import COMPILING_PAYS, prepare, worth_compiling
+from nrcg.speed import COMPILING_PAYS, SmallAttention, prepare, worth_compiling
 
 ATTENTION = {
     "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
@@ -127,6 +129,157 @@ def test_batch_norms_that_cannot_be_folded_stay(layers):
     expected = model.eval()(images)
     torch.testing.assert_close(prepare(copy.deepcopy(model))(images), expected, rtol=0, atol=1e-6)
     assert len(batch_norms(prepare(model))) == 1
+
+
+class Tapped(nn.Module):
+    """Uses what comes out of the layers inside its Sequential."""
+
+    def __init__(self, stem: nn.Sequential) -> None:
+        super().__init__()
+        self.stem = stem
+
+    def forward(self, images):
+        raw = self.stem[0](images)
+        return torch.cat([raw.mean((2, 3)), self.stem[2](self.stem[1](raw)).mean((2, 3))], 1)
+
+
+class Reads(Tapped):
+    """Uses a number of a layer."""
+
+    def forward(self, images):
+        return self.stem(images) * self.stem[1].running_var.sum() + self.stem[0].weight.norm()
+
+
+class Scaled(nn.Conv2d):
+    def forward(self, images):
+        return 2 * super().forward(images)
+
+
+class Shifted(nn.BatchNorm2d):
+    def forward(self, images):
+        return super().forward(images) + 1
+
+
+def stem(convolution=nn.Conv2d, norm=nn.BatchNorm2d) -> nn.Sequential:
+    return nn.Sequential(convolution(3, 6, 3), norm(6), nn.ReLU())
+
+
+def hooked(layer: int, register: str) -> nn.Sequential:
+    network = stem()
+    if register == "register_forward_pre_hook":
+        network[layer].register_forward_pre_hook(lambda _module, inputs: 2 * inputs[0])
+    else:
+        network[layer].register_forward_hook(lambda _module, _inputs, output: 2 * output)
+    return network
+
+
+def with_forward_of_its_own() -> nn.Sequential:
+    network = stem()
+    network.forward = lambda images: network[1](2 * network[0](images))
+    return network
+
+
+def in_mobilenet(convolution) -> nn.Module:
+    network = build_classifier("mobilenet_v3_small", 3)
+    network.features[0][0] = convolution(3, 16, 3, stride=2, padding=1, bias=False)
+    return network
+
+
+AS_IT_IS = {
+    "layers tapped": lambda: Tapped(stem()),
+    "numbers read": lambda: Reads(stem()),
+    "convolution of a subclass": lambda: stem(Scaled),
+    "norm of a subclass": lambda: stem(norm=Shifted),
+    "hook on the convolution": lambda: hooked(0, "register_forward_hook"),
+    "hook on the norm": lambda: hooked(1, "register_forward_pre_hook"),
+    "hook on the activation": lambda: hooked(2, "register_forward_pre_hook"),
+    "forward of its own": with_forward_of_its_own,
+    "subclass in MobileNet": lambda: in_mobilenet(Scaled),
+    "weight norm": lambda: stem(lambda *size: parametrizations.weight_norm(nn.Conv2d(*size))),
+    "weight norm, old": lambda: stem(lambda *size: weight_norm(nn.Conv2d(*size))),
+    "spectral norm": lambda: stem(lambda *size: parametrizations.spectral_norm(nn.Conv2d(*size))),
+    "spectral norm, old": lambda: stem(lambda *size: spectral_norm(nn.Conv2d(*size))),
+    "pruned": lambda: stem(lambda *size: prune.l1_unstructured(nn.Conv2d(*size), "weight", 9)),
+    "TorchScript": lambda: torch.jit.script(stem()),
+    "frozen TorchScript": lambda: torch.jit.freeze(torch.jit.script(stem().eval())),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, about its own old ways
+@pytest.mark.parametrize("make", AS_IT_IS.values(), ids=AS_IT_IS)
+def test_a_network_that_is_more_than_its_layers_in_order_stays_as_it_is(make):
+    torch.manual_seed(0)
+    network, images = make().eval(), torch.randn(4, 3, 8, 8)
+    for norm in batch_norms(network):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 3)
+    norms = len(batch_norms(network))
+    with torch.no_grad():
+        expected = network(images)
+        assert torch.equal(prepare(network)(images), expected)
+    assert len(batch_norms(network)) == norms
+
+
+def test_layers_in_two_places_are_folded_in_each():
+    torch.manual_seed(0)
+    shared, images = nn.Conv2d(3, 3, 3, padding=1), torch.randn(4, 3, 8, 8)
+    block = nn.Sequential(shared, nn.BatchNorm2d(3))
+    network = nn.Sequential(block, shared, nn.BatchNorm2d(3), nn.ReLU(), block).eval()
+    for norm in batch_norms(network):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 3)
+    expected = network(images)
+    torch.testing.assert_close(prepare(network)(images), expected, rtol=0, atol=1e-5)
+    assert not batch_norms(network) and expected.std() > 1e-3
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_without_weights_is_ready(precision):
+    class Means(nn.Module):
+        def forward(self, images):
+            return images.mean((2, 3))
+
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(prepare(Means(), precision=precision)(images), images.mean((2, 3)))
+
+
+class Doubled(AttnProcessor2_0):
+    def __call__(self, *arguments, **options):
+        return 2 * super().__call__(*arguments, **options)
+
+
+@pytest.mark.parametrize("processor", [Doubled(), AttnProcessor()])
+def test_attention_of_ones_own_stays(processor):
+    unet = with_attention().unet
+    attentions = [module for module in unet.modules() if isinstance(module, Attention)]
+    for attention in attentions:
+        attention.set_processor(processor)
+    images = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        expected = unet(images, 3).sample
+        assert torch.equal(prepare(unet)(images, 3).sample, expected)
+    assert attentions and all(attention.processor is processor for attention in attentions)
+
+
+@pytest.mark.parametrize("options", [{"scale_qk": False}, {"qk_norm": "layer_norm"}])
+def test_attention_by_another_formula_stays(options):
+    torch.manual_seed(0)
+    attention = Attention(8, heads=2, dim_head=4, **options).eval()
+    if "scale_qk" in options:
+        attention.set_processor(AttnProcessor2_0())
+    tokens = torch.randn(2, 5, 8)
+    with torch.no_grad():
+        expected = attention(tokens)
+        torch.testing.assert_close(prepare(nn.ModuleList([attention]))[0](tokens), expected, rtol=0, atol=1e-6)
+
+
+def test_attention_over_many_tokens_is_fused(monkeypatch):
+    attention, used = prepare(nn.ModuleList([Attention(8, heads=2, dim_head=4)]))[0], []
+    for name in ("plain", "fused"):
+        monkeypatch.setattr(SmallAttention, name, lambda *_, name=name: used.append(name))
+    for tokens in (torch.zeros(1, 64, 8), torch.zeros(1, 65, 8), torch.zeros(1, 8, 8, 8), torch.zeros(1, 8, 9, 8)):
+        attention.processor(attention, tokens)
+    assert used == ["plain", "fused"] * 2
 
 
 def batch_norms(model):

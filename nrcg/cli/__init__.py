@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _log_first(words: list[str]) -> list[str]:
-    """The arguments with `--log FILE`, which may stand anywhere, before the verb, where typer expects it."""
+    """Arguments with `--log FILE`, which may stand anywhere, moved before the verb, where typer expects it."""
     place = words.index("--log") if "--log" in words else len(words)
     return words[place : place + 2] + words[:place] + words[place + 2 :]
 

@@ -151,7 +151,7 @@ def sample(
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Draw a shard of samples, guided or not; sample i depends on (seed, i) alone.
+    """Draw a shard of samples, guided or not; the random draws of sample i depend on (seed, i) alone.
 
     Continues with the batches it has after a signal (exit status 75) or a kill.
     """
@@ -203,5 +203,5 @@ def _digest(folder: str | Path) -> str:
     """Digest of a network's folder: of its weights, and of the configurations that say what they mean."""
     from nrcg.files import sha256
 
-    configurations = ("unet/config.json", "scheduler/scheduler_config.json")
-    return sha256(*sorted(Path(folder).rglob("*.safetensors")), *map(Path(folder).joinpath, configurations))
+    configurations = [Path(folder, name) for name in ("unet/config.json", "scheduler/scheduler_config.json")]
+    return sha256(*sorted(Path(folder).rglob("*.safetensors")), *filter(Path.is_file, configurations))

@@ -9,9 +9,10 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy.spatial import cKDTree
 
+from nrcg.datasets.pictures import FORMATS, eight_bits, one_line
 from nrcg.errors import NrcgError
 
 WHITE, BLACK = (250, 250, 248), (22, 22, 26)
@@ -44,21 +45,26 @@ def load_icons(folder: str | Path) -> dict[str, Image.Image]:
 
     Raises NrcgError when there is none, or when one is not an image.
     """
+    return {path.stem: _load_icon(path) for path in icon_files(folder)}
+
+
+def icon_files(folder: str | Path) -> list[Path]:
+    """The PNG files of `folder`, sorted; their stems are class names. Raises NrcgError when there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise NrcgError(f"{folder}: no such folder of icons")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".png")
     if not paths:
         raise NrcgError(f"{folder}: holds no PNG file; put one icon per class there, named after its class")
-    return {path.stem: _load_icon(path) for path in paths}
+    return paths
 
 
 def _load_icon(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as file:
-            icon = file.convert("RGBA")
-    except (UnidentifiedImageError, OSError) as error:
-        raise NrcgError(f"{path}: not a readable image ({error}); replace or remove it") from None
+        with Image.open(path, formats=FORMATS) as file:
+            icon = eight_bits(file).convert("RGBA")
+    except Exception as error:  # PIL raises half a dozen kinds for a damaged file, or one of too many pixels
+        raise NrcgError(f"{path}: not a readable image ({one_line(error)}); replace or remove it") from None
     side = max(icon.size)
     square = Image.new("RGBA", (side, side))
     square.paste(icon, ((side - icon.width) // 2, (side - icon.height) // 2))

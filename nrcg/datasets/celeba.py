@@ -15,12 +15,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from nrcg.checks import NAME, check, listed, maybe, whole
 from nrcg.datasets.imageset import ImageSet, write_image_set
+from nrcg.datasets.pictures import FORMATS, eight_bits, one_line
 from nrcg.errors import NrcgError
 from nrcg.files import sha256
 
 IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
 PAGE = "http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+RULES = {"size": whole(1, 65_536), "crop": maybe(whole(1)), "threads": whole(0)}
 BATCH = 256  # images held at a time
 AGAIN = f"delete it, then run `nrcg download-celeba`, or get it again from {PAGE}"
 
@@ -43,8 +46,7 @@ def convert_celeba(
     """
     source = Path(source)
     check_classes(classes)
-    if size < 1 or (crop is not None and crop < 1):
-        raise NrcgError(f"size {size}, crop {crop}: must be at least one pixel")
+    check("celeba", {"size": size, "crop": crop, "threads": threads}, RULES)
     split = _read_partition(source / PARTITION)
     labels = _read_attribute(source / ATTRIBUTES, attribute)
     for name in split:
@@ -94,13 +96,9 @@ def download_celeba(out: str | Path) -> None:
 
 def check_classes(classes: Sequence[str]) -> None:
     """Raise NrcgError unless `classes` are two names."""
-    if len(classes) != 2 or len(set(classes)) != 2:
-        raise NrcgError(f"classes {', '.join(classes) or '(none)'}: give two different names, for labels 0 and 1")
-
-
-def one_line(error: Exception) -> str:
-    """What another library says, as one line; its kind where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    if not listed(NAME, 2).holds(classes) or len(classes) != 2 or len(set(classes)) != 2:
+        given = ", ".join(map(str, classes)) if isinstance(classes, list | tuple) else repr(classes)
+        raise NrcgError(f"classes {given or '(none)'}: give two different names, for labels 0 and 1")
 
 
 def _cores() -> int:
@@ -110,7 +108,7 @@ def _cores() -> int:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+        return path.read_text(encoding="utf-8-sig", errors="replace").rstrip().splitlines()
     except OSError as error:
         raise NrcgError(
             f"{path}: cannot be read ({error.strerror}); get CelebA from {PAGE}, or by `nrcg download-celeba`"
@@ -184,8 +182,8 @@ def _batches(paths: Sequence[Path], size: int, crop: int | None, threads: int) -
 def _decode(path: Path, size: int, crop: int | None) -> np.ndarray:
     """One image, uint8 size×size×3."""
     try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
+        with Image.open(path, formats=FORMATS) as file:
+            image = eight_bits(file).convert("RGB")
     except Exception as error:  # PIL raises half a dozen kinds for a damaged file
         raise NrcgError(
             f"{path}: not a readable image ({one_line(error)}); unpack it from {IMAGES}.zip again"

@@ -16,8 +16,10 @@ from datasets import IterableDataset
 from PIL import Image
 from tqdm import tqdm
 
-from nrcg.datasets.celeba import check_classes, one_line
+from nrcg.checks import NAME, check, whole
+from nrcg.datasets.celeba import check_classes
 from nrcg.datasets.imageset import SPLITS, ImageSet, write_image_set
+from nrcg.datasets.pictures import eight_bits, one_line
 from nrcg.errors import NrcgError
 from nrcg.files import sha256
 
@@ -43,8 +45,7 @@ def convert_celebahq(
     copies nothing to a cache. Raises NrcgError naming the file (and row) that is missing, damaged or of another layout.
     """
     check_classes(classes)
-    if size < 1:
-        raise NrcgError(f"size {size}: must be at least one pixel")
+    check("celebahq", {"size": size, "label": label}, {"size": whole(1, 65_536), "label": NAME})
     shards = {part: _shards(Path(source), part) for part in PARTS}
     labels = {path: _labels(path, label) for paths in shards.values() for path in paths}
     for path in labels:
@@ -135,4 +136,4 @@ def _decoded(path: Path) -> Iterator[Image.Image]:
         # Not load_dataset("parquet", …), which tells the hub of each use.
         rows = IterableDataset.from_parquet(glob.escape(str(path)), columns=["image"], cache_dir=cache)
         for row in rows.cast_column("image", ImageFeature()):
-            yield row["image"].convert("RGB")
+            yield eight_bits(row["image"]).convert("RGB")

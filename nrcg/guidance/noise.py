@@ -1,4 +1,4 @@
-"""The sampler's random draws, the same on every machine and ready when a GPU asks for them."""
+"""The sampler's random draws: from CPU generators the same on every machine, and ready when a GPU asks for them."""
 
 import os
 from collections.abc import Iterator

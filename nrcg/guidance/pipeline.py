@@ -153,8 +153,8 @@ class GuidedDDPMPipeline(DDPMPipeline):
     ) -> GuidedDDPMOutput | tuple[Any, torch.Tensor]:
         """Draw images; without guidance the very ones that `DDPMPipeline` draws.
 
-        generator     one for the batch, or a list with one per sample, which makes a sample the same in any batch: up
-                      to rounding for float32 networks on a CPU, and only there
+        generator     one for the batch, or a list with one per sample. With a list, a sample is the same in any batch:
+                      up to rounding of float32 on a CPU; bfloat16 and other devices round differently in each size
         num_inference_steps   1 to T; None takes all T steps of the schedule, but at most 1000
         output_type   "pil" images, "np" or "numpy" N×H×W×3, or "pt" N×3×H×W, both float32 in [0, 1]
         guidance      None, or a `ClassifierGuidance`; it takes no random draws
@@ -168,12 +168,15 @@ class GuidedDDPMPipeline(DDPMPipeline):
         The trajectory is float32 even if the networks are not. Raises NrcgError, before it draws anything, for
         arguments of another type or range, a list of generators of another length than the batch, timesteps that the
         scheduler does not have and an interval without any of them; and, in the first guided step, for a classifier or
-        target that does not fit.
+        target that does not fit, and for x̂_0 guidance where ᾱ_t is 0 (see `one_step_denoiser`).
         """
         if output_type not in OUTPUT_TYPES:
             raise NrcgError(f"output_type is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}")
         if not (is_number(batch_size, Integral) and batch_size >= 1):
             raise NrcgError(f"batch_size is {batch_size!r}; it must be an integer, at least 1")
+        generators = generator if isinstance(generator, list) else [] if generator is None else [generator]
+        if not all(isinstance(each, torch.Generator) for each in generators):
+            raise NrcgError(f"generator is {generator!r}; it must be None, a torch.Generator or a list of them")
         if isinstance(generator, list) and len(generator) != batch_size:
             raise NrcgError(f"generator holds {len(generator)} for batch_size={batch_size}; give one per sample")
         if guidance is not None and not isinstance(guidance, ClassifierGuidance):
@@ -234,8 +237,8 @@ def _set_timesteps(scheduler: Any, steps: int | None) -> torch.Tensor:
         raise NrcgError(f"scheduler: {error}") from None
     if scheduler.timesteps.max() >= n:
         raise NrcgError(
-            f"scheduler: {steps} steps with steps_offset={scheduler.config.steps_offset} begin at timestep "
-            f"{scheduler.timesteps.max()} of 0 to {n - 1}; take fewer steps or another steps_offset"
+            f"scheduler: {steps} steps with steps_offset={scheduler.config.steps_offset} start at timestep "
+            f"{scheduler.timesteps.max()}, but alphas_cumprod ends at {n - 1}; take fewer steps or a smaller offset"
         )
     return scheduler.timesteps
 

@@ -149,7 +149,7 @@ def check_sampling(scheduler: DDPMScheduler, num_inference_steps: int) -> None:
         )
     for key in ("variance_type", "timestep_spacing", "prediction_type"):
         if not SCHEDULER_RULES[key].holds(config[key]):
-            raise NrcgError(f"scheduler: {key} is {config[key]!r}; it must be {SCHEDULER_RULES[key].words}")
+            raise NrcgError(f"scheduler: {key} {config[key]!r}: must be {SCHEDULER_RULES[key].words}")
     tried = DDPMScheduler.from_config(config)
     tried.set_timesteps(num_inference_steps)
     if min(tried.timesteps) < 0 or max(tried.timesteps) >= config.num_train_timesteps:

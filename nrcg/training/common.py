@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import pickle
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -15,11 +14,10 @@ import pandas as pd
 import torch
 
 from nrcg.errors import NrcgError
-from nrcg.files import is_at, read_sealed, require_writable, try_lock, write_sealed, write_text, writing
+from nrcg.files import alone, read_sealed, require_writable, write_sealed, write_text, writing
 from nrcg.preemption import Stop
 from nrcg.rng import keyed_generator
 
-POLL = 1.0  # seconds between two looks while another process has the checkpoint
 LOG = "log.csv"
 
 log = logging.getLogger("nrcg")
@@ -104,26 +102,16 @@ def only_one(path: Path, out: Path, stop: Stop, *, wait: bool = True) -> Iterato
     """
     require_writable(path)
     require_writable(out / LOG)
-    place, told = path.with_name(f"{path.name}.lock"), False
-    while True:
-        with writing(place):
-            file = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
-        if (locked := try_lock(file)) is not False and is_at(file, place):
-            break
-        os.close(file)
-        if locked is False and not wait:
+
+    def another(first: bool) -> None:
+        if not wait:
             raise NrcgError(f"{path}: another process trains with this checkpoint; wait for it, or end it")
-        if locked is False:
-            if not told:
-                log.info("%s: another process trains with this checkpoint; waiting for it", path)
-                told = True
-            stop.check()
-            time.sleep(POLL)
-    try:
+        if first:
+            log.info("%s: another process trains with this checkpoint; waiting for it", path)
+        stop.check()
+
+    with alone(path.with_name(f"{path.name}.lock"), another):
         yield
-    finally:
-        place.unlink(missing_ok=True)
-        os.close(file)
 
 
 def _before(path: Path) -> Path:

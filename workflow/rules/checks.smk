@@ -79,7 +79,7 @@ def guidance_problems():
 
 def data_problems(dataset):
     """The images, and that data set, networks and classes agree as far as files and config tell."""
-    from nrcg.datasets.sportballs import check_sportballs
+    from nrcg.datasets.sportballs import check_arguments
 
     place, data = f"datasets.{dataset}", config["datasets"][dataset]
     images = data["images"]
@@ -91,7 +91,7 @@ def data_problems(dataset):
     if data["kind"] == "sportballs":
         names = {"ball": "balls", "scale": "scales"}
         yield from attempt(
-            f"{place}.images", check_sportballs, **{names.get(key, key): value for key, value in images.items()}
+            f"{place}.images", check_arguments, **{names.get(key, key): value for key, value in images.items()}
         )
     if data["target"] not in class_names(dataset):
         yield f"{place}.target: no class {data['target']!r}; classes are {', '.join(class_names(dataset))}"
