@@ -140,6 +140,7 @@ def _train(
         "architecture": settings.architecture,
         "classes": images.classes,
         "n_logits": trainer.n_logits,
+        "size": images.card["size"],
         "data": images.card["name"],
         "data_digest": images.card["digest"],
         "training": asdict(settings),
