@@ -18,7 +18,17 @@ import torch
 from tqdm import tqdm
 
 from nrcg.errors import NrcgError
-from nrcg.files import alone, fingerprint, read_card, read_sealed, sha256, write_array, write_json, write_sealed
+from nrcg.files import (
+    alone,
+    fingerprint,
+    read_card,
+    read_sealed,
+    require_writable,
+    sha256,
+    write_array,
+    write_json,
+    write_sealed,
+)
 from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.images import to_uint8
 from nrcg.memory import BatchLimit
@@ -60,6 +70,7 @@ def sample_shard(
     if not len(seeds) or seeds.step != 1:
         raise NrcgError(f"{out}: no seeds from {seeds.start} to {seeds.stop}")
     check_sampling(pipeline.scheduler, num_inference_steps)
+    require_writable(out)
     settings = {**provenance, "seed": seed, "num_inference_steps": num_inference_steps}
     folder = out.with_suffix(".parts") / fingerprint(**settings)
     draw = partial(_draw, pipeline, guidance, seed, num_inference_steps, stop)

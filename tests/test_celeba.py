@@ -318,3 +318,13 @@ def test_download_wants_a_folder_called_celeba(tmp_path):
 
 def test_gdown_takes_what_torchvision_gives():
     inspect.signature(gdown.download).bind(id="x", output="y", quiet=False, user_agent=USER_AGENT)
+
+
+def test_lists_may_begin_with_a_byte_order_mark(tmp_path):
+    make_celeba(tmp_path / "celeba", n=10)
+    plain = convert_celeba(tmp_path / "celeba", tmp_path / "plain", size=8)
+    for name in (ATTRIBUTES, PARTITION):
+        path = tmp_path / "celeba" / name
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    marked = convert_celeba(tmp_path / "celeba", tmp_path / "marked", size=8)
+    assert np.array_equal(plain.images, marked.images) and np.array_equal(plain.labels, marked.labels)

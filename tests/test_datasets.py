@@ -1,15 +1,18 @@
 import json
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 from nrcg.datasets.balls import BALLS, draw_ball, load_icons
-from nrcg.datasets.imageset import ImageSet, contact_sheet, write_image_set
+from nrcg.datasets.imageset import ImageSet, write_image_set
 from nrcg.datasets.sportballs import SportBalls, choose_icons, generate
 from nrcg.errors import NrcgError
 from nrcg.files import sha256, write_array, write_json
+from nrcg.plots.contact_sheet import plot_contact_sheet
 
 
 def box(image: np.ndarray) -> tuple[int, int, int, int]:
@@ -148,10 +151,8 @@ def test_rotation_is_uniform(icons):
 
 
 def test_contact_sheet(small, tmp_path):
-    contact_sheet(small, tmp_path / "sheet.png", n=6, columns=3)
-    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
-    assert sheet.shape == (2 * 65 + 1, 3 * 65 + 1, 3)
-    assert np.array_equal(sheet[66:130, 1:65], small.images[3])
+    plot_contact_sheet(small, tmp_path / "sheet.png", n=6, columns=3)
+    assert Image.open(tmp_path / "sheet.png").width > 3 * 64
 
 
 def test_card(small):
@@ -269,3 +270,47 @@ def test_an_image_set_where_a_file_is_in_the_way(tmp_path):
     (tmp_path / "set").write_text("in the way")
     with pytest.raises(NrcgError, match=r"card\.json: cannot be written \(Not a directory\)"):
         tiny(tmp_path / "set")
+
+
+RAMP = np.linspace(0, 255, 32).astype(np.uint8)[None].repeat(32, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "suffix"),
+    [
+        (RAMP.astype(np.uint16) * 257, "png"),
+        (RAMP.astype(np.uint16) * 257, "tiff"),
+        (RAMP.astype(">u2") * 257, "tiff"),
+        (RAMP.astype(np.int32) * 257, "tiff"),
+        (RAMP.astype(np.int32), "tiff"),
+        (RAMP.astype(np.float32), "tiff"),
+        (RAMP.astype(np.float32) / 255, "tiff"),
+        (RAMP.astype(np.float32) * 257, "tiff"),
+    ],
+)
+def test_grey_of_more_than_eight_bits_keeps_its_greys(tmp_path, values, suffix):
+    Image.fromarray(RAMP).save(tmp_path / "eight.png")
+    Image.fromarray(values).save(tmp_path / "deep", format=suffix)
+    (tmp_path / "deep").rename(tmp_path / "deep.png")
+    icons = load_icons(tmp_path)
+    eight, deep = (np.asarray(icons[name]).astype(int) for name in ("eight", "deep"))
+    assert np.abs(eight - deep).max() <= 1
+
+
+@pytest.mark.parametrize("values", [np.full((4, 4), -1.0), np.full((4, 4), np.nan), np.full((4, 4), 1e6)])
+def test_grey_without_a_meaning_is_refused(tmp_path, values):
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "deep", format="tiff")
+    (tmp_path / "deep").rename(tmp_path / "deep.png")
+    with pytest.raises(NrcgError, match=r"deep\.png: not a readable image \(grey values of mode F"):
+        load_icons(tmp_path)
+
+
+def test_a_picture_of_too_many_pixels_is_one_line(tmp_path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 6, 0, 0, 0))
+    content = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(NrcgError, match=r"^[^\n]*a\.png: not a readable image[^\n]*$"):
+        load_icons(tmp_path)

@@ -3,6 +3,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -164,3 +166,89 @@ def test_a_place_that_cannot_be_written_is_named(server, tmp_path):
     (tmp_path / "folder").write_bytes(b"")
     with pytest.raises(NrcgError, match="cannot be written"):
         download(server.url, tmp_path / "folder" / "file", DIGEST)
+
+
+class Evil(BaseHTTPRequestHandler):
+    """A server without manners."""
+
+    def do_GET(self):
+        with suppress(OSError):
+            if self.path == "/loop":
+                self.send_response(302)
+                self.send_header("Location", "/loop")
+            elif self.path == "/nowhere":
+                self.send_response(302)
+                self.send_header("Location", "http://[::1")
+            elif self.path == "/length":
+                self.send_response(200)
+                self.send_header("Content-Length", "abc")
+            elif self.path in ("/endless", "/slow"):
+                self.send_response(200)
+                if self.path == "/slow":
+                    self.send_header("Content-Length", "100000")
+            elif self.path == "/long":
+                self.send_response(200)
+                self.send_header("Content-Length", str(10**12))
+            self.end_headers()
+            while self.path in ("/endless", "/slow"):
+                self.wfile.write(b"x" * (1 << 16 if self.path == "/endless" else 1))
+                time.sleep(0 if self.path == "/endless" else 0.05)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        ("loop", "infinite loop"),
+        ("nowhere", "not a good address: Invalid IPv6 URL"),
+        ("length", "digest sha256:e3b0c4"),
+        ("endless", "longer than 1000000 bytes"),
+        ("long", "longer than 1000000 bytes"),
+        ("slow", "slower than 1 kB/s"),
+    ],
+)
+def test_a_server_without_manners_is_one_line(tmp_path, monkeypatch, page, message):
+    monkeypatch.setenv("no_proxy", "*")
+    for name, value in {"PAUSE": 0.0, "TIMEOUT": 0.3, "LIMIT": 10**6}.items():
+        monkeypatch.setattr(module, name, value)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Evil) as running:
+        running.daemon_threads = True
+        threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            with pytest.raises(NrcgError, match=rf"^[^\n]*{message}[^\n]*$"):
+                download(f"http://127.0.0.1:{running.server_port}/{page}", tmp_path / "file", DIGEST)
+        finally:
+            running.shutdown()
+    assert not list(tmp_path.iterdir()) or page == "slow"
+
+
+def test_connections_are_counted(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CONNECTIONS", 3)
+    server.cuts = [100_000] * 9
+    with pytest.raises(NrcgError, match="broken off after 300000"):
+        download(server.url, tmp_path / "file", DIGEST)
+    assert len(server.asked) == 3
+
+
+def test_a_known_size_is_the_limit(server, tmp_path):
+    with pytest.raises(NrcgError, match="longer than 1000 bytes"):
+        download(server.url, tmp_path / "file", DIGEST, size=1000)
+    download(server.url, tmp_path / "file", DIGEST, size=len(BODY))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://127.0.0.1:99999/f", "http://127.0.0.1:x/", "http://a..b/", "http://"]
+)
+def test_addresses_that_are_none_are_one_line(tmp_path, monkeypatch, url):
+    monkeypatch.setattr(module, "PAUSE", 0.0)
+    with pytest.raises(NrcgError, match=r"^[^\n]*cannot be fetched[^\n]*$"):
+        download(url, tmp_path / "file", DIGEST)
+
+
+def test_an_umlaut_is_sent_as_its_utf8_and_a_folder_is_no_file(server, tmp_path):
+    with pytest.raises(NrcgError, match="Not Found"):
+        download(server.url + "/gö ß", tmp_path / "file", DIGEST)
+    with pytest.raises(NrcgError, match="a folder; name the file"):
+        download(server.url, tmp_path, DIGEST)

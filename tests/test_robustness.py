@@ -1,7 +1,11 @@
 """Damaged files and full disks: said in one line, and what is done is kept, or done again."""
 
 import io
+import json
 import resource
+import shutil
+import threading
+import time
 from contextlib import contextmanager, redirect_stderr
 
 import numpy as np
@@ -10,18 +14,20 @@ import pytest
 import torch
 from conftest import TINY_UNET
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import nrcg.cli
 from nrcg import GuidedDDPMPipeline
+from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError, Stopped
-from nrcg.files import read_sealed, write_sealed
+from nrcg.files import alone, read_sealed, write_sealed
 from nrcg.metrics.score import score
-from nrcg.models.classifier import build_classifier, save_classifier
-from nrcg.models.ddpm import save_ddpm
+from nrcg.models.classifier import build_classifier, load_classifier, save_classifier
+from nrcg.models.ddpm import load_ddpm, save_ddpm, write_card
 from nrcg.preemption import Stop
 from nrcg.sampling import sample_shard
+from nrcg.training import ddpm as ddpm_module
 from nrcg.training.classifier import ClassifierTraining, train_classifier
 from nrcg.training.ddpm import DDPMTraining, train_ddpm
 
@@ -269,3 +275,177 @@ def test_tables_that_cannot_be_written_are_one_line(blob_set, tmp_path):
     result = CliRunner().invoke(nrcg.cli.app, ["forward", *map(str, ["--out", tmp_path / "file" / "t.csv", *options])])
     with cannot_be_written(r"/file/t\.parts/.*", "(Not a directory|File exists)"):
         raise result.exception
+
+
+# A finished training
+
+
+def content(folder):
+    return {name: (folder / name).read_bytes() for name in files_in(folder) if not name.startswith("c.pt")}
+
+
+@pytest.mark.parametrize("train", [train_a_ddpm, train_a_classifier])
+def test_a_finished_training_writes_its_files_again_byte_for_byte(blob_set, tmp_path, train, monkeypatch):
+    train(blob_set, tmp_path / "out", checkpoint=tmp_path / "c.pt")
+    before = content(tmp_path / "out")
+    assert {"card.json", "log.csv"} < set(before) and files_in(tmp_path)[0] == "c.pt" and len(files_in(tmp_path)) > 3
+    assert (tmp_path / "c.pt").stat().st_size < 1.2 * max(map(len, before.values())) + 50_000  # no optimiser
+    for name in before:
+        (tmp_path / "out" / name).unlink()
+
+    def no_step(*_, **__):
+        raise AssertionError("a step was taken")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", no_step)
+    train(blob_set, tmp_path / "out", checkpoint=tmp_path / "c.pt")
+    assert content(tmp_path / "out") == before
+
+
+def test_other_settings_train_anew_although_a_checkpoint_is_done(blob_set, tmp_path):
+    train_a_classifier(blob_set, tmp_path / "a", checkpoint=tmp_path / "c.pt")
+    train_a_classifier(
+        blob_set, tmp_path / "b", checkpoint=tmp_path / "c.pt", settings=ClassifierTraining(max_epochs=1, batch_size=32)
+    )
+    assert content(tmp_path / "a") != content(tmp_path / "b")
+
+
+def test_a_full_disk_at_the_very_end_costs_seconds(blob_set, tmp_path, monkeypatch):
+    """The weights' disk fills up, the checkpoint's does not."""
+    full = NrcgError("model.safetensors: cannot be written (No space left on device); make room")
+    with monkeypatch.context() as patch:
+        patch.setattr("nrcg.training.classifier.save_classifier", lambda *_: (_ for _ in ()).throw(full))
+        with pytest.raises(NrcgError, match="No space left"):
+            train_a_classifier(blob_set, tmp_path / "out", checkpoint=tmp_path / "c.pt")
+    monkeypatch.setattr(torch.optim.AdamW, "step", None)
+    train_a_classifier(blob_set, tmp_path / "out", checkpoint=tmp_path / "c.pt")
+    assert files_in(tmp_path / "out") == ["card.json", "log.csv", "model.safetensors"]
+
+
+def test_two_trainings_never_share_a_checkpoint(blob_set, tmp_path):
+    with (
+        alone(tmp_path / "c.pt.lock", lambda _: None),
+        pytest.raises(Stopped),
+    ):
+        train_a_classifier(blob_set, tmp_path / "out", checkpoint=tmp_path / "c.pt", stop=StopAt(1))
+    assert not (tmp_path / "out").exists()
+
+
+def test_averaged_weights_come_back_from_a_failure(blob_set):
+    trainer = ddpm_module._Trainer(small_pipeline().unet, DDPMScheduler(**SCHEDULER), DDPM, 4)
+    for _ in range(3):
+        trainer.train_step(torch.zeros(16, 3, 8, 8))
+    before = {name: tensor.clone() for name, tensor in trainer.unet.state_dict().items()}
+    with pytest.raises(ZeroDivisionError), trainer.averaged_weights() as weights:
+        assert not all(torch.equal(tensor, before[name]) for name, tensor in weights.state_dict().items())
+        raise ZeroDivisionError
+    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.unet.state_dict().items())
+    assert trainer.unet.training
+
+
+# Digests
+
+
+@pytest.mark.parametrize("name", ["images", "labels", "split"])
+def test_an_image_set_that_is_not_its_cards_is_refused(blob_set, tmp_path, name):
+    shutil.copytree(blob_set.folder, tmp_path / "set")
+    array = np.load(tmp_path / f"set/{name}.npy")
+    np.save(tmp_path / f"set/{name}.npy", np.roll(array, 1, axis=0))
+    for work in (
+        lambda: train_a_classifier(ImageSet.open(tmp_path / "set", verify=False), tmp_path / "c"),
+        lambda: train_a_ddpm(ImageSet.open(tmp_path / "set", verify=False), tmp_path / "d"),
+        lambda: ImageSet.open(tmp_path / "set"),
+    ):
+        with pytest.raises(NrcgError, match=r"not the file that card\.json tells of"):
+            work()
+    assert np.array_equal(np.load(tmp_path / f"set/{name}.npy"), np.roll(array, 1, axis=0))  # nothing is removed
+
+
+@pytest.mark.parametrize("change", ["null", "{}", '{"classes": null}', '{"n": "96"}', '{"classes": [1, 2, 3]}'])
+def test_cards_of_image_sets_that_are_none_are_one_line(blob_set, tmp_path, change):
+    shutil.copytree(blob_set.folder, tmp_path / "set")
+    change = json.loads(change)
+    (tmp_path / "set/card.json").write_text(json.dumps({**blob_set.card, **change} if change else change))
+    with pytest.raises(NrcgError, match=r"^[^\n]*card\.json: [^\n]*$"):
+        ImageSet.open(tmp_path / "set")
+
+
+def test_weights_that_are_not_their_cards_are_refused(tmp_path):
+    torch.manual_seed(0)
+    model = build_classifier("mobilenet_v3_small", 3)
+    save_classifier(tmp_path / "c", model, {**CARD, "architecture": "mobilenet_v3_small"})
+    load_classifier(tmp_path / "c")
+    torch.nn.init.zeros_(model.classifier[3].weight)
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, tmp_path / "c/model.safetensors")
+    with pytest.raises(NrcgError, match=r"model\.safetensors: not the file that .*card\.json tells of"):
+        load_classifier(tmp_path / "c")
+    pipeline = small_pipeline()
+    save_ddpm(tmp_path / "d", pipeline.unet, pipeline.scheduler)
+    load_ddpm(tmp_path / "d")  # without a card
+    write_card(tmp_path / "d", {})
+    load_ddpm(tmp_path / "d")
+    torch.nn.init.zeros_(pipeline.unet.conv_in.weight)
+    save_ddpm(tmp_path / "d", pipeline.unet, pipeline.scheduler)
+    with pytest.raises(NrcgError, match=r"pytorch_model\.safetensors: not the file that .*card\.json tells of"):
+        load_ddpm(tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    "card",
+    [None, [], {}, {**CARD}, {**CARD, "n_logits": "3"}, {**CARD, "n_logits": 4}, {**CARD, "classes": "rgb"}],
+)
+def test_cards_of_classifiers_that_are_none_are_one_line(tmp_path, card):
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(NrcgError, match=r"^[^\n]*$"):
+        load_classifier(tmp_path)
+
+
+def test_a_ddpm_with_weights_as_a_pickle_alone_names_the_way_out(tmp_path):
+    pipeline = small_pipeline()
+    DDPMPipeline(unet=pipeline.unet, scheduler=pipeline.scheduler).save_pretrained(tmp_path, safe_serialization=False)
+    with pytest.raises(NrcgError, match="import-ddpm"):
+        load_ddpm(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"beta_schedule": "foo"}, {"num_train_timesteps": 0}, {"trained_betas": [0.1]}])
+def test_a_scheduler_of_another_kind_is_one_line(tmp_path, change):
+    pipeline = small_pipeline()
+    save_ddpm(tmp_path, pipeline.unet, pipeline.scheduler)
+    place = tmp_path / "scheduler/scheduler_config.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), **change}))
+    with pytest.raises(
+        NrcgError, match=f"^[^\n]*cannot be read as a DDPM's scheduler [^\n]*{next(iter(change))}[^\n]*$"
+    ):
+        load_ddpm(tmp_path)
+
+
+def test_images_and_unet_of_different_sizes_are_refused(blob_set, tmp_path):
+    with pytest.raises(NrcgError, match=r"sample_size 16, but the images of .* are 8 pixels wide"):
+        train_a_ddpm(blob_set, tmp_path, unet={**TINY_UNET, "sample_size": 16})
+
+
+# Two writers
+
+
+def test_a_second_writer_of_a_shard_waits_and_finds_it(tmp_path, caplog):
+    caplog.set_level("INFO", logger="nrcg")
+    whole = draw(tmp_path / "whole.npy")
+    first_may_end, results = threading.Event(), {}
+
+    def first():
+        pipeline = small_pipeline()
+        pipeline.unet.register_forward_hook(lambda *_: first_may_end.wait(60) and None)
+        results["first"] = draw(tmp_path / "s.npy", pipeline)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    while not (tmp_path / "s.parts/lock").exists():
+        time.sleep(0.01)
+    threading.Timer(0.5, first_may_end.set).start()
+    pipeline, passes = small_pipeline(), []
+    pipeline.unet.register_forward_hook(lambda *_: passes.append(0))
+    second = draw(tmp_path / "s.npy", pipeline)
+    thread.join()
+    assert np.array_equal(second, whole) and np.array_equal(results["first"], whole) and not passes
+    assert any("another process draws it; waiting" in line for line in caplog.messages)
+    assert files_in(tmp_path) == ["s.json", "s.npy", "whole.json", "whole.npy"]

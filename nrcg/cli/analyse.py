@@ -54,12 +54,13 @@ def forward(
     """
     where = set_up(device, threads)
     from nrcg.datasets.imageset import ImageSet
-    from nrcg.files import fingerprint, write_text
+    from nrcg.files import fingerprint, require_writable, write_text
     from nrcg.forward import forward_analysis
     from nrcg.models.classifier import load_classifier
     from nrcg.models.ddpm import load_ddpm
     from nrcg.speed import prepare
 
+    require_writable(out)
     pairs = [split_pair(text, "--setup") for text in setup]
     setups = {name: parse_stabilizer(text) for name, text in pairs}
     if len(setups) < len(pairs):
@@ -146,9 +147,11 @@ def reference(
     """Feature statistics of the training images, to which samples are compared."""
     where = set_up(device, threads)
     from nrcg.datasets.imageset import ImageSet
+    from nrcg.files import require_writable
     from nrcg.metrics.features import load_extractor
     from nrcg.metrics.score import reference_statistics
 
+    require_writable(out)
     label = None if target is None else parse_target(target, ImageSet.open(data, verify=False).classes)
     network = load_extractor(extractor, weights=weights, device=where)
     reference_statistics(data, network, target=label, batch_size=batch_size).save(out)
@@ -177,13 +180,16 @@ def score(
 ) -> None:
     """Accuracies and Fréchet distances of the samples of one point (data set, setup, scale)."""
     where = set_up(device, threads)
-    from nrcg.files import write_text
+    from nrcg.files import require_writable, write_text
     from nrcg.gather import keep_first
     from nrcg.metrics.features import load_extractor
     from nrcg.metrics.frechet import FeatureStatistics
     from nrcg.metrics.score import score as score_shards
     from nrcg.models.classifier import load_classifier
 
+    for path in (out, verdicts, first):
+        if path:
+            require_writable(path)
     if not len(extractor) == len(weights) == len(reference_all) == len(reference_target):
         raise NrcgError("--extractor, --weights, --reference-all and --reference-target: give each equally often")
     references = {

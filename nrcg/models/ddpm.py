@@ -105,9 +105,10 @@ def check_unet(config: Mapping[str, Any]) -> None:
     side = config["sample_size"]
     height, width = (side, side) if isinstance(side, int) else side
     channels = config.get("block_out_channels", (224, 448, 672, 896))
-    groups = config.get("norm_num_groups", 32)
-    if wrong := [c for c in channels if c % groups]:
-        raise NrcgError(f"unet: norm_num_groups is {groups}; it must divide block_out_channels, but {wrong[0]} is none")
+    for key, of in (("norm_num_groups", channels), ("attn_norm_num_groups", channels[-1:])):
+        groups = config.get(key, 32 if key == "norm_num_groups" else None)
+        if groups and (odd := [count for count in of if count % groups]):
+            raise NrcgError(f"unet: {key} {groups}: must divide block_out_channels, but does not divide {odd[0]}")
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             unet = UNet2DModel(**config)
