@@ -244,6 +244,11 @@ def test_the_demo_takes_shipped_networks_that_its_config_would_train(checkout, o
     training = {}
     for file in files:
         training |= yaml.safe_load(file.read_text())["datasets"]["sportballs"]["ddpm"].get("training", {})
+    trained = yaml.safe_load(files[-1].read_text())["datasets"]["sportballs"]["classifiers"]
+    for name, section in trained.items():
+        if folder := section.pop("pretrained"):
+            settings = json.loads((ROOT / folder / "card.json").read_text())["training"]
+            assert settings.items() >= section.items(), name
     card = json.loads((ROOT / "resources" / shipped / "card.json").read_text())
     assert training.items() >= {key: card["training"][key] for key in training.keys() & card["training"].keys()}.items()
     assert card["steps"] == training["epochs"] * (32000 // training["batch_size"])
