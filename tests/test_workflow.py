@@ -214,7 +214,9 @@ def test_dry_run_of_the_papers_config_lists_49_shards_a_point(checkout):
 def test_an_overlay_of_one_data_set_leaves_the_others_alone(checkout, tmp_path):
     """The data sets share YAML anchors in config.yaml."""
     path = tmp_path / "overlay.yaml"
-    path.write_text("datasets: {sportballs: {scheduler: {num_train_timesteps: 7}}}\n")
+    path.write_text(
+        "datasets: {sportballs: {scheduler: {num_train_timesteps: 7}, sampling: {num_inference_steps: 7}}}\n"
+    )
     files = [f"results/paper/{name}/ddpm/card.json" for name in ("celeba", "sportballs")]
     output = snakemake(checkout, "-n", "-p", "--configfile", path, "--", *files)
     trainings = [line for line in output.splitlines() if "nrcg train-ddpm" in line]
