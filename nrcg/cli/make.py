@@ -51,8 +51,8 @@ def train_classifier(
     threads: Threads = 0,
 ) -> None:
     """Train a classifier, robust or not; continues from its checkpoint after a signal (exit status 75) or a kill."""
-    from nrcg.training.classifier import ClassifierTraining
     from nrcg.training.classifier import train_classifier as train
+    from nrcg.training.settings import ClassifierTraining
 
     settings = ClassifierTraining(
         architecture=architecture,
@@ -95,9 +95,9 @@ def train_ddpm(
     threads: Threads = 0,
 ) -> None:
     """Train a DDPM; continues from its checkpoint after a signal (exit status 75) or a kill."""
-    from nrcg.training.ddpm import DDPMTraining
     from nrcg.training.ddpm import train_ddpm as train
     from nrcg.training.launch import launch, pick_devices
+    from nrcg.training.settings import DDPMTraining
 
     settings = DDPMTraining(
         epochs=epochs,

@@ -94,7 +94,7 @@ def check_classifier(place, dataset, name, section):
     """The settings of a training, or a folder of the user's, whose classes, size and architecture must fit."""
     from nrcg.files import read_card
     from nrcg.models.classifier import JUDGES
-    from nrcg.training.classifier import ClassifierTraining
+    from nrcg.training.settings import ClassifierTraining
 
     folder, place = section["pretrained"], f"{place}.classifiers.{name}"
     if not folder:
@@ -118,7 +118,7 @@ def check_ddpm(place, dataset, data):
     """The diffusion model: its size, its number of steps, and whether samples can be drawn from it."""
     from nrcg.files import read_card
     from nrcg.models.ddpm import build_scheduler, check_sampling, check_unet, load_scheduler
-    from nrcg.training.ddpm import DDPMTraining
+    from nrcg.training.settings import DDPMTraining
 
     ddpm, steps, total = data["ddpm"], data["sampling"]["num_inference_steps"], data["scheduler"]["num_train_timesteps"]
     with noted(f"{place}.scheduler"):
