@@ -10,7 +10,7 @@ import numpy as np
 from nrcg.errors import NrcgError
 from nrcg.files import atomic
 
-# What NumPy raises for a file that is none of its own, or not whole.
+# What NumPy raises for files that are cut short, damaged or foreign; a damaged header may ask for any amount of memory.
 UNREADABLE = (ValueError, EOFError, TypeError, OverflowError, MemoryError, SyntaxError, TokenError, zipfile.BadZipFile)
 
 

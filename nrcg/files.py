@@ -17,7 +17,6 @@ from safetensors import SafetensorError
 
 from nrcg.errors import NrcgError
 
-# What NumPy raises for files that are cut short, damaged or foreign; a damaged header may ask for any amount of memory.
 POLL = 1.0  # seconds between two looks while another process has a lock
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF, errno.EINVAL)  # of file systems without any
 
