@@ -27,7 +27,7 @@ demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped DDPM (
 	@$(IN) snakemake --configfile config/demo.yaml --report results/demo/report.html
 	@echo
 	@echo "Figures:  results/demo/sportballs/figures/"
-	@echo "Findings: results/demo/sportballs/figures/findings.md"
+	@echo "Findings: results/demo/sportballs/figures/findings.html"
 	@echo "Report:   results/demo/report.html"
 
 demo-from-scratch: $(READY) ## the same, its DDPM trained too (half an hour to an hour more)

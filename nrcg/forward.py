@@ -235,8 +235,8 @@ class _Totals:
         rows = []
         for (setup, metric), sums in self._sums.items():
             for t, i in self._upwards() if metric != "gradient_change" else ():
-                n, *both = sums[i]
-                mean, mean_square = np.divide(both, n) if n else (np.nan, np.nan)
+                n, total, squares = sums[i].tolist()
+                mean, mean_square = (total / n, squares / n) if n else (np.nan, np.nan)
                 rows.append((setup, metric, t, mean, max(mean_square - mean**2, 0.0) ** 0.5, int(n)))
         for setup, metric in self._sums:
             for t, i in self._upwards() if metric == "gradient_change" else ():

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nrcg.arrays import write_array
 from nrcg.errors import NrcgError
-from nrcg.files import read_card, read_json, read_lines, sha256, write_array, write_json
+from nrcg.files import read_card, read_json, read_lines, sha256, write_json
 from nrcg.shards import open_shards, verify
 
 CURVE_COLUMNS = ["setup", "metric", "t", "mean", "std", "n"]

@@ -17,18 +17,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from nrcg.arrays import write_array
 from nrcg.errors import NrcgError
-from nrcg.files import (
-    alone,
-    fingerprint,
-    read_card,
-    read_sealed,
-    require_writable,
-    sha256,
-    write_array,
-    write_json,
-    write_sealed,
-)
+from nrcg.files import alone, fingerprint, read_card, read_sealed, require_writable, sha256, write_json, write_sealed
 from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.images import to_uint8
 from nrcg.memory import BatchLimit

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from nrcg.arrays import read_array
 from nrcg.errors import NrcgError
-from nrcg.files import read_array, read_card, sha256
+from nrcg.files import read_card, sha256
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def test_plain_and_our_forward_analysis_find_the_same_numbers(tiny, stride):
     images, labels = rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8), rng.integers(0, 3, 6)
     ours = forward.ours(tiny, images, labels, stride)()
     plain = forward.plainly(tiny, images, labels, stride)()
+    ours = ours[ours["metric"].isin(next(iter(plain.values())))]  # ours measures more
     assert sorted(set(ours["t"])) == sorted(plain) and len(ours) == 3 * len(plain)
     for row in ours.itertuples():
         assert plain[row.t][row.metric] == pytest.approx(row.mean, rel=1e-3, abs=1e-6), (row.t, row.metric)

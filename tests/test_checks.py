@@ -9,8 +9,7 @@ from conftest import TINY_UNET
 from nrcg.datasets.sportballs import check_arguments, generate
 from nrcg.errors import NrcgError
 from nrcg.models.ddpm import build_scheduler, build_unet, check_sampling, check_unet
-from nrcg.training.classifier import ClassifierTraining
-from nrcg.training.ddpm import DDPMTraining
+from nrcg.training.settings import ClassifierTraining, DDPMTraining
 
 NAN = math.nan
 WRONG = {

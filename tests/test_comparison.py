@@ -137,8 +137,8 @@ def test_bad_input_is_named(tmp_path, both):
 def test_the_verb(tmp_path, both):
     out = [tmp_path / "v.csv", tmp_path / "v.md"]
     options = ["--paper", PAPER, "--setups", SETUPS, "--weights", "sportballs=trained here"]
-    options += ["--weights", "celeba=the authors'", "--note", "n", "--out", out[0], "--out", out[1]]
+    options += ["--weights", "celeba=the authors'", "--note", "n 1", "--note", "n 2", "--out", out[0], "--out", out[1]]
     result = CliRunner().invoke(app, ["comparison", *map(str, [*both, *options])])
     assert result.exit_code == 0, result.output
     assert out[0].read_text() == compare(tmp_path, both, ".csv").read_text()
-    assert out[1].read_text() == compare(tmp_path, both, ".md", note="n").read_text()
+    assert out[1].read_text() == compare(tmp_path, both, ".md", note="n 1\nn 2").read_text()

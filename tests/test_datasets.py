@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from nrcg.arrays import write_array
 from nrcg.datasets.balls import BALLS, draw_ball, load_icons
 from nrcg.datasets.imageset import ImageSet, write_image_set
 from nrcg.datasets.sportballs import SportBalls, choose_icons, generate
 from nrcg.errors import NrcgError
-from nrcg.files import sha256, write_array, write_json
+from nrcg.files import sha256, write_json
 from nrcg.plots.contact_sheet import plot_contact_sheet
 
 

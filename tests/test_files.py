@@ -11,18 +11,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from nrcg.arrays import read_array, write_array, write_array_batches
 from nrcg.errors import NrcgError
-from nrcg.files import (
-    _temporary,
-    alone,
-    atomic,
-    read_array,
-    read_card,
-    read_lines,
-    save_with,
-    write_array,
-    write_array_batches,
-)
+from nrcg.files import _temporary, alone, atomic, read_card, read_lines, save_with
 
 
 @contextmanager

@@ -11,11 +11,14 @@ from conftest import TINY_UNET
 from diffusers import DDPMScheduler, UNet2DModel
 from test_robustness import StopAt
 from torch import nn
+from typer.testing import CliRunner
 
-from nrcg import EMA, Adam
+import nrcg.cli
+from nrcg import EMA, Adam, GuidedDDPMPipeline
 from nrcg.errors import NrcgError, Stopped
 from nrcg.forward import forward_analysis, other_probability
-from nrcg.gather import CURVE_COLUMNS
+from nrcg.gather import CURVE_COLUMNS, select_curves
+from nrcg.models.classifier import build_classifier, save_classifier
 from nrcg.rng import keyed_generator
 
 T, SEED, TARGET = 6, 3, 1
@@ -296,3 +299,42 @@ def test_bad_input_is_refused(change, message):
     images, labels, unet, scheduler = make_case()
     with pytest.raises(NrcgError, match=message):
         analyse(**{"images": images, "labels": labels, "unet": unet, "scheduler": scheduler} | change)
+
+
+def test_curves_are_selected_with_what_else_was_measured(tmp_path):
+    images, labels, unet, scheduler = make_case(2)
+    analyse(images, labels, unet, scheduler).to_csv(tmp_path / "x0.csv", index=False)
+    table = analyse(images, labels, None, scheduler, on="xt", setups={"noisy": None})
+    table.to_csv(tmp_path / "xt.csv", index=False)
+    files = [tmp_path / "x0.csv", tmp_path / "xt.csv"]
+    table = select_curves(files, ["gradient_sensitivity", "clipped"], ["noisy", "ema"])
+    pairs = list(dict.fromkeys(zip(table.metric, table.setup, strict=True)))
+    assert pairs == [("gradient_sensitivity", "noisy"), ("gradient_sensitivity", "ema"), ("clipped", "ema")]
+    with pytest.raises(NrcgError, match="no clipped of setup 'noisy'"):
+        select_curves(files, ["clipped", "gradient_sensitivity"], ["noisy", "ema"])
+
+
+def test_the_verb_refuses_networks_that_are_not_of_the_images(blob_set, tmp_path):
+    card = {"architecture": "mobilenet_v3_small", "n_logits": 3, "classes": ["r", "g", "x"]}
+    save_classifier(tmp_path / "foreign", build_classifier("mobilenet_v3_small", 3), card)
+    save_classifier(tmp_path / "own", build_classifier("mobilenet_v3_small", 3), card | {"classes": ["r", "g", "b"]})
+    for size in 8, 16:
+        unet = UNet2DModel(**TINY_UNET | {"sample_size": size})
+        GuidedDDPMPipeline(unet=unet, scheduler=make_scheduler()).save_pretrained(tmp_path / f"ddpm{size}")
+
+    def run(classifier, ddpm, *options):
+        words = ["--data", blob_set.folder, "--classifier", tmp_path / classifier, "--ddpm", tmp_path / ddpm]
+        words += ["--out", tmp_path / "t.csv", "--images", 2, "--device", "cpu", "--setup", "raw=none", *options]
+        result = CliRunner().invoke(nrcg.cli.app, ["forward", *map(str, words)])
+        if result.exception:
+            raise result.exception
+
+    with pytest.raises(NrcgError, match=r"foreign: its classes are r, g, x, those of .* r, g, b;"):
+        run("foreign", "ddpm8")
+    with pytest.raises(NrcgError, match=r"ddpm16: its U-Net is for images of 16 pixels, but those of .* have 8;"):
+        run("own", "ddpm16", "--on", "x0")
+    with pytest.raises(NrcgError, match="a name is given twice"):
+        run("own", "ddpm8", "--setup", "raw=ema:0.9")
+    assert not list(tmp_path.glob("t*"))
+    run("own", "ddpm8", "--on", "x0", "--objective", "logit")
+    assert "saturated" not in (tmp_path / "t.csv").read_text() and not list(tmp_path.glob("t.parts"))

@@ -48,7 +48,16 @@ def test_help_does_not_wait_for_torch():
 
 def test_bad_input_is_one_line_and_exit_status_2(tmp_path):
     command = [sys.executable, "-m", "nrcg.cli", "train-ddpm", "--data", tmp_path / "none", "--out", tmp_path / "out"]
-    command += ["--unet", "{}", "--scheduler", "{}", "--checkpoint", tmp_path / "c.pt", "--device", "cpu"]
+    command += [
+        "--unet",
+        '{"sample_size": 8}',
+        "--scheduler",
+        "{}",
+        "--checkpoint",
+        tmp_path / "c.pt",
+        "--device",
+        "cpu",
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1 and result.stderr.startswith("error:") and "none" in result.stderr

@@ -21,8 +21,9 @@ from nrcg.models.classifier import build_classifier
 from nrcg.sampling import sample_shard
 from nrcg.training import classifier as classifier_module
 from nrcg.training import ddpm as ddpm_module
-from nrcg.training.classifier import ClassifierTraining, train_classifier
-from nrcg.training.ddpm import DDPMTraining, train_ddpm
+from nrcg.training.classifier import train_classifier
+from nrcg.training.ddpm import train_ddpm
+from nrcg.training.settings import ClassifierTraining, DDPMTraining
 
 CPU = torch.device("cpu")
 SCHEDULER = {"num_train_timesteps": 10, "beta_end": 0.2}

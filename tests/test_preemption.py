@@ -27,7 +27,10 @@ from typer.testing import CliRunner
 import nrcg.cli
 from nrcg.errors import Stopped
 from nrcg.files import read_sealed
+from nrcg.models.classifier import build_classifier, save_classifier
 from nrcg.preemption import stop_on_signals
+
+CLASSIFIER_CARD = {"architecture": "mobilenet_v3_small", "n_logits": 3, "classes": ["r", "g", "b"]}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,11 @@ def verbs(blob_set, tmp_path_factory):
     ddpm = [folder / "ddpm.pt", "--unet", json.dumps(TINY_UNET), "--epochs", 40, "--batch-size", 16]
     classifier = [folder / "classifier.pt", "--max-epochs", 2, "--batch-size", 2]
     sample = ["--ddpm", folder / "ddpm", "--start", 0, "--stop", 40, "--num-inference-steps", 10, "--batch-size", 2]
+    save_classifier(folder / "classifier", build_classifier("mobilenet_v3_small", 3), CLASSIFIER_CARD)
+    forward = ["--data", blob_set.folder, "--ddpm", folder / "ddpm", "--classifier", folder / "classifier"]
+    forward += ["--on", "x0", "--setup", "raw=none", "--setup", "smooth=ema:0.9", "--batch-size", 2]
     return {
+        "forward": [*forward, *shared],
         "train-ddpm": [*training, *ddpm, "--precision", "fp32"],
         "train-classifier": [*training, *classifier],
         "sample": [*sample, *shared],
@@ -108,6 +115,23 @@ def test_sampling_stopped_by_sigterm_keeps_its_parts_and_ends_with_the_same_byte
     assert 0 < len(list(tmp_path.glob("cut.parts/*/*.part"))) < 20 and not (tmp_path / "cut.npy").exists()
     in_this_process("sample", tmp_path / "cut.npy", options)
     assert (tmp_path / "whole.npy").read_bytes() == (tmp_path / "cut.npy").read_bytes()
+
+
+def test_the_forward_analysis_stopped_by_sigterm_keeps_its_parts_and_ends_with_the_same_bytes(verbs, tmp_path):
+    options, log = verbs["forward"], tmp_path / "log"
+    in_this_process("forward", tmp_path / "whole.csv", options)
+    analysis = command("forward", tmp_path / "cut.csv", options)
+    assert interrupted(analysis, signal.SIGTERM, log, rb"\D[1-9]\d\d/") == 75  # of 32 images · 11 values of t
+    parts = list(tmp_path.glob("cut.parts/*/*.part"))
+    assert 0 < len(parts) < 16 and not (tmp_path / "cut.csv").exists()
+    in_this_process("forward", tmp_path / "cut.csv", [*options, "--objective", "logit"])  # takes no other's parts
+    assert (tmp_path / "whole.csv").read_bytes() != (tmp_path / "cut.csv").read_bytes()
+    for part in parts:
+        assert not part.exists()
+    assert interrupted(analysis, signal.SIGTERM, log, rb"\D[1-9]\d\d/") == 75
+    in_this_process("forward", tmp_path / "cut.csv", options)
+    assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "cut.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.csv", "log", "whole.csv"]
 
 
 def test_a_second_signal_ends_at_once_and_importing_installs_nothing():

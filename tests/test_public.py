@@ -34,7 +34,7 @@ def test_a_classifiers_folder_guides(tmp_path):
     card = {"architecture": "mobilenet_v3_small", "classes": ["r", "g", "b"], "n_logits": 3}
     save_classifier(tmp_path, model, card)
     classifier = nrcg.load_classifier(tmp_path)
-    assert not classifier.training and classifier.card == card
+    assert not classifier.training and classifier.card.items() >= card.items()
     images = torch.randn(2, 3, 16, 16)
     assert torch.equal(classifier(images), model.eval()(images))
     guidance = nrcg.ClassifierGuidance(classifier, target=classifier.card["classes"].index("g"), scale=5.0)

@@ -12,10 +12,12 @@ from conftest import TINY_UNET
 from diffusers import DDPMScheduler, UNet2DModel
 
 from nrcg import ClassifierGuidance, GuidedDDPMPipeline
+from nrcg.cli import app
 from nrcg.cli.make import _digest
 from nrcg.errors import NrcgError
 from nrcg.files import fingerprint, sha256
 from nrcg.models.classifier import build_classifier, save_classifier
+from nrcg.models.ddpm import save_ddpm
 from nrcg.sampling import sample_shard
 
 
@@ -138,3 +140,33 @@ def test_a_networks_digest_takes_in_the_configurations_it_has(tmp_path):
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet/config.json").write_text("{}")
     assert _digest(tmp_path) != alone
+
+
+def refusal(monkeypatch, *words):
+    """The line with which `nrcg sample` refuses its arguments."""
+    monkeypatch.setattr(sys, "argv", ["nrcg", "sample", "--start", "0", "--stop", "2", *map(str, words)])
+    with pytest.raises(NrcgError) as refused:
+        app()
+    return str(refused.value)
+
+
+def test_a_shard_is_called_npy(monkeypatch, tmp_path):
+    words = ["--ddpm", tmp_path, "--num-inference-steps", 2, "--out", tmp_path / "x.png"]
+    assert refusal(monkeypatch, *words) == (
+        f"--out {tmp_path}/x.png: a shard is a NumPy file; name it {tmp_path}/x.npy"
+    )
+
+
+@pytest.mark.parametrize("half", [["--scale", "5"], ["--classifier", "nowhere"]])
+def test_a_scale_without_classifier_is_not_taken_for_no_guidance(monkeypatch, tmp_path, half):
+    words = ["--ddpm", tmp_path, "--num-inference-steps", 2, "--out", tmp_path / "x.npy", *half]
+    assert refusal(monkeypatch, *words).startswith("--classifier and --scale: give both")
+
+
+def test_a_classifier_of_other_images_does_not_guide(pipeline, monkeypatch, tmp_path):
+    save_ddpm(tmp_path / "ddpm", pipeline.unet, pipeline.scheduler)
+    card = {"architecture": "mobilenet_v3_small", "n_logits": 3, "classes": ["a", "b", "c"], "size": 32}
+    save_classifier(tmp_path / "classifier", build_classifier("mobilenet_v3_small", 3), card)
+    words = ["--ddpm", tmp_path / "ddpm", "--num-inference-steps", 2, "--out", tmp_path / "x.npy", "--device", "cpu"]
+    line = refusal(monkeypatch, *words, "--classifier", tmp_path / "classifier", "--scale", 1)
+    assert line.endswith(f"trained on images of 32 pixels, but {tmp_path}/ddpm draws 8")

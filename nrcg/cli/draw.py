@@ -21,12 +21,12 @@ def plot_forward(
     chance: Annotated[float | None, Option(help="Accuracy of guessing, drawn as a line.")] = None,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Figures 1 to 4: a metric along the forward process, a curve a setup."""
     from nrcg.plots.curves import plot_forward as plot
 
-    plot(csv, out, setups_tsv=setups, chance=chance, style=style, title=title, note=note)
+    plot(csv, out, setups_tsv=setups, chance=chance, style=style, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -39,12 +39,22 @@ def plot_scales(
     paper: Paper = None,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Figures 5 to 8: a score against the guidance scale, one line per setup."""
     from nrcg.plots.scales import plot_scales as plot
 
-    plot(csv, metric, out, setups_tsv=setups, dataset=dataset, paper_csv=paper, style=style, title=title, note=note)
+    plot(
+        csv,
+        metric,
+        out,
+        setups_tsv=setups,
+        dataset=dataset,
+        paper_csv=paper,
+        style=style,
+        title=title,
+        note="\n".join(note),
+    )
 
 
 @app.command()
@@ -57,7 +67,7 @@ def plot_contrast(
     dataset: Dataset = None,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Share of the target class by the guiding classifier and by the judge, for two objectives."""
     from nrcg.plots.scales import plot_contrast as plot
@@ -73,7 +83,7 @@ def plot_contrast(
         dataset=dataset,
         style=style,
         title=title,
-        note=note,
+        note="\n".join(note),
     )
 
 
@@ -86,24 +96,31 @@ def table(
     paper: PaperTable,
     dataset: Dataset = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Tables 1 to 3: unconditional and guided samples, the paper's numbers beside ours."""
     from nrcg.plots.tables import write_table
 
     write_table(
-        csv, out, setups_tsv=setups, target_name=target, paper_csv=paper, dataset=dataset, title=title, note=note
+        csv,
+        out,
+        setups_tsv=setups,
+        target_name=target,
+        paper_csv=paper,
+        dataset=dataset,
+        title=title,
+        note="\n".join(note),
     )
 
 
 @app.command()
 def all_points(
-    csv: Csv, out: Outs, setups: Setups, dataset: Dataset = None, title: Title = "", note: Note = ""
+    csv: Csv, out: Outs, setups: Setups, dataset: Dataset = None, title: Title = "", note: Note = ()
 ) -> None:
     """Every score of every point, as one table."""
     from nrcg.plots.tables import write_all_points
 
-    write_all_points(csv, out, setups_tsv=setups, dataset=dataset, title=title, note=note)
+    write_all_points(csv, out, setups_tsv=setups, dataset=dataset, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -114,13 +131,13 @@ def comparison(
     paper: PaperTable,
     weights: Annotated[list[str], Option(help="DATASET=TEXT, whose networks were run; repeat.")],
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Every number that the paper reports, and ours beside it."""
     from nrcg.plots.comparison import write_comparison
 
     texts = dict(split_pair(text, "--weights") for text in weights)
-    write_comparison(scores, out, paper_tsv=paper, setups_tsv=setups, weights=texts, title=title, note=note)
+    write_comparison(scores, out, paper_tsv=paper, setups_tsv=setups, weights=texts, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -131,12 +148,12 @@ def grid(
     columns: Annotated[int, Option(min=1)] = 16,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Figure 9: the first samples of a point."""
     from nrcg.plots.grids import plot_grid
 
-    plot_grid(shards, out, n=n, columns=columns, style=style, title=title, note=note)
+    plot_grid(shards, out, n=n, columns=columns, style=style, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -149,7 +166,7 @@ def side_by_side(
     n: Annotated[int, Option(help="Seeds to show.", min=1)] = 10,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """The same seeds under each setup, at the scale that comes nearest to the target class."""
     from nrcg.plots.best import best_rows
@@ -163,7 +180,7 @@ def side_by_side(
         except ValueError:
             raise NrcgError(f"--point {name!r}: write SETUP:SCALE=SHARD") from None
     rows = best_rows(scores, shards, setups, dataset)
-    plot_side_by_side(rows, out, n=n, style=style, title=title, note=note)
+    plot_side_by_side(rows, out, n=n, style=style, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -178,7 +195,7 @@ def before_after(
     n: Annotated[int, Option(help="Seeds to show, up to 12.", min=1)] = 10,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Seeds that were another class than the target, before and after guidance."""
     from nrcg.plots.before_after import plot_before_after as plot
@@ -194,16 +211,16 @@ def before_after(
         n=n,
         style=style,
         title=title,
-        note=note,
+        note="\n".join(note),
     )
 
 
 @app.command()
-def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", note: Note = "") -> None:
+def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", note: Note = ()) -> None:
     """Training loss of a DDPM."""
     from nrcg.plots.training import plot_ddpm_log as plot
 
-    plot(csv, out, style=style, title=title, note=note)
+    plot(csv, out, style=style, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -213,13 +230,13 @@ def plot_classifier_logs(
     setups: Setups,
     style: Style = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """Loss and validation accuracy while the classifiers train."""
     from nrcg.plots.training import plot_classifier_logs as plot
 
     logs = [split_pair(text, "--curves") for text in curves]
-    plot(logs, out, setups_tsv=setups, style=style, title=title, note=note)
+    plot(logs, out, setups_tsv=setups, style=style, title=title, note="\n".join(note))
 
 
 @app.command()
@@ -238,7 +255,7 @@ def findings(
         list[str] | None, Option(help="ROLE=CARD.JSON, whose valid_accuracy the page quotes; repeat.")
     ] = None,
     title: Title = "",
-    note: Note = "",
+    note: Note = (),
 ) -> None:
     """The paper's claims, each with what was measured and whether it is seen."""
     from nrcg.plots.findings import write_findings
@@ -254,5 +271,5 @@ def findings(
         n_classes=classes,
         dataset=dataset,
         title=title,
-        note=note,
+        note="\n".join(note),
     )

@@ -53,8 +53,8 @@ def train_classifier(
     threads: Threads = 0,
 ) -> None:
     """Train a classifier, robust or not; continues from its checkpoint after a signal (exit status 75) or a kill."""
-    from nrcg.training.classifier import ClassifierTraining
     from nrcg.training.classifier import train_classifier as train
+    from nrcg.training.settings import ClassifierTraining
 
     settings = ClassifierTraining(
         architecture=architecture,
@@ -97,9 +97,9 @@ def train_ddpm(
     threads: Threads = 0,
 ) -> None:
     """Train a DDPM; continues from its checkpoint after a signal (exit status 75) or a kill."""
-    from nrcg.training.ddpm import DDPMTraining
     from nrcg.training.ddpm import train_ddpm as train
     from nrcg.training.launch import launch, pick_devices
+    from nrcg.training.settings import DDPMTraining
 
     settings = DDPMTraining(
         epochs=epochs,
@@ -187,6 +187,10 @@ def sample(
         provenance |= {"target": target, "scale": scale, "on": on}
         provenance |= {"stabilizer": stabilizer, "objective": objective, "economy": economy}
     unet, scheduler = load_ddpm(ddpm, where)
+    size = unet.config.sample_size
+    sizes = size if isinstance(size, list | tuple) else [size]
+    if classifier and card.get("size", sizes[0]) not in sizes:
+        raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
     with stop_on_signals() as stop_request:
         sample_shard(
             out,
@@ -205,5 +209,5 @@ def _digest(folder: str | Path) -> str:
     """Digest of a network's folder: of its weights, and of the configurations that say what they mean."""
     from nrcg.files import sha256
 
-    configurations = [Path(folder, name) for name in ("unet/config.json", "scheduler/scheduler_config.json")]
-    return sha256(*sorted(Path(folder).rglob("*.safetensors")), *filter(Path.is_file, configurations))
+    ddpm = ("unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json")
+    return sha256(*filter(Path.is_file, (Path(folder, name) for name in ("model.safetensors", *ddpm))))

@@ -35,7 +35,7 @@ Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to 
 Setups = Annotated[Path, typer.Option("--setups", help="Table of setups (TSV): labels, and colours by row order.")]
 Style = Annotated[Path | None, typer.Option(help="matplotlib style file; default: the project's.")]
 Title = Annotated[str, typer.Option(help="Title of the figure or table.")]
-Note = Annotated[str, typer.Option(help="Small print: how large the run was.")]
+Note = Annotated[list[str], typer.Option(help="Line of small print, such as the size of the run; repeat.")]
 Dataset = Annotated[str | None, typer.Option(help="Data set, where the CSV file holds several.")]
 Paper = Annotated[Path | None, typer.Option(help="Table (TSV) of what the paper reports, to show beside.")]
 

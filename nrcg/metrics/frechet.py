@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from pytorch_fid.fid_score import calculate_frechet_distance
 
+from nrcg.arrays import UNREADABLE
 from nrcg.errors import NrcgError
-from nrcg.files import UNREADABLE, atomic
+from nrcg.files import atomic
 
 GATHERED = 4096  # feature vectors, 34 MB of Inception's
 

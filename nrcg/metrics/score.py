@@ -103,6 +103,12 @@ def score(
     classes = _check_classes(target, {name: card for name, (_, card) in classifiers.items()})
     verify(shards)
     opened = open_shards(shards)
+    for name, (_, card) in classifiers.items():
+        height = opened[0].images.shape[1]
+        if card.get("size", height) != height:
+            raise NrcgError(
+                f"{opened[0].path}: images of {height} pixels, but the {name} classifier was trained on {card['size']}"
+            )
     found: dict[str, list[np.ndarray]] = {name: [] for name in classifiers}
     gathered = {name: GatheredStatistics(extractor.dim) for name, (extractor, *_) in references.items()}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from nrcg.plots.decay import decay_note
 from nrcg.plots.evidence import Absent, Evidence, Finding, claim, percent
 from nrcg.plots.forward_table import REASONS, in_words, ranges
 
@@ -135,6 +136,7 @@ def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
     ratio, relative = _ratio(curves, EMA, "robust")[0], _relative(evidence, 4, EMA, "robust", half)
     text = f"eq. 4: ratio {ratio:.3g} (x̂₀ without EMA: {_ratio(curves, X0, 'robust')[0]:.3g}) {words}; "
     text += f"relative: {relative:.3g} (without EMA: {_relative(evidence, 4, X0, 'robust', half):.3g})"
+    text += f"; {decay_note(evidence.setups[EMA].stabilizer, len(evidence.curves[4, EMA]))}"
     return text, max(ratio, relative) <= LEVEL
 
 
@@ -149,7 +151,7 @@ def adam_gets_worse(evidence: Evidence) -> tuple[str, bool]:
     low, high = logs.index.min(), logs.index.max()
     first, last = logs[logs.index <= low + (high - low) / 4], logs[logs.index > high - (high - low) / 4]
     growth = np.exp(last.mean() - first.mean())
-    text = f"t > {high - (high - low) / 4:g} to t ≤ {low + (high - low) / 4:g}: {growth[ADAM]:.3g} with ADAM, "
+    text = f"from t ≤ {first.index.max()} to t ≥ {last.index.min()}: times {growth[ADAM]:.3g} with ADAM, "
     return f"{text}{growth[X0]:.3g} without, {words}", growth[ADAM] > max(1.0, growth[X0])
 
 

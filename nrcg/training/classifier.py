@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from tqdm import tqdm
 
-from nrcg.checks import FLAG, SEED, check, number, one_of, whole
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError, Stopped
 from nrcg.files import fingerprint
 from nrcg.images import to_float
 from nrcg.memory import BatchLimit, is_out_of_memory
-from nrcg.models.classifier import ARCHITECTURES, build_classifier, predictions, save_classifier
+from nrcg.models.classifier import build_classifier, predictions, save_classifier
 from nrcg.models.ddpm import build_scheduler
 from nrcg.preemption import Stop
 from nrcg.rng import keyed_generator, seed_torch
@@ -35,42 +34,9 @@ from nrcg.training.common import (
     save_finished,
     write_log,
 )
+from nrcg.training.settings import ClassifierTraining
 
 VALIDATION_BATCH = 500  # images that share a draw of that noise
-
-
-RULES = {
-    "architecture": one_of(*ARCHITECTURES),
-    "robust": FLAG,
-    "max_epochs": whole(1),
-    "batch_size": whole(1),
-    "learning_rate": number(0),
-    "warmup_steps": whole(0),
-    "min_epochs": whole(0),
-    "min_gain": number(),
-    "valid_images": whole(0),
-    "seed": SEED,
-}
-
-
-@dataclass(frozen=True)
-class ClassifierTraining:
-    """The settings of a training; defaults are the paper's."""
-
-    architecture: str = "mobilenet_v3_small"
-    robust: bool = False  # noise each training image with its own t ~ U{0, …, T−1}
-    max_epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 1e-4
-    warmup_steps: int = 500
-    min_epochs: int = 5  # never stop before
-    min_gain: float = 0.01  # stop when an epoch gains less validation accuracy than this
-    valid_images: int = 0  # of the validation split that are used; 0 is all
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raise NrcgError, which names the key, for a value that no training can have."""
-        check("classifier training", asdict(self), RULES)
 
 
 def train_classifier(
@@ -141,6 +107,7 @@ def _train(
         "architecture": settings.architecture,
         "classes": images.classes,
         "n_logits": trainer.n_logits,
+        "size": images.card["size"],
         "data": images.card["name"],
         "data_digest": images.card["digest"],
         "training": asdict(settings),

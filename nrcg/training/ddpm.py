@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from torch import nn
 from torch.nn.functional import mse_loss
 from tqdm import tqdm
 
-from nrcg.checks import SEED, check, number, one_of, whole
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError, Stopped
 from nrcg.files import fingerprint, save_with
@@ -41,39 +40,10 @@ from nrcg.training.common import (
     save_finished,
     write_log,
 )
+from nrcg.training.settings import DDPMTraining
 from nrcg.training.team import Team
 
 LOG_EVERY = 50  # steps a row of the loss log; the last row may stand for fewer
-
-
-RULES = {
-    "epochs": whole(1),
-    "batch_size": whole(1),
-    "learning_rate": number(0),
-    "warmup_steps": whole(0),
-    "gradient_clip": number(0, without=(0,)),
-    "precision": one_of("fp32", "bf16"),
-    "ema_decay": number(0, 1, without=(1,)),
-    "seed": SEED,
-}
-
-
-@dataclass(frozen=True)
-class DDPMTraining:
-    """The settings of a training; defaults are the paper's."""
-
-    epochs: int = 1000
-    batch_size: int = 128  # of all processes together
-    learning_rate: float = 1e-4
-    warmup_steps: int = 500
-    gradient_clip: float = 1.0  # largest norm of the whole gradient
-    precision: str = "bf16"  # of the network's activations; weights and optimiser stay float32
-    ema_decay: float = 0.0  # of the weights; 0 is off, as in the paper
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raise NrcgError, which names the key, for a value that no training can have."""
-        check("DDPM training", asdict(self), RULES)
 
 
 def train_ddpm(

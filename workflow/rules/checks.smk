@@ -1,200 +1,181 @@
 # All that can be known of a config to be wrong, before the first job; every mistake at once.
+from contextlib import contextmanager
+
+PROBLEMS = []
 
 
-def beside(*paths):
-    """Files and folders of the user's that are not there; (key, path) pairs, a path may be None."""
-    for key, path in paths:
-        if path and not Path(path).exists():
-            yield f"{key}: no such file or folder: {path}"
-
-
-def attempt(where, function, *args, **kwargs):
-    """What the library has against a section of the config, named by its place."""
+@contextmanager
+def noted(where):
+    """Note what the library refuses inside, with the place of the config that it is about, and go on."""
     from nrcg.errors import NrcgError
 
     try:
-        function(*args, **kwargs)
+        yield
     except NrcgError as error:
-        yield f"{where}: {error}"
+        PROBLEMS.append(f"{where}: {error}")
 
 
-def is_hub_id(source):
-    """Whether a name is one of a hub repository, `owner/name` or `owner/name@revision`, and not of a folder."""
-    parts = source.partition("@")[0].split("/")
-    return len(parts) == 2 and parts[0].strip(".~") != "" and all(parts)
+def wrong(where, reason):
+    PROBLEMS.append(f"{where}: {reason}")
 
 
-def folder_problems(key, source):
-    """A folder that is not there, for a key that takes a hub repository too."""
-    if source and not Path(source).is_dir() and not is_hub_id(source):
-        yield f"{key}: no such folder: {source}; write a folder that is there, or a hub id such as owner/name"
+def check_place(key, path):
+    """A file or folder of the user's; None is none."""
+    if path and not Path(path).exists():
+        wrong(key, f"no such file or folder: {path}")
 
 
-def point_problems(dataset):
-    """Setups, scales and the point that figure 9 shows."""
-    place, data = f"datasets.{dataset}", config["datasets"][dataset]
-    scales = scales_of(dataset)
-    for setup in scales:
-        if setup not in SETUPS.index or setup == UNGUIDED:
-            known = ", ".join(name for name in SETUPS.index if name != UNGUIDED)
-            yield f"{place}.scales: no setup {setup!r} in {config['setups']}; there are {known}"
-        elif SETUPS.loc[setup, "classifier"] not in data["classifiers"]:
-            yield f"{place}.scales.{setup}: needs {place}.classifiers.{SETUPS.loc[setup, 'classifier']}"
-        names = [plain(scale) for scale in scales[setup]]
-        if len(set(names)) < len(names):
-            yield f"{place}.scales.{setup}: two of {', '.join(names)} are the same"
-    shown = data["showcase"]
-    if plain(shown["scale"]) not in map(plain, scales.get(shown["setup"], [])):
-        yield f"{place}.showcase: {shown['setup']} at {shown['scale']} is not among {place}.scales"
-    for key, setup in {"n_unconditional": UNGUIDED, "n_samples": "guided"}.items():
-        if n_shards(dataset, setup) > MOST_SHARDS:
-            yield f"{place}.sampling.{key}: makes more than {MOST_SHARDS} shards per point; raise shard_size"
+def check_source(key, source):
+    """A folder or a hub repository, `owner/name` or `owner/name@revision`; None is neither."""
+    owner, slash, name = (source or "").partition("@")[0].partition("/")
+    is_hub_id = slash and name and "/" not in name and owner.strip(".~")
+    if source and not Path(source).is_dir() and not is_hub_id:
+        wrong(key, f"no such folder: {source}; write a folder that is there, or a hub id such as owner/name")
 
 
-def guidance_problems():
-    """Rows of the setups table that no guidance can be made of."""
+def check_setups():
+    """Each row of the setups table must make a guidance."""
     from nrcg.cli.options import parse_economy, parse_stabilizer
     from nrcg.guidance import ClassifierGuidance
     from torch import nn
 
+    table = f"setups ({config['setups']})"
     if UNGUIDED not in SETUPS.index:
-        yield f"setups ({config['setups']}): has no row {UNGUIDED!r}; every figure compares with it"
+        wrong(table, f"has no row {UNGUIDED!r}; every figure compares with it")
     for row in SETUPS.itertuples():
-        place = f"setups ({config['setups']}): {row.setup}"
-        unable = list(attempt(f"{place}: stabilizer", parse_stabilizer, row.stabilizer))
-        unable += attempt(f"{place}: economy", parse_economy, row.economy)
-        yield from unable or attempt(
-            place,
-            lambda row: ClassifierGuidance(
-                nn.Identity(),
-                target=0,
-                scale=1.0,
-                on=row.on,
-                stabilizer=parse_stabilizer(row.stabilizer),
-                **parse_economy(row.economy),
-            ),
-            row,
-        )
+        with noted(f"{table}: {row.setup}: stabilizer {row.stabilizer}, economy {row.economy}"):
+            how = {"stabilizer": parse_stabilizer(row.stabilizer), **parse_economy(row.economy)}
+            ClassifierGuidance(nn.Identity(), target=0, scale=1.0, on=row.on, **how)
 
 
-def data_problems(dataset):
-    """The images, and that data set, networks and classes agree as far as files and config tell."""
+def check_points(place, dataset, data):
+    """Setups, scales, counts and the point that figure 9 shows."""
+    scales = scales_of(dataset)
+    for setup in scales:
+        if setup not in SETUPS.index or setup == UNGUIDED:
+            known = ", ".join(name for name in SETUPS.index if name != UNGUIDED)
+            wrong(f"{place}.scales", f"no setup {setup!r} in {config['setups']}; there are {known}")
+        elif SETUPS.loc[setup, "classifier"] not in data["classifiers"]:
+            wrong(f"{place}.scales.{setup}", f"needs {place}.classifiers.{SETUPS.loc[setup, 'classifier']}")
+    shown = data["showcase"]
+    if plain(shown["scale"]) not in map(plain, scales.get(shown["setup"], [])):
+        wrong(f"{place}.showcase", f"{shown['setup']} at {shown['scale']} is not among {place}.scales")
+    for key, setup in {"n_unconditional": UNGUIDED, "n_samples": "guided"}.items():
+        if n_shards(dataset, setup) > MOST_SHARDS:
+            wrong(f"{place}.sampling.{key}", f"makes more than {MOST_SHARDS} shards per point; raise shard_size")
+
+
+def check_images(place, dataset, data):
+    """Images and classes."""
     from nrcg.datasets.sportballs import check_arguments
 
-    place, data = f"datasets.{dataset}", config["datasets"][dataset]
-    images = data["images"]
-    yield from beside((f"{place}.scores_from", data["scores_from"]), (f"{place}.images.icons", images.get("icons")))
+    images, classes = data["images"], class_names(dataset)
+    check_place(f"{place}.scores_from", data["scores_from"])
+    check_place(f"{place}.images.icons", images.get("icons"))
     if data["kind"] == "celeba":
-        yield from beside((f"{place}.images.source", images["source"]))
+        check_place(f"{place}.images.source", images["source"])
     if data["kind"] == "celebahq":
-        yield from folder_problems(f"{place}.images.source", images["source"])
+        check_source(f"{place}.images.source", images["source"])
     if data["kind"] == "sportballs":
         names = {"ball": "balls", "scale": "scales"}
-        yield from attempt(
-            f"{place}.images", check_arguments, **{names.get(key, key): value for key, value in images.items()}
-        )
-    if data["target"] not in class_names(dataset):
-        yield f"{place}.target: no class {data['target']!r}; classes are {', '.join(class_names(dataset))}"
-    if strange := [name for name in class_names(dataset) if not name.isprintable()]:
-        yield f"{place}: class {strange[0]!r} has characters that cannot be printed; rename it"
+        with noted(f"{place}.images"):
+            check_arguments(**{names.get(key, key): value for key, value in images.items()})
+    if data["target"] not in classes:
+        wrong(f"{place}.target", f"no class {data['target']!r}; classes are {', '.join(classes)}")
+    if strange := [name for name in classes if not name.isprintable()]:
+        wrong(place, f"class {strange[0]!r} has characters that cannot be printed; rename it")
     if data["weights"] == "authors":
         for key, value in AUTHORS_EXPECT[data["kind"]].items():
             if images[key] != value:
-                yield f"{place}.images.{key}: the authors' weights need {value}"
-    for name in needed_classifiers(dataset):
-        yield from classifier_problems(dataset, name)
+                wrong(f"{place}.images.{key}", f"the authors' weights need {value}")
 
 
-def classifier_problems(dataset, name):
-    """The settings of a training, or a folder of the user's whose classes and architecture must fit."""
-    from nrcg.files import read_json
+def check_classifier(place, dataset, name, section):
+    """The settings of a training, or a folder of the user's, whose classes, size and architecture must fit."""
+    from nrcg.files import read_card
     from nrcg.models.classifier import JUDGES
-    from nrcg.training.classifier import ClassifierTraining
+    from nrcg.training.settings import ClassifierTraining
 
-    place, section = f"datasets.{dataset}.classifiers.{name}", config["datasets"][dataset]["classifiers"][name]
-    folder = section["pretrained"]
+    folder, place = section["pretrained"], f"{place}.classifiers.{name}"
     if not folder:
-        given = {key: value for key, value in section.items() if key != "pretrained"}
-        yield from attempt(place, ClassifierTraining, **given)
+        with noted(place):
+            ClassifierTraining(**{key: value for key, value in section.items() if key != "pretrained"})
         return
-    missing = list(beside(*((f"{place}.pretrained", Path(folder, file)) for file in CLASSIFIER_FILES)))
-    yield from missing
-    if missing:
-        return
-    problems = list(attempt(f"{place}.pretrained", read_json, Path(folder, "card.json")))
-    yield from problems
-    card = {} if problems else read_json(Path(folder, "card.json"))
-    if not problems and card.get("classes") != class_names(dataset):
-        yield f"{place}.pretrained: {folder} knows the classes {card.get('classes')}, not {class_names(dataset)}"
-    if not problems and name == "judge" and card.get("architecture") not in JUDGES:
-        yield f"{place}.pretrained: {folder} is a {card.get('architecture')}; a judge is one of {', '.join(JUDGES)}"
+    place = f"{place}.pretrained"
+    check_place(place, Path(folder, "model.safetensors"))
+    with noted(place):
+        card = read_card(Path(folder, "card.json"), classes=list, architecture=str)
+        if card["classes"] != class_names(dataset):
+            wrong(place, f"{folder} knows the classes {card['classes']}, not {class_names(dataset)}")
+        size = config["datasets"][dataset]["images"]["size"]
+        if card.get("size", size) != size:
+            wrong(place, f"{folder} was trained on images of {card['size']} pixels, not {size}")
+        if name == "judge" and card["architecture"] not in JUDGES:
+            wrong(place, f"{folder} is a {card['architecture']}; a judge is one of {', '.join(JUDGES)}")
 
 
-def ddpm_problems(dataset):
+def check_ddpm(place, dataset, data):
     """The diffusion model: its size, its number of steps, and whether samples can be drawn from it."""
+    from nrcg.files import read_card
     from nrcg.models.ddpm import build_scheduler, check_sampling, check_unet, load_scheduler
-    from nrcg.files import read_json
-    from nrcg.training.ddpm import DDPMTraining
+    from nrcg.training.settings import DDPMTraining
 
-    place, data = f"datasets.{dataset}", config["datasets"][dataset]
-    ddpm, steps = data["ddpm"], data["sampling"]["num_inference_steps"]
-    unable = list(attempt(f"{place}.scheduler", build_scheduler, data["scheduler"]))
-    yield from unable
-    if not unable:
+    ddpm, steps, total = data["ddpm"], data["sampling"]["num_inference_steps"], data["scheduler"]["num_train_timesteps"]
+    with noted(f"{place}.scheduler"):
         scheduler = build_scheduler(data["scheduler"])
-        yield from attempt(f"{place}.sampling.num_inference_steps", check_sampling, scheduler, steps)
-    yield from folder_problems(f"{place}.ddpm.pretrained", ddpm["pretrained"])
-    if ddpm["pretrained"] and Path(ddpm["pretrained"]).is_dir():
-        for part in ("unet", "scheduler"):
-            folder = Path(ddpm["pretrained"], part)
-            folder = folder if folder.is_dir() else Path(ddpm["pretrained"])
-            file = folder / ("config.json" if part == "unet" else "scheduler_config.json")
-            problems = list(beside((f"{place}.ddpm.pretrained", file)))
-            problems = problems or list(attempt(f"{place}.ddpm.pretrained", read_json, file))
-            yield from problems
-            if not problems and part == "unet":
-                yield from size_problems(dataset, f"{place}.ddpm.pretrained", read_json(file))
-            if not problems and part == "scheduler":
-                own = read_json(file).get("num_train_timesteps", 1000)
-                if own != data["scheduler"]["num_train_timesteps"]:
-                    yield (
-                        f"{place}.scheduler.num_train_timesteps: {data['scheduler']['num_train_timesteps']}, but "
-                        f"{ddpm['pretrained']} was trained with {own}"
-                    )
-                unable = list(attempt(f"{place}.ddpm.pretrained", load_scheduler, folder))
-                yield from unable or attempt(
-                    f"{place}.sampling.num_inference_steps", check_sampling, load_scheduler(folder), steps
-                )
+        with noted(f"{place}.sampling.num_inference_steps"):
+            check_sampling(scheduler, steps)
+    pretrained, place = ddpm["pretrained"], f"{place}.ddpm"
+    if pretrained:
+        check_source(f"{place}.pretrained", pretrained)
+        if Path(pretrained).is_dir():
+            with noted(f"{place}.pretrained"):
+                check_size(f"{place}.pretrained", data, read_card(ddpm_part(pretrained, "unet") / "config.json"))
+            with noted(f"{place}.pretrained"):
+                scheduler = load_scheduler(ddpm_part(pretrained, "scheduler"))
+                check_sampling(scheduler, steps)
+                if scheduler.config.num_train_timesteps != total:
+                    own = scheduler.config.num_train_timesteps
+                    wrong(f"{place}.pretrained", f"trained with {own} timesteps; num_train_timesteps is {total}")
     elif ddpm_is_trained(dataset) and not {"unet", "training"} <= set(ddpm):
-        yield f"{place}.ddpm: without `pretrained`, it needs `unet` and `training`"
-    elif not ddpm["pretrained"]:
-        yield from size_problems(dataset, f"{place}.ddpm.unet", ddpm["unet"])
-        yield from attempt(f"{place}.ddpm.unet", check_unet, ddpm["unet"])
-    if ddpm_is_trained(dataset) and "training" in ddpm:
-        settled = {key: value for key, value in ddpm["training"].items() if key not in WATCHING}
-        yield from attempt(f"{place}.ddpm.training", DDPMTraining, **settled)
+        wrong(place, "without `pretrained`, it needs `unet` and `training`")
+    else:
+        check_size(f"{place}.unet", data, ddpm["unet"])
+        with noted(f"{place}.unet"):
+            check_unet(ddpm["unet"])
+        with noted(f"{place}.training"):
+            DDPMTraining(**{key: value for key, value in ddpm["training"].items() if key not in WATCHING})
         if ddpm["training"].get("batch_size", ddpm["gpus"]) % ddpm["gpus"]:
-            yield f"{place}.ddpm.gpus: {ddpm['gpus']} do not divide the batch_size {ddpm['training']['batch_size']}"
+            wrong(f"{place}.gpus", f"{ddpm['gpus']} do not divide the batch_size {ddpm['training']['batch_size']}")
 
 
-def size_problems(dataset, where, unet):
+def ddpm_part(folder, name):
+    """Where a DDPM's folder keeps its U-Net or its scheduler: some keep both at the root."""
+    return Path(folder, name) if Path(folder, name).is_dir() else Path(folder)
+
+
+def check_size(where, data, unet):
     """The U-Net must have the size and the colours of the images."""
-    size = config["datasets"][dataset]["images"]["size"]
-    found = unet.get("sample_size")
+    size, found = data["images"]["size"], unet.get("sample_size")
     if found not in (size, [size, size]):
-        yield f"{where}: sample_size {found}, but datasets.{dataset}.images.size is {size}; they must be equal"
+        wrong(where, f"sample_size {found}, but images.size is {size}; they must be equal")
     for key in ("in_channels", "out_channels"):
         if unet.get(key, 3) != 3:
-            yield f"{where}: {key} {unet[key]}, but images have 3 channels"
+            wrong(where, f"{key} {unet[key]}, but images have 3 channels")
 
 
-def problems():
-    yield from beside(*((key, config[key]) for key in ("paper_results", "style", "inception_weights")))
-    yield from guidance_problems()
+def check_config():
+    for key in ("paper_results", "style", "inception_weights"):
+        check_place(key, config[key])
+    check_setups()
     for dataset in DATASETS:
-        for find in (point_problems, data_problems, ddpm_problems):
-            yield from find(dataset)
+        place, data = f"datasets.{dataset}", config["datasets"][dataset]
+        for check in (check_points, check_images, check_ddpm):
+            check(place, dataset, data)
+        for name in [] if PROBLEMS else needed_classifiers(dataset):
+            check_classifier(place, dataset, name, data["classifiers"][name])
+    refuse(PROBLEMS)
 
 
 if workflow.is_main_process:
-    refuse(problems())
+    check_config()

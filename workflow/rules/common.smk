@@ -59,8 +59,8 @@ def located(path):
     """A path of the config: `~` is the home directory; what the working directory lacks is the project's own file."""
     if path is None:
         return None
-    path = Path(path).expanduser()
-    return str(path if path.exists() or not (PROJECT / path).exists() else PROJECT / path)
+    place = Path(path).expanduser()
+    return str(next((found for found in (place, PROJECT / place) if found.exists()), path))
 
 
 refuse(violations(config, "config", "config"))

@@ -39,7 +39,7 @@ rule plot_forward:
             f"{FIGURE}figure{{figure}}.png",
             caption="../report/forward.rst",
             category=CATEGORIES["forward"],
-            labels=entry("Figure {figure}", lambda w: FORWARD_FIGURES[w.figure][0].replace("_", " ")),
+            labels=entry(lambda w: f"Figure {w.figure}", lambda w: FORWARD_FIGURES[w.figure][0].replace("_", " ")),
         ),
         pdf=f"{FIGURE}figure{{figure}}.pdf",
     log:
@@ -52,10 +52,10 @@ rule plot_forward:
     params:
         chance=lambda w: flags({"chance": 1 / len(class_names(w.dataset)) if w.figure == "1" else None}),
         title=lambda w: forward_title(w.dataset, w.figure),
-        note=lambda w: forward_note(w.dataset),
+        note=lambda w: note_lines(forward_note(w.dataset)),
     shell:
         "nrcg plot-forward {input.csv:q} --setups {input.setups:q} --style {input.style:q} {params.chance}"
-        " --title {params.title:q} --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
+        " --title {params.title:q} {params.note} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
 rule plot_scales:
@@ -82,11 +82,13 @@ rule plot_scales:
     localrule: True
     params:
         title=scale_title,
-        note=lambda w: run_note(w.dataset, paper_as="Star and dotted line, the paper" if in_paper(w) else ""),
+        note=lambda w: note_lines(
+            run_note(w.dataset, paper_as="Star and dotted line, the paper" if in_paper(w) else "")
+        ),
     shell:
         "nrcg plot-scales {input.csv:q} --metric {wildcards.metric:q} --dataset {wildcards.dataset:q}"
         " --setups {input.setups:q} --paper {input.paper:q} --style {input.style:q} --title {params.title:q}"
-        " --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
+        " {params.note} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
 rule plot_contrast:
@@ -113,10 +115,10 @@ rule plot_contrast:
         title=lambda w: (
             f"Share of {settings(w)['target']} by the guiding classifier and by the judge ({pretty(w.dataset)})"
         ),
-        note=lambda w: sampled_note(w.dataset, *CONTRAST),
+        note=lambda w: note_lines(sampled_note(w.dataset, *CONTRAST)),
     shell:
         "nrcg plot-contrast {input.csv:q} --target {params.target:q} {params.pair} --dataset {wildcards.dataset:q}"
-        " --setups {input.setups:q} --style {input.style:q} --title {params.title:q} --note {params.note:q}"
+        " --setups {input.setups:q} --style {input.style:q} --title {params.title:q} {params.note}"
         " --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
@@ -133,7 +135,7 @@ rule write_table:
             f"{FIGURE}table{{number}}.html",
             caption="../report/table.rst",
             category=CATEGORIES["tables"],
-            labels=entry("Table {number}", "unconditional and guided samples, and the paper's numbers"),
+            labels=entry(lambda w: f"Table {w.number}", "unconditional and guided samples, and the paper's numbers"),
         ),
     log:
         f"{LOGS}table{{number}}.log",
@@ -145,10 +147,10 @@ rule write_table:
     params:
         target=lambda w: settings(w)["target"],
         title=lambda w: f"Table {w.number}: {pretty(w.dataset)}, target {settings(w)['target']}",
-        note=lambda w: run_note(w.dataset, paper_as="The paper"),
+        note=lambda w: note_lines(run_note(w.dataset, paper_as="The paper")),
     shell:
         "nrcg table {input.csv:q} --setups {input.setups:q} --paper {input.paper:q} --dataset {wildcards.dataset:q}"
-        " --target {params.target:q} --title {params.title:q} --note {params.note:q} --out {output.csv:q}"
+        " --target {params.target:q} --title {params.title:q} {params.note} --out {output.csv:q}"
         " --out {output.md:q} --out {output.tex:q} --out {output.html:q} --log {log:q}"
 
 
@@ -173,10 +175,10 @@ rule write_all_points:
     localrule: True
     params:
         title=lambda w: f"All points: {pretty(w.dataset)}",
-        note=lambda w: run_note(w.dataset),
+        note=lambda w: note_lines(run_note(w.dataset)),
     shell:
         "nrcg all-points {input.csv:q} --setups {input.setups:q} --dataset {wildcards.dataset:q}"
-        " --title {params.title:q} --note {params.note:q} --out {output.csv:q} --out {output.md:q}"
+        " --title {params.title:q} {params.note} --out {output.csv:q} --out {output.md:q}"
         " --out {output.tex:q} --out {output.html:q} --log {log:q}"
 
 
@@ -202,12 +204,12 @@ rule compare:
     localrule: True
     params:
         weights=flags({"weights": [f"{dataset}={weights_note(dataset)}" for dataset in DATASETS]}),
-        note="\n".join(
-            f"{pretty(dataset)}: {run_note(dataset, paper_as='The paper')}" for dataset in DATASETS
+        note=lambda w: note_lines(
+            *(f"{pretty(dataset)}: {run_note(dataset, paper_as='The paper')}" for dataset in DATASETS)
         ),
     shell:
         "nrcg comparison {input.scores:q} --setups {input.setups:q} --paper {input.paper:q} {params.weights}"
-        " --note {params.note:q} --out {output.csv:q} --out {output.md:q} --out {output.tex:q} --out {output.html:q}"
+        " {params.note} --out {output.csv:q} --out {output.md:q} --out {output.tex:q} --out {output.html:q}"
         " --log {log:q}"
 
 

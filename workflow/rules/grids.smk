@@ -10,7 +10,9 @@ rule plot_grid:
             f"{FIGURE}figure9_{{which}}.png",
             caption="../report/figure9.rst",
             category=CATEGORIES["samples"],
-            labels=entry(lambda w: f"Figure {paper(w.dataset)['grids'][w.which]}", lambda w: row_label(*grid_point(w))),
+            labels=entry(
+                lambda w: f"Figure {paper(w.dataset)['grids'][w.which]}", lambda w: row_label(*grid_point(w))
+            ),
         ),
         pdf=f"{FIGURE}figure9_{{which}}.pdf",
     log:
@@ -25,13 +27,13 @@ rule plot_grid:
         title=lambda w: (
             f"Figure {paper(w.dataset)['grids'][w.which]}: {pretty(w.dataset)}, {row_label(*grid_point(w))}"
         ),
-        note=lambda w: (
-            ("" if n_samples(w.dataset, grid_point(w)[0]) >= PICTURED else f"The paper shows {PICTURED}.\n")
-            + sampled_note(w.dataset, grid_point(w)[0])
+        note=lambda w: note_lines(
+            "" if n_samples(w.dataset, grid_point(w)[0]) >= PICTURED else f"The paper shows {PICTURED}.",
+            sampled_note(w.dataset, grid_point(w)[0]),
         ),
     shell:
         "nrcg grid {input.shards:q} --n {params.n} --style {input.style:q} --title {params.title:q}"
-        " --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
+        " {params.note} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
 rule plot_side_by_side:
@@ -63,10 +65,12 @@ rule plot_side_by_side:
             }
         ),
         title=lambda w: f"The same seeds, each setup at its best scale s ({pretty(w.dataset)})",
-        note=lambda w: f"Best: nearest to the target class. A blank cell is a sample too.\n{run_note(w.dataset)}",
+        note=lambda w: note_lines(
+            "Best: nearest to the target class. A blank cell is a sample too.", run_note(w.dataset)
+        ),
     shell:
         "nrcg side-by-side --scores {input.scores:q} {params.points} --setups {input.setups:q}"
-        " --dataset {wildcards.dataset:q} --style {input.style:q} --title {params.title:q} --note {params.note:q}"
+        " --dataset {wildcards.dataset:q} --style {input.style:q} --title {params.title:q} {params.note}"
         " --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
@@ -96,12 +100,12 @@ rule plot_before_after:
         target=lambda w: settings(w)["target"],
         classifier=lambda w: "guiding" if guiding(showcase(w.dataset)[0]) == UNGUIDED_SCORED_BY else "judge",
         title=lambda w: f"Before and after guidance: {pretty(w.dataset)}, {row_label(*showcase(w.dataset))}",
-        note=lambda w: sampled_note(w.dataset, showcase(w.dataset)[0]),
+        note=lambda w: note_lines(sampled_note(w.dataset, showcase(w.dataset)[0])),
     shell:
         "nrcg before-after --before {input.before:q} --after {input.after:q}"
         " --verdicts-before {input.verdicts_before:q} --verdicts-after {input.verdicts_after:q}"
         " --target {params.target:q} --style {input.style:q} --classifier {params.classifier:q}"
-        " --title {params.title:q} --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
+        " --title {params.title:q} {params.note} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
 rule plot_classifiers:
@@ -125,10 +129,10 @@ rule plot_classifiers:
     params:
         logs=lambda w: flags({"curves": [f"{name}={path}" for name, path in classifier_logs(w.dataset).items()]}),
         title=lambda w: f"Training of the classifiers and the judge ({pretty(w.dataset)})",
-        note=classifiers_note,
+        note=lambda w: note_lines(classifiers_note(w)),
     shell:
         "nrcg plot-classifier-logs {params.logs} --setups {input.setups:q} --style {input.style:q}"
-        " --title {params.title:q} --note {params.note:q} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
+        " --title {params.title:q} {params.note} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
 
 
 rule plot_ddpm_loss:
@@ -185,7 +189,7 @@ rule write_findings:
                 "target": settings(w)["target"],
                 "classes": len(class_names(w.dataset)),
                 "title": f"Findings: {pretty(w.dataset)}",
-                "note": run_note(w.dataset),
+                "note": run_note(w.dataset).splitlines(),
             }
         ),
     shell:

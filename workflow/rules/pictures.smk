@@ -158,8 +158,13 @@ def wanted(target):
 
 
 def entry(name, shows):
-    """Labels of an entry of the report; both texts may be functions of the wildcards."""
-    return {"name": name, "data set": lambda w: pretty(w.dataset), "shows": shows}
+    """Labels of an entry of the report, as a function of the wildcards; each text may be one too."""
+
+    def labels(wildcards):
+        texts = {"name": name, "data set": pretty(wildcards.dataset), "shows": shows}
+        return {key: text(wildcards) if callable(text) else text for key, text in texts.items()}
+
+    return labels
 
 
 def in_paper(wildcards):
@@ -197,8 +202,14 @@ def sampled_note(dataset, *setups, paper_as=""):
     size, total, n = theirs = paper(dataset)["run"]
     ours = data["images"]["size"], data["scheduler"]["num_train_timesteps"], data["sampling"]["n_samples"]
     if paper_as and ours != theirs:
-        lines.append(f"{paper_as}: {size}×{size}, T = {total}, n = {n:,}: not comparable.".replace(",", " ", 1))
+        count = f"{n:,}".replace(",", " ")
+        lines.append(f"{paper_as}: {size}×{size}, T = {total}, n = {count}: not comparable.")
     return "\n".join(lines)
+
+
+def note_lines(*texts):
+    """Options for small print of several lines: a command keeps to one."""
+    return flags({"note": [line for text in texts for line in text.splitlines()]})
 
 
 def run_note(dataset, **options):
