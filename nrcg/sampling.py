@@ -8,6 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,11 +72,15 @@ def sample_shard(
             log.info("%s: another process draws it; waiting for it", out)
         stop.check()
 
-    with alone(folder.parent / "lock", another) as waited:
-        if not (waited and _is_made(out, seeds, settings)):
-            pipeline.set_progress_bar_config(desc=out.stem, leave=False, unit="step")
-            _make(out, seeds, settings, folder, draw, batch_size, pipeline.device)
-        shutil.rmtree(folder.parent, ignore_errors=True)
+    try:
+        with alone(folder.parent / "lock", another) as waited:
+            if not (waited and _is_made(out, seeds, settings)):
+                pipeline.set_progress_bar_config(desc=out.stem, leave=False, unit="step")
+                _make(out, seeds, settings, folder, draw, batch_size, pipeline.device)
+            shutil.rmtree(folder.parent, ignore_errors=True)
+    finally:
+        with suppress(OSError):  # where something failed before there was a part
+            folder.parent.rmdir()
 
 
 def _is_made(out: Path, seeds: range, settings: dict[str, Any]) -> bool:

@@ -45,7 +45,7 @@ WRONG = {
         ("architecture", ["resnet99", None, 1]),
         ("robust", [1, "no"]),
         ("max_epochs", [0, 2.0, NAN]),
-        ("batch_size", [0, "16"]),
+        ("batch_size", [0, 1, "16"]),
         ("learning_rate", [NAN, -1, math.inf, "1"]),
         ("min_gain", [NAN, None]),
         ("seed", [-1, 2**64, 0.0]),

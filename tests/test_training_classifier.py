@@ -125,6 +125,6 @@ def test_binary_predictions_follow_the_sign():
 
 
 def test_a_training_that_diverges_says_so(blob_set, tmp_path):
-    with pytest.raises(NrcgError, match="diverged in epoch 1: .* lower learning_rate"):
+    with pytest.raises(NrcgError, match=r"diverged in epoch 1: .* lower learning_rate"):
         run(blob_set.folder, tmp_path, ClassifierTraining(max_epochs=1, batch_size=16, learning_rate=1e30))
     assert not list(tmp_path.iterdir())

@@ -16,12 +16,13 @@ def main() -> None:
     So is what no check can foresee: a machine without the memory, or a file system that fails.
     """
     open_console()
+    sys.argv[1:] = _log_first(sys.argv[1:])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in ("httpx", "httpx2", "fontTools"):  # a line for every request of the hub, every glyph of a PDF
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with end_on_signals():
-            app(_log_first(sys.argv[1:]))
+            app()
     except NrcgError as error:
         _fail(str(error))
     except Stopped as stopped:
@@ -32,9 +33,11 @@ def main() -> None:
     except (MemoryError, RuntimeError) as error:
         from nrcg.memory import is_out_of_memory
 
+        if type(error).__name__ == "OutOfMemoryError":  # torch's
+            _fail(f"the device has no room for the networks ({_one_line(error)}); use another --device")
         if not is_out_of_memory(error):
             raise
-        _fail(f"not enough memory ({_one_line(error)}); choose smaller sizes, or a machine or --device with more")
+        _fail(f"not enough memory ({_one_line(error)}); choose smaller sizes, or a machine with more")
 
 
 def _log_first(words: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ CLASSIFIER_RULES = {
     "architecture": one_of(*ARCHITECTURES),
     "robust": FLAG,
     "max_epochs": whole(1),
-    "batch_size": whole(1),
+    "batch_size": whole(2),  # batch norm compares images
     "learning_rate": number(0),
     "warmup_steps": whole(0),
     "min_epochs": whole(0),
