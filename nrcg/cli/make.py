@@ -158,7 +158,7 @@ def sample(
     Continues with the batches it has after a signal (exit status 75) or a kill.
     """
     if out.suffix != ".npy":
-        raise NrcgError(f"--out {out}: a shard is a NumPy file; name it NAME.npy")
+        raise NrcgError(f"--out {out}: a shard is a NumPy file; name it {out.parent / out.stem}.npy")
     if (classifier is None) != (scale is None):
         raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
     where = set_up(device, threads)
