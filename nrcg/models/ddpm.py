@@ -155,8 +155,9 @@ def check_sampling(scheduler: DDPMScheduler, num_inference_steps: int) -> None:
     tried.set_timesteps(num_inference_steps)
     if min(tried.timesteps) < 0 or max(tried.timesteps) >= config.num_train_timesteps:
         raise NrcgError(
-            f"scheduler: steps_offset {config.steps_offset} with timestep_spacing {config.timestep_spacing} leads to "
-            f"timestep {int(max(tried.timesteps))} of {config.num_train_timesteps}; lower it"
+            f"num_inference_steps {num_inference_steps}: with timestep_spacing {config.timestep_spacing} and steps_offset "
+            f"{config.steps_offset} the timesteps run from {int(max(tried.timesteps))} to {int(min(tried.timesteps))}, "
+            f"but must lie in 0 to {config.num_train_timesteps - 1}; take another number of steps or a smaller offset"
         )
 
 
