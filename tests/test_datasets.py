@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from PIL import Image, ImageDraw
 
 from nrcg.arrays import write_array
@@ -152,8 +153,10 @@ def test_rotation_is_uniform(icons):
 
 
 def test_contact_sheet(small, tmp_path):
-    plot_contact_sheet(small, tmp_path / "sheet.png", n=6, columns=3)
+    fig = plot_contact_sheet(small, tmp_path / "sheet.png", n=6, columns=3)
     assert Image.open(tmp_path / "sheet.png").width > 3 * 64
+    texts = [text.get_text() for text in fig.findobj(Text)]
+    assert [text for text in texts if text in small.classes] == [small.classes[label] for label in small.labels[:6]]
 
 
 def test_card(small):

@@ -153,11 +153,12 @@ def check_sampling(scheduler: DDPMScheduler, num_inference_steps: int) -> None:
             raise NrcgError(f"scheduler: {key} {config[key]!r}: must be {SCHEDULER_RULES[key].words}")
     tried = DDPMScheduler.from_config(config)
     tried.set_timesteps(num_inference_steps)
-    if min(tried.timesteps) < 0 or max(tried.timesteps) >= config.num_train_timesteps:
+    first, last = int(max(tried.timesteps)), int(min(tried.timesteps))
+    if last < 0 or first >= config.num_train_timesteps:
         raise NrcgError(
-            f"num_inference_steps {num_inference_steps}: with timestep_spacing {config.timestep_spacing} and steps_offset "
-            f"{config.steps_offset} the timesteps run from {int(max(tried.timesteps))} to {int(min(tried.timesteps))}, "
-            f"but must lie in 0 to {config.num_train_timesteps - 1}; take another number of steps or a smaller offset"
+            f"num_inference_steps {num_inference_steps}: with timestep_spacing {config.timestep_spacing} and "
+            f"steps_offset {config.steps_offset} the timesteps run from {first} to {last}, but must lie in 0 to "
+            f"{config.num_train_timesteps - 1}; take another number of steps or a smaller offset"
         )
 
 

@@ -51,7 +51,7 @@ def sample_files(wildcards):
 
 def extractor_weights(extractor, dataset):
     """What an extractor is loaded from: Inception's file, or the judge's folder."""
-    return INCEPTION if extractor == "inception" else CLASSIFIER.format(dataset=dataset, classifier="judge")
+    return INCEPTION if extractor == "inception" else classifier_home(dataset, "judge")
 
 
 def extractor_files(wildcards):
