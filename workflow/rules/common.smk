@@ -249,7 +249,7 @@ def note(dataset):
     data = config["datasets"][dataset]
     steps, size = data["scheduler"]["num_train_timesteps"], data["images"]["size"]
     n, free = (data["sampling"][key] for key in ("n_samples", "n_unconditional"))
-    text = f"{n} guided samples a point, {free} unconditional, of {size}×{size}, T = {steps}"
+    text = f"{n} guided samples per point, {free} unguided, {size}×{size} pixels, T = {steps}"
     if data["sampling"]["num_inference_steps"] != steps:
         text += f" in {data['sampling']['num_inference_steps']} steps"
-    return f"run “{config['run']}”: {text}"
+    return f"Run “{config['run']}”: {text}."

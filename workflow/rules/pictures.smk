@@ -239,4 +239,4 @@ def classifiers_note(wildcards):
     counts = [data["classifiers"][name]["valid_images"] for name in classifier_logs(wildcards.dataset)]
     counts = ", ".join(str(n or "all") for n in dict.fromkeys(counts))
     noised = f"Noised: by the forward process, t uniform in 1 to T = {total}."
-    return f"run “{config['run']}”: {counts} validation images of {size}×{size}. {noised}"
+    return f"Run “{config['run']}”: {counts} validation images of {size}×{size}. {noised}"
