@@ -106,8 +106,8 @@ def _is_whole(text: str) -> bool:
 
 
 def split_pair(text: str, option: str) -> tuple[str, str]:
-    """`NAME=VALUE` as two strings; a name may hold `=`, a value may not."""
-    name, equals, value = text.rpartition("=")
+    """`NAME=VALUE` as two strings; a value, such as a path, may hold `=`, a name may not."""
+    name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise NrcgError(f"{option} {text!r}: write NAME=VALUE")
     return name, value

@@ -160,8 +160,8 @@ def scales_of(dataset):
 
 
 def plain(scale):
-    """A scale as it stands in names of files: all its digits."""
-    return f"{scale:.15g}"
+    """A scale as it stands in names of files."""
+    return f"{scale:g}"
 
 
 def guided_points(dataset):
