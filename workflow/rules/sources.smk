@@ -134,7 +134,10 @@ def needed_downloads():
 def weights_note(dataset):
     """In words, for the comparison with the paper."""
     data = config["datasets"][dataset]
-    classifiers = "the authors'" if data["weights"] == "authors" else "trained here"
+    folders = [data["classifiers"][name]["pretrained"] for name in guiding_classifiers(dataset)]
+    classifiers = ", ".join(filter(None, folders)) or "trained here"
+    if data["weights"] == "authors":
+        classifiers = "the authors'"
     if data["ddpm"]["pretrained"]:
         return f"DDPM {data['ddpm']['pretrained']}, classifiers {classifiers}"
     return classifiers
