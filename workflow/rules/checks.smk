@@ -1,4 +1,5 @@
 # All that can be known of a config to be wrong, before the first job; every mistake at once.
+import os
 from contextlib import contextmanager
 
 PROBLEMS = []
@@ -27,8 +28,7 @@ def check_place(key, path):
 
 def check_source(key, source):
     """A folder or a hub repository, `owner/name` or `owner/name@revision`; None is neither."""
-    owner, slash, name = (source or "").partition("@")[0].partition("/")
-    is_hub_id = slash and name and "/" not in name and owner.strip(".~")
+    is_hub_id = source and len(Path(source.partition("@")[0]).parts) == 2 and not source.startswith((".", "~", os.sep))
     if source and not Path(source).is_dir() and not is_hub_id:
         wrong(key, f"no such folder: {source}; write a folder that is there, or a hub id such as owner/name")
 
