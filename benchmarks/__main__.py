@@ -13,7 +13,6 @@ BENCHMARKS = {
     "cheaper": "guidance that costs less, on a finished demo: its time and quality (docs/cheaper.md)",
     "score-memory": "peak memory of scoring 1 000 to 50 176 samples",
     "slurm-shards": "time around 200 short samplings on Slurm, one a job and several a job",
-    "single-gpu": "no benchmark: a run in pieces, on a GPU that can be had for minutes (docs/single_gpu.md)",
 }
 
 

@@ -141,6 +141,17 @@ def test_scales_that_file_names_cannot_tell_apart(checkout, tmp_path):
     assert output.count("more than six digits") == len(scales)
 
 
+def test_one_gpus_config_is_a_part_of_the_papers_grid_at_the_papers_size():
+    whole = yaml.safe_load((ROOT / "config/config.yaml").read_text())["datasets"]["sportballs"]
+    overlay = yaml.safe_load((ROOT / "config/single_gpu.yaml").read_text())["datasets"]["sportballs"]
+    assert not {"images", "scheduler", "target", "objective", "weights"} & overlay.keys()
+    assert "unet" not in overlay["ddpm"] and "num_inference_steps" not in overlay["sampling"]
+    assert overlay["scales"].keys() == whole["scales"].keys()
+    for name, scales in overlay["scales"].items():
+        assert len(scales) >= 3 and set(scales) < set(whole["scales"][name])
+    assert whole["showcase"]["scale"] in overlay["scales"][whole["showcase"]["setup"]]
+
+
 @pytest.mark.parametrize("name", ["x;touch PWNED;", "x y", "x\n", "-x", "a'b"])
 def test_names_are_names(checkout, tmp_path, name):
     """Names of runs and data sets become parts of paths and patterns."""
