@@ -1,14 +1,10 @@
 """Statistics of features that merge over batches and shards, and the Fréchet distance between two of them."""
 
-import io
-import warnings
 import zlib
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pytorch_fid.fid_score import calculate_frechet_distance
 
 from nrcg.arrays import UNREADABLE
 from nrcg.errors import NrcgError
@@ -124,30 +120,23 @@ class GatheredStatistics:
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
-    """Fréchet distance between the Gaussians with these means and covariances, computed by pytorch-fid.
+    """Fréchet distance between the Gaussians with these means and covariances.
 
         d² = ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½)        (Heusel et al. 2017, eq. 6)
 
-    With fewer samples than features the covariances are singular; the number is then still computed, but biased
-    upwards. Raises NrcgError when the dimensions differ, for fewer than 2 samples, for statistics that are not finite,
-    and when the matrix root fails.
+    The eigenvalues of Σ_a Σ_b are those of the symmetric Σ_a^½ Σ_b Σ_a^½, which are real and at least 0. With fewer
+    samples than features the covariances are singular; the number is then still exact, but biased upwards. Raises
+    NrcgError when the dimensions differ, for fewer than 2 samples, and for statistics that are not finite.
     """
     if len(a.mean) != len(b.mean):
         raise NrcgError(f"statistics of {len(a.mean)} and of {len(b.mean)} features: not of the same extractor")
-    covariances = a.cov, b.cov
-    if not all(np.isfinite(array).all() for array in (a.mean, b.mean, *covariances)):
+    if not all(np.isfinite(array).all() for array in (a.mean, b.mean, a.cov, b.cov)):
         raise NrcgError(
             "Fréchet distance: the statistics are not finite; look for damaged weights of the network that computes "
             "the features, and compute them again"
         )
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        # SciPy warns that `disp` will go in 1.18 and that a product is singular; pytorch-fid prints the latter.
-        # The tables tell the reader about singular covariances: they hold the sample count and the dimension.
-        warnings.simplefilter("ignore")
-        try:
-            return float(calculate_frechet_distance(a.mean, covariances[0], b.mean, covariances[1]))
-        except ValueError as error:
-            raise NrcgError(
-                f"Fréchet distance of {a.n} and {b.n} samples, {len(a.mean)} features: no real matrix root ({error}); "
-                "take more samples"
-            ) from None
+    values, vectors = np.linalg.eigh(a.cov)
+    root = vectors * np.sqrt(values.clip(min=0)) @ vectors.T
+    eigenvalues = np.linalg.eigvalsh(root @ b.cov @ root).clip(min=0)
+    shift = a.mean - b.mean
+    return float(shift @ shift + np.trace(a.cov) + np.trace(b.cov) - 2 * np.sqrt(eigenvalues).sum())
