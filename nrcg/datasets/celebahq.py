@@ -1,31 +1,29 @@
 """CelebA-HQ at 256×256 with its gender labels, from the parquet files of korexyz/celeba-hq-256x256, as an image set."""
 
-import glob
 import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Image as ImageFeature
-from datasets import IterableDataset
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from nrcg.checks import NAME, check, whole
 from nrcg.datasets.celeba import check_classes
 from nrcg.datasets.imageset import SPLITS, ImageSet, write_image_set
-from nrcg.datasets.pictures import eight_bits, one_line
+from nrcg.datasets.pictures import FORMATS, eight_bits, one_line
 from nrcg.errors import NrcgError
 from nrcg.files import sha256
 
 log = logging.getLogger("nrcg")
 
 HUB = "korexyz/celeba-hq-256x256"
+BATCH = 64  # pictures that are held at a time
 PARTS = {"train": "train", "validation": "valid"}  # the files' names, ours
 SHARD = re.compile(r"(?P<part>train|validation)-(?P<number>\d{5})-of-(?P<total>\d{5})(-\w+)?\.parquet")
 AGAIN = f"delete it, then fetch {HUB} again (`nrcg download-hub`)"
@@ -124,7 +122,7 @@ def _images(path: Path, n: int, size: int) -> Iterator[np.ndarray]:
     for row in range(n):
         try:
             image = next(images)
-        except Exception as error:  # PIL, pyarrow and datasets raise a dozen kinds for damaged data
+        except Exception as error:  # PIL and pyarrow raise a dozen kinds for damaged data
             raise NrcgError(f"{path}: row {row} is not a readable image ({one_line(error)}); {AGAIN}") from None
         if image.size != (size, size):
             image = image.resize((size, size), Image.Resampling.BILINEAR)
@@ -132,8 +130,10 @@ def _images(path: Path, n: int, size: int) -> Iterator[np.ndarray]:
 
 
 def _decoded(path: Path) -> Iterator[Image.Image]:
-    with TemporaryDirectory() as cache:  # the library keeps a lock file even where it copies nothing
-        # Not load_dataset("parquet", …), which tells the hub of each use.
-        rows = IterableDataset.from_parquet(glob.escape(str(path)), columns=["image"], cache_dir=cache)
-        for row in rows.cast_column("image", ImageFeature()):
-            yield eight_bits(row["image"]).convert("RGB")
+    """The pictures of a file, upright: its column holds their encoded bytes, alone or as the hub stores them."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH, columns=["image"]):
+            for value in batch.column("image").to_pylist():
+                encoded = value["bytes"] if isinstance(value, dict) else value
+                with Image.open(BytesIO(encoded), formats=FORMATS) as picture:
+                    yield eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
