@@ -60,8 +60,6 @@ def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "config", folder / "config")
     (folder / "resources").symlink_to(ROOT / "resources")
-    (folder / "nrcg" / "plots").mkdir(parents=True)
-    shutil.copy(ROOT / "nrcg" / "plots" / "nrcg.mplstyle", folder / "nrcg" / "plots")
     make_celeba(folder / "data/celeba")
     make_celebahq(folder / "data/celeba-hq-256x256")
     make_published_ddpm(folder / "data/ddpm-celebahq-256")

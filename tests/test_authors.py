@@ -11,7 +11,7 @@ import yaml
 from diffusers import UNet2DModel
 from environment_yml import ROOT
 from safetensors.torch import load_file, save_file
-from test_workflow import checkout, jobs, overlay, snakemake  # noqa: F401  (a fixture)
+from scratch import jobs, overlay, snakemake
 
 from nrcg.models.classifier import build_classifier
 
@@ -55,7 +55,7 @@ def table(folder, released, address):
     return path
 
 
-def configured(checkout, folder, released, address):  # noqa: F811
+def configured(checkout, folder, released, address):
     def change(config):
         config.update(run="authors", authors_weights=str(table(folder, released, address)))
         config["datasets"]["celeba"]["weights"] = "authors"
@@ -64,7 +64,7 @@ def configured(checkout, folder, released, address):  # noqa: F811
     return overlay(checkout, folder, change)
 
 
-def test_downloaded_converted_and_sampled_from(checkout, tmp_path, released, server):  # noqa: F811
+def test_downloaded_converted_and_sampled_from(checkout, tmp_path, released, server):
     path = configured(checkout, tmp_path, released, server)
     planned = jobs(snakemake(checkout, "-n", "--configfile", path, "--", SHARD))
     assert set(planned) == {"download_authors", "import_classifier", "import_ddpm", "sample"}  # nothing is trained
@@ -77,7 +77,7 @@ def test_downloaded_converted_and_sampled_from(checkout, tmp_path, released, ser
     assert (checkout / SHARD).exists()
 
 
-def test_without_a_network_the_way_out_is_named(checkout, tmp_path, released):  # noqa: F811
+def test_without_a_network_the_way_out_is_named(checkout, tmp_path, released):
     path = configured(checkout, tmp_path, released, "http://127.0.0.1:1")
     target = "results/downloads/authors/celeba/nonrobust.safetensors"
     (checkout / target).unlink(missing_ok=True)
@@ -89,7 +89,7 @@ def test_without_a_network_the_way_out_is_named(checkout, tmp_path, released):  
     assert "Nothing to be done" in snakemake(checkout, "-n", "--configfile", path, "--", target)
 
 
-def test_a_wrong_file_put_by_hand_is_refused(checkout, tmp_path, released):  # noqa: F811
+def test_a_wrong_file_put_by_hand_is_refused(checkout, tmp_path, released):
     path = configured(checkout, tmp_path, released, "http://127.0.0.1:1")
     file = checkout / "results/downloads/authors/celeba/robust.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)

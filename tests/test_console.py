@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -78,7 +79,9 @@ def test_a_result_that_cannot_be_printed_is_an_error(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_data_generation_in_one_line_without_leftovers(tmp_path, number):
     words = [*BALLS, str(tmp_path / "set"), "--n", "1000000"]
-    with subprocess.Popen([sys.executable, "-m", "nrcg.cli", *words], stderr=subprocess.PIPE) as process:
+    told = partial(signal.signal, number, signal.SIG_DFL)  # not ignored, as below a shell's `&`
+    run = [sys.executable, "-m", "nrcg.cli", *words]
+    with subprocess.Popen(run, stderr=subprocess.PIPE, preexec_fn=told) as process:
         while not list(tmp_path.glob("set/.images*")):
             assert process.poll() is None
             time.sleep(0.02)

@@ -231,8 +231,6 @@ def checkout(tmp_path_factory):
     """A folder with the project's config and a tiny CelebA-HQ."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "config", folder / "config")
-    (folder / "nrcg" / "plots").mkdir(parents=True)
-    shutil.copy(ROOT / "nrcg" / "plots" / "nrcg.mplstyle", folder / "nrcg" / "plots")
     make_celebahq(folder / "data/celeba-hq-256x256")
     make_published_ddpm(folder / "data/ddpm-celebahq-256")
     return folder

@@ -129,8 +129,6 @@ def finished(tmp_path_factory, cluster):
     for name in ("Snakefile", "workflow", "profiles", "slurm"):
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "config", folder / "config")
-    (folder / "nrcg/plots").mkdir(parents=True)
-    shutil.copy(ROOT / "nrcg/plots/nrcg.mplstyle", folder / "nrcg/plots")
     setups = yaml.safe_load((ROOT / "config/test.yaml").read_text())["datasets"]["sportballs"]["scales"]
     OVERLAY["datasets"]["sportballs"]["scales"] = {name: [1] if name == GUIDED else [] for name in setups}
     (folder / "config/short.yaml").write_text(yaml.safe_dump(OVERLAY))

@@ -44,8 +44,10 @@ def classifier_files(name, forward=False):
 
 def needed_classifiers(dataset):
     """The classifiers that this run uses."""
-    needed = {"judge", *(guiding(setup) for setup, _ in points(dataset))}
-    return [name for name in config["datasets"][dataset]["classifiers"] if name in needed]
+    needed = {"judge", *(guiding(setup) for setup, _ in points(dataset))} & set(
+        config["datasets"][dataset]["classifiers"]
+    )
+    return sorted(needed, key=lambda name: (name == "judge", name))
 
 
 def classifier_logs(dataset):
