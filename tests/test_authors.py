@@ -60,6 +60,7 @@ def configured(checkout, folder, released, address):
         config.update(run="authors", authors_weights=str(table(folder, released, address)))
         config["datasets"]["celeba"]["weights"] = "authors"
         config["datasets"]["celeba"]["images"]["size"] = 64
+        config["datasets"]["celeba"]["ddpm"]["unet"]["sample_size"] = 64
 
     return overlay(checkout, folder, change)
 
