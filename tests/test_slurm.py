@@ -33,6 +33,7 @@ TRAININGS = {  # rule: where its files are, and its log
     "train_classifier": ("classifiers/nonrobust", "train_nonrobust"),
 }
 OVERLAY = {
+    "style": str(ROOT / "nrcg/plots/nrcg.mplstyle"),
     "run_datasets": ["sportballs"],
     "keep_samples": True,
     "datasets": {
@@ -139,7 +140,7 @@ def finished(tmp_path_factory, cluster):
 def test_the_report_is_made_from_what_ran_on_slurm(finished, cluster):
     succeeds(toy_run(finished, cluster, *TARGETS, "--report", "report.html"), finished)
     html = (finished / "report.html").read_text()
-    for name in ("figure1.png", "table2.md"):
+    for name in ("figure1.png", "table2.html"):
         assert name in html
 
 
