@@ -18,7 +18,7 @@ OF_SCHEMA = {  # keys below the overlay's top, the wrong value, and what is said
     f"{BALLS}.scales.robust": ([float("nan")], f"{BALLS}.scales.robust.0: nan"),
     f"{BALLS}.classifiers.judge.architecture": ("mobilenet_v3_small", f"{BALLS}.classifiers.judge.architecture"),
     f"{BALLS}.target": ("base\nball", f"{BALLS}.target"),
-    "run": ("..", r"run: '\.\.' does not match"),
+    "run": ("..", r"run: '\.\.' must be a name of letters"),
     "style": ("a\nb", "style: "),
 }
 OF_MEANING = {
@@ -158,5 +158,5 @@ def test_names_are_names(checkout, tmp_path, name):
     data = yaml.safe_load((ROOT / "config/config.yaml").read_text())["datasets"]["sportballs"]
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"run": name, "run_datasets": [name], "datasets": {name: data}}))
     output = snakemake(checkout, "-n", "--configfile", tmp_path / "mine.yaml", check=False)
-    assert "run: " in output and "datasets: " in output and "does not match" in output
+    assert "run: " in output and "datasets: " in output and "must be a name of letters" in output
     assert not list(Path(checkout).glob("PWNED*"))

@@ -59,7 +59,7 @@ def check_points(place, dataset, data):
             wrong(f"{place}.scales.{setup}", f"needs {place}.classifiers.{SETUPS.loc[setup, 'classifier']}")
         for scale in scales[setup]:
             if float(plain(scale)) != scale:
-                wrong(f"{place}.scales.{setup}", f"{scale!r} has more than six digits; round it to {plain(scale)}")
+                wrong(f"{place}.scales.{setup}", f"{scale!r} has more than six digits; round it")
     shown = data["showcase"]
     if plain(shown["scale"]) not in map(plain, scales.get(shown["setup"], [])):
         wrong(f"{place}.showcase", f"{shown['setup']} at {shown['scale']} is not among {place}.scales")

@@ -30,7 +30,10 @@ def violations(value, schema, where):
     """What its schema does not allow in a value, a line each that names the key."""
     text = (PROJECT / f"workflow/schemas/{schema}.schema.yaml").read_text(encoding="utf-8")
     for error in Validator(yaml.safe_load(text)).iter_errors(value):
-        yield f"{'.'.join([where, *map(str, error.path)])}: {error.message}"
+        said = error.message
+        if error.validator == "pattern" and "description" in error.schema:
+            said = f"{error.instance!r} must be {error.schema['description']}"
+        yield f"{'.'.join([where, *map(str, error.path)])}: {said}"
 
 
 def refuse(problems):
