@@ -13,7 +13,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 
 from nrcg import ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.cli import app
-from nrcg.cli.make import _digest
+from nrcg.cli.options import network_digest
 from nrcg.errors import NrcgError
 from nrcg.files import fingerprint, sha256
 from nrcg.models.classifier import build_classifier, save_classifier
@@ -136,10 +136,10 @@ def test_an_empty_range_is_refused(pipeline, tmp_path):
 def test_a_networks_digest_takes_in_the_configurations_it_has(tmp_path):
     """A classifier's folder has none of a DDPM's."""
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-    alone = _digest(tmp_path)
+    alone = network_digest(tmp_path)
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet/config.json").write_text("{}")
-    assert _digest(tmp_path) != alone
+    assert network_digest(tmp_path) != alone
 
 
 def refusal(monkeypatch, *words):

@@ -18,6 +18,7 @@ from nrcg.cli.options import (
     Target,
     Threads,
     app,
+    network_digest,
     parse_stabilizer,
     parse_target,
     set_up,
@@ -57,7 +58,7 @@ def forward(
     from nrcg.files import fingerprint, require_writable, write_text
     from nrcg.forward import forward_analysis
     from nrcg.models.classifier import load_classifier
-    from nrcg.models.ddpm import load_ddpm
+    from nrcg.models.ddpm import load_ddpm, takes_images
     from nrcg.speed import prepare
 
     require_writable(out)
@@ -76,7 +77,7 @@ def forward(
     chosen = image_set.indices("valid")[: images or None]
     pictures, labels = image_set.images[chosen], image_set.labels[chosen]
     size, expected = pictures.shape[1], unet.config.sample_size
-    if on == "x0" and expected not in (None, size, [size, size], (size, size)):
+    if on == "x0" and expected is not None and not takes_images(expected, size):
         raise NrcgError(
             f"{ddpm}: its U-Net is for images of {expected} pixels, but those of {data} have {size}; "
             "name a DDPM that was trained on these"
@@ -88,7 +89,12 @@ def forward(
         objective=objective,
         stride=stride,
         seed=seed,
-        inputs=[hashlib.sha256(pictures.tobytes()).hexdigest(), labels.tolist(), _digest(classifier), _digest(ddpm)],
+        inputs=[
+            hashlib.sha256(pictures.tobytes()).hexdigest(),
+            labels.tolist(),
+            network_digest(classifier),
+            network_digest(ddpm),
+        ],
     )
     parts = out.with_suffix(".parts")
     with stop_on_signals() as stop:
@@ -110,13 +116,6 @@ def forward(
         )
     write_text(out, table.to_csv(index=False))
     shutil.rmtree(parts)
-
-
-def _digest(folder: str | Path) -> str:
-    """Of the weights and configurations of a network's folder."""
-    from nrcg.files import sha256
-
-    return sha256(*sorted(path for path in Path(folder).rglob("*") if path.suffix in (".json", ".safetensors")))
 
 
 @app.command()

@@ -19,6 +19,7 @@ from nrcg.cli.options import (
     Target,
     Threads,
     app,
+    network_digest,
     parse_economy,
     parse_json,
     parse_stabilizer,
@@ -164,13 +165,13 @@ def sample(
     where = set_up(device, threads)
     from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
     from nrcg.models.classifier import load_classifier
-    from nrcg.models.ddpm import load_ddpm
+    from nrcg.models.ddpm import load_ddpm, takes_images
     from nrcg.sampling import sample_shard
     from nrcg.speed import prepare, worth_compiling
 
     compile = compile and worth_compiling((stop - start) * num_inference_steps, where)
     ready = partial(prepare, precision=precision, compile=compile)
-    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": _digest(ddpm), "precision": precision}
+    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": network_digest(ddpm), "precision": precision}
     guidance = None
     if classifier:
         model, card = load_classifier(classifier, where)
@@ -183,13 +184,12 @@ def sample(
             stabilizer=parse_stabilizer(stabilizer),
             **parse_economy(economy),
         )
-        provenance |= {"classifier": str(classifier), "classifier_digest": _digest(classifier)}
+        provenance |= {"classifier": str(classifier), "classifier_digest": network_digest(classifier)}
         provenance |= {"target": target, "scale": scale, "on": on}
         provenance |= {"stabilizer": stabilizer, "objective": objective, "economy": economy}
     unet, scheduler = load_ddpm(ddpm, where)
     size = unet.config.sample_size
-    sizes = size if isinstance(size, list | tuple) else [size]
-    if classifier and card.get("size", sizes[0]) not in sizes:
+    if classifier and "size" in card and not takes_images(size, card["size"]):
         raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
     with stop_on_signals() as stop_request:
         sample_shard(
@@ -203,11 +203,3 @@ def sample(
             provenance=provenance,
             stop=stop_request,
         )
-
-
-def _digest(folder: str | Path) -> str:
-    """Digest of a network's folder: of its weights, and of the configurations that say what they mean."""
-    from nrcg.files import sha256
-
-    ddpm = ("unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json")
-    return sha256(*filter(Path.is_file, (Path(folder, name) for name in ("model.safetensors", *ddpm))))

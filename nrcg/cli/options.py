@@ -125,3 +125,11 @@ def set_up(device: str, threads: int) -> "torch.device":
     if threads:
         torch.set_num_threads(threads)
     return pick_device(device)
+
+
+def network_digest(folder: str | Path) -> str:
+    """Digest of a network's folder: of its weights, and of the configurations that say what they mean."""
+    from nrcg.files import sha256
+
+    ddpm = ("unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json")
+    return sha256(*filter(Path.is_file, (Path(folder, name) for name in ("model.safetensors", *ddpm))))

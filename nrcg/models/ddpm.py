@@ -121,6 +121,11 @@ def check_unet(config: Mapping[str, Any]) -> None:
         ) from None
 
 
+def takes_images(sample_size: Any, size: int) -> bool:
+    """Whether a U-Net whose configuration says `sample_size`, one number or two, is for square images of `size`."""
+    return sample_size == size or (isinstance(sample_size, list | tuple) and list(sample_size) == [size, size])
+
+
 def build_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
     """A `DDPMScheduler`; `config` holds its constructor's arguments.
 

@@ -24,7 +24,7 @@ from nrcg.files import fingerprint, save_with
 from nrcg.grid import grid
 from nrcg.images import to_float
 from nrcg.memory import BatchLimit
-from nrcg.models.ddpm import build_scheduler, build_unet, check_unet, save_ddpm, write_card
+from nrcg.models.ddpm import build_scheduler, build_unet, check_unet, save_ddpm, takes_images, write_card
 from nrcg.preemption import Stop
 from nrcg.rng import keyed_generator, seed_torch
 from nrcg.speed import prepare, worth_compiling
@@ -80,7 +80,7 @@ def train_ddpm(
         raise NrcgError(f"{data}: {n} training images, fewer than batch_size {settings.batch_size}")
     if settings.batch_size % team.size:
         raise NrcgError(f"batch_size {settings.batch_size}: not a multiple of the {team.size} processes; choose one")
-    if unet["sample_size"] not in (size, [size, size], (size, size)):
+    if not takes_images(unet["sample_size"], size):
         raise NrcgError(f"unet: sample_size {unet['sample_size']}, but the images of {data} are {size} pixels wide")
     identity = fingerprint(
         data=images.card["digest"], unet=unet, scheduler=scheduler, log_every=LOG_EVERY, **asdict(settings)

@@ -159,8 +159,10 @@ def ddpm_part(folder, name):
 
 def check_size(where, data, unet):
     """The U-Net must have the size and the colours of the images."""
+    from nrcg.models.ddpm import takes_images
+
     size, found = data["images"]["size"], unet.get("sample_size")
-    if found not in (size, [size, size]):
+    if not takes_images(found, size):
         wrong(where, f"sample_size {found}, but images.size is {size}; they must be equal")
     for key in ("in_channels", "out_channels"):
         if unet.get(key, 3) != 3:
