@@ -25,12 +25,12 @@ from benchmarks.cheaper_report import SHEET, gradients, gradients_table, plot_po
 from benchmarks.measure import Seconds, alternate
 from nrcg import EMA, ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.datasets.imageset import ImageSet
-from nrcg.files import write_text
+from nrcg.evaluation.extractors import Extractor, load_extractor
+from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
+from nrcg.evaluation.score import reference_statistics
 from nrcg.guidance.stabilizers import Identity, Stabilizer
-from nrcg.images import to_float, to_uint8
-from nrcg.metrics.features import Extractor, load_extractor
-from nrcg.metrics.frechet import FeatureStatistics, frechet_distance
-from nrcg.metrics.score import reference_statistics
+from nrcg.io.files import write_text
+from nrcg.io.images import to_float, to_uint8
 from nrcg.models.classifier import load_classifier, predictions
 from nrcg.models.ddpm import load_ddpm
 from nrcg.rng import keyed_generator

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from nrcg import EMA, GuidedDDPMPipeline
 from nrcg.guidance.gradient import frozen, image_gradient, one_step_denoiser
 from nrcg.guidance.pipeline import posterior
-from nrcg.plots.grids import Cell, draw_sheet
+from nrcg.plots.samples import Cell, draw_sheet
 from nrcg.plots.style import GREY, MARKERS, cycle_colors, new_figure, save, styled
 from nrcg.rng import keyed_generator
 

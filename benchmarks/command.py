@@ -17,8 +17,8 @@ from benchmarks.measure import copy_bandwidth, matmul_rate
 from benchmarks.sizes import SIZES
 from benchmarks.table import table
 from benchmarks.work import Settings, Source, measure
-from nrcg.device import forbid_tf32, pick_device
-from nrcg.files import write_json, write_text
+from nrcg.io.files import write_json, write_text
+from nrcg.runtime.device import forbid_tf32, pick_device
 
 
 def run(name: str, description: str, sources: Sequence[Source], arguments: Sequence[str]) -> None:

@@ -17,8 +17,8 @@ from benchmarks.command import run
 from benchmarks.measure import Way
 from benchmarks.sizes import Networks, networks, pass_flops
 from benchmarks.work import OURS, Reach, Settings, Work
-from nrcg.forward import forward_analysis
-from nrcg.images import to_float
+from nrcg.evaluation.forward import forward_analysis
+from nrcg.io.images import to_float
 from nrcg.rng import keyed_generator
 from nrcg.speed import prepare
 

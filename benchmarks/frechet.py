@@ -23,9 +23,9 @@ from benchmarks.command import run
 from benchmarks.measure import Way, flops
 from benchmarks.work import OURS, Reach, Settings, Work
 from nrcg.datasets.imageset import write_image_set
-from nrcg.metrics.features import Extractor, load_extractor
-from nrcg.metrics.frechet import FeatureStatistics, GatheredStatistics, frechet_distance
-from nrcg.metrics.score import reference_statistics
+from nrcg.evaluation.extractors import Extractor, load_extractor
+from nrcg.evaluation.frechet import FeatureStatistics, GatheredStatistics, frechet_distance
+from nrcg.evaluation.score import reference_statistics
 
 AGAINST = "pytorch-fid"
 NO_SLOWER = Reach(ratio=0.95)  # 5 % is what equal ways may differ by

@@ -1,6 +1,6 @@
 """Does the memory of scoring grow with the number of samples?
 
-Each count is scored in a process of its own, by `nrcg.metrics.score.score`, from shards of 1 024 samples of 64×64 on
+Each count is scored in a process of its own, by `nrcg.evaluation.score.score`, from shards of 1 024 samples of 64×64 on
 disk, against statistics of 2 048 features. The feature network is a stand-in of Inception's output size (pooled pixels
 times a fixed random matrix): Inception's own memory depends on the batch, not on the count, and it would take
 hours here. The distance itself is left out: its matrix root needs 1.1 GB whatever the count, and would hide the rest.
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nrcg.files import sha256
+from nrcg.io.files import sha256
 
 COUNTS = (1_000, 10_000, 50_176)
 SHARD, SIZE, FEATURES = 1_024, 64, 2_048
@@ -44,9 +44,9 @@ def measure(paths: list[Path], results: "multiprocessing.Queue") -> None:
     import torch
     from torch.nn.functional import avg_pool2d
 
-    from nrcg.metrics import score as module
-    from nrcg.metrics.features import Extractor
-    from nrcg.metrics.frechet import FeatureStatistics
+    from nrcg.evaluation import score as module
+    from nrcg.evaluation.extractors import Extractor
+    from nrcg.evaluation.frechet import FeatureStatistics
     from nrcg.models.classifier import build_classifier
 
     matrix = torch.randn(3 * 16 * 16, FEATURES, generator=torch.manual_seed(0))

@@ -20,7 +20,7 @@ from benchmarks.sizes import configs, pass_flops
 from benchmarks.work import OURS, Reach, Settings, Work
 from nrcg.datasets.imageset import write_image_set
 from nrcg.models.ddpm import build_scheduler, build_unet
-from nrcg.preemption import Stop
+from nrcg.runtime.preemption import Stop
 from nrcg.training.ddpm import DDPMTraining, train_ddpm
 
 WARM = 2  # steps before the clock starts

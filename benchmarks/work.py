@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.measure import Way, alternate, matmul, seconds_of, warm_up
-from nrcg.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
+from nrcg.runtime.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, keep_freed_memory
 
 OURS, COMPILED, CHECKPOINTED = "ours", "ours, compiled", "ours, checkpointed"
 MATMUL = "matmul"

@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nrcg.arrays import write_array
 from nrcg.errors import NrcgError
-from nrcg.files import alone, fingerprint, read_card, read_sealed, require_writable, sha256, write_json, write_sealed
 from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
-from nrcg.images import to_uint8
-from nrcg.memory import BatchLimit
+from nrcg.io.arrays import write_array
+from nrcg.io.files import alone, fingerprint, read_card, read_sealed, require_writable, sha256, write_json, write_sealed
+from nrcg.io.images import to_uint8
 from nrcg.models.ddpm import check_sampling
-from nrcg.preemption import Stop
 from nrcg.rng import keyed_generator
+from nrcg.runtime.memory import BatchLimit
+from nrcg.runtime.preemption import Stop
 
 log = logging.getLogger("nrcg")
 

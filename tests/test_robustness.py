@@ -21,11 +21,11 @@ import nrcg.cli
 from nrcg import GuidedDDPMPipeline
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError, Stopped
-from nrcg.files import alone, read_sealed, write_sealed
-from nrcg.metrics.score import score
+from nrcg.evaluation.score import score
+from nrcg.io.files import alone, read_sealed, write_sealed
 from nrcg.models.classifier import build_classifier, load_classifier, save_classifier
 from nrcg.models.ddpm import load_ddpm, save_ddpm, write_card
-from nrcg.preemption import Stop
+from nrcg.runtime.preemption import Stop
 from nrcg.sampling import sample_shard
 from nrcg.training import ddpm as ddpm_module
 from nrcg.training.classifier import train_classifier

@@ -3,11 +3,11 @@
 import logging
 import sys
 
-from nrcg.cli import analyse, data, draw, fetch, make, plan  # noqa: F401  (each registers its verbs)
+from nrcg.cli import data, draw, get, measure, plan, train  # noqa: F401  (each registers its verbs)
 from nrcg.cli.console import open_console
 from nrcg.cli.options import app
 from nrcg.errors import NrcgError, Stopped
-from nrcg.preemption import end_on_signals
+from nrcg.runtime.preemption import end_on_signals
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else _one_line(error))
     except (MemoryError, RuntimeError) as error:
-        from nrcg.memory import is_out_of_memory
+        from nrcg.runtime.memory import is_out_of_memory
 
         if type(error).__name__ == "OutOfMemoryError":  # torch's
             _fail(f"the device has no room for the networks ({_one_line(error)}); use another --device")

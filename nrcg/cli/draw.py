@@ -24,7 +24,7 @@ def plot_forward(
     note: Note = (),
 ) -> None:
     """Figures 1 to 4: a metric along the forward process, a curve a setup."""
-    from nrcg.plots.curves import plot_forward as plot
+    from nrcg.plots.forward import plot_forward as plot
 
     plot(csv, out, setups_tsv=setups, chance=chance, style=style, title=title, note="\n".join(note))
 
@@ -99,7 +99,7 @@ def table(
     note: Note = (),
 ) -> None:
     """Tables 1 to 3: unconditional and guided samples, the paper's numbers beside ours."""
-    from nrcg.plots.tables import write_table
+    from nrcg.report.tables import write_table
 
     write_table(
         csv,
@@ -118,7 +118,7 @@ def all_points(
     csv: Csv, out: Outs, setups: Setups, dataset: Dataset = None, title: Title = "", note: Note = ()
 ) -> None:
     """Every score of every point, as one table."""
-    from nrcg.plots.tables import write_all_points
+    from nrcg.report.tables import write_all_points
 
     write_all_points(csv, out, setups_tsv=setups, dataset=dataset, title=title, note="\n".join(note))
 
@@ -134,7 +134,7 @@ def comparison(
     note: Note = (),
 ) -> None:
     """Every number that the paper reports, and ours beside it."""
-    from nrcg.plots.comparison import write_comparison
+    from nrcg.report.comparison import write_comparison
 
     texts = dict(split_pair(text, "--weights") for text in weights)
     write_comparison(scores, out, paper_tsv=paper, setups_tsv=setups, weights=texts, title=title, note="\n".join(note))
@@ -151,7 +151,7 @@ def grid(
     note: Note = (),
 ) -> None:
     """Figure 9: the first samples of a point."""
-    from nrcg.plots.grids import plot_grid
+    from nrcg.plots.samples import plot_grid
 
     plot_grid(shards, out, n=n, columns=columns, style=style, title=title, note="\n".join(note))
 
@@ -169,8 +169,8 @@ def side_by_side(
     note: Note = (),
 ) -> None:
     """The same seeds under each setup, at the scale that comes nearest to the target class."""
-    from nrcg.plots.best import best_rows
-    from nrcg.plots.grids import plot_side_by_side
+    from nrcg.plots.samples import plot_side_by_side
+    from nrcg.report.best import best_rows
 
     shards = {}
     for name, path in (split_pair(text, "--point") for text in point):
@@ -258,7 +258,7 @@ def findings(
     note: Note = (),
 ) -> None:
     """The paper's claims, each with what was measured and whether it is seen."""
-    from nrcg.plots.findings import write_findings
+    from nrcg.report.findings import write_findings
 
     write_findings(
         out,

@@ -8,7 +8,7 @@ import typer
 
 from nrcg.cli.console import log_to
 from nrcg.errors import NrcgError
-from nrcg.files import read_text
+from nrcg.io.files import read_text
 
 if TYPE_CHECKING:  # torch is imported by the verbs that need it, so that --help answers at once
     import torch
@@ -117,8 +117,8 @@ def set_up(device: str, threads: int) -> "torch.device":
     """The torch device by name, with the number of CPU threads set, and without TF32."""
     import torch
 
-    from nrcg.device import forbid_tf32, pick_device
-    from nrcg.memory import keep_freed_memory
+    from nrcg.runtime.device import forbid_tf32, pick_device
+    from nrcg.runtime.memory import keep_freed_memory
 
     keep_freed_memory()
     forbid_tf32()
@@ -129,7 +129,7 @@ def set_up(device: str, threads: int) -> "torch.device":
 
 def network_digest(folder: str | Path) -> str:
     """Digest of a network's folder: of its weights, and of the configurations that say what they mean."""
-    from nrcg.files import sha256
+    from nrcg.io.files import sha256
 
     ddpm = ("unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json")
     return sha256(*filter(Path.is_file, (Path(folder, name) for name in ("model.safetensors", *ddpm))))

@@ -22,8 +22,8 @@ def plan(
     out: Annotated[Path | None, Option(help="CSV file to write too: a row for each rule and data set.")] = None,
 ) -> None:
     """What a run will cost: snakemake -n --cores 16 | nrcg plan --rates config/rates.tsv."""
-    from nrcg.files import write_text
-    from nrcg.plan import COMMAND, YOURS, price, read_benchmarks, read_dry_run, read_rates, report, summary
+    from nrcg.io.files import write_text
+    from nrcg.report.plan import COMMAND, YOURS, price, read_benchmarks, read_dry_run, read_rates, report, summary
 
     if dry_run is None and (sys.stdin is None or sys.stdin.isatty()):
         raise NrcgError(f"standard input: no dry run; pipe one in: {COMMAND}")

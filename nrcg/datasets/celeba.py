@@ -19,7 +19,7 @@ from nrcg.checks import NAME, check, listed, maybe, whole
 from nrcg.datasets.imageset import ImageSet, write_image_set
 from nrcg.datasets.pictures import FORMATS, eight_bits, one_line
 from nrcg.errors import NrcgError
-from nrcg.files import sha256
+from nrcg.io.files import sha256
 
 IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
 PAGE = "http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"

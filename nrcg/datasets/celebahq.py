@@ -18,7 +18,7 @@ from nrcg.datasets.celeba import check_classes
 from nrcg.datasets.imageset import SPLITS, ImageSet, write_image_set
 from nrcg.datasets.pictures import FORMATS, eight_bits, one_line
 from nrcg.errors import NrcgError
-from nrcg.files import sha256
+from nrcg.io.files import sha256
 
 log = logging.getLogger("nrcg")
 

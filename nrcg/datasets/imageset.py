@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from nrcg.arrays import read_array, write_array, write_array_batches
 from nrcg.errors import NrcgError
-from nrcg.files import read_card, sha256, write_json, writing
+from nrcg.io.arrays import read_array, write_array, write_array_batches
+from nrcg.io.files import read_card, sha256, write_json, writing
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
 CARD_KEYS = ("name", "classes", "n", "size", "seed", "parameters", "digest")

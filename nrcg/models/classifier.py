@@ -13,8 +13,8 @@ from torch import nn
 from torchvision.models import mobilenet_v3_small, resnet18
 
 from nrcg.errors import NrcgError
-from nrcg.files import read_card, require_digest, save_with, sha256, write_json
-from nrcg.memory import is_out_of_memory
+from nrcg.io.files import read_card, require_digest, save_with, sha256, write_json
+from nrcg.runtime.memory import is_out_of_memory
 
 JUDGES = ("resnet18_judge", "resnet14_judge")
 JUDGE_FEATURES = 64  # few, so that a covariance over some hundred samples has full rank

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from nrcg.checks import FLAG, Rule, check, listed, maybe, number, one_of, whole
 from nrcg.errors import NrcgError
-from nrcg.files import read_card, require_digest, save_with, sha256, write_json, write_text
-from nrcg.memory import is_out_of_memory
+from nrcg.io.files import read_card, require_digest, save_with, sha256, write_json, write_text
+from nrcg.runtime.memory import is_out_of_memory
 
 WEIGHTS = "diffusion_pytorch_model"  # .safetensors or .bin, as diffusers names them
 # What diffusers and torch raise for missing, damaged or foreign files, and for arguments that no network can have.

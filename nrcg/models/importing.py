@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nrcg.errors import NrcgError
-from nrcg.files import sha256
+from nrcg.io.files import sha256
 from nrcg.models.classifier import build_classifier, save_classifier
 from nrcg.models.ddpm import (
     WEIGHTS,

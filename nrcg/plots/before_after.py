@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nrcg.errors import NrcgError
-from nrcg.plots.grids import Cell, cell_of, draw_sheet, same_size
-from nrcg.plots.reading import read_table
+from nrcg.io.shards import Shard, open_shards
+from nrcg.io.tables import read_table
+from nrcg.plots.samples import Cell, cell_of, draw_sheet, same_size
 from nrcg.plots.style import new_figure, save, styled, wrapped
-from nrcg.shards import Shard, open_shards
 
 JUDGE = "judge"  # the column of a classifier that never guided
 FEWEST, MOST = 5, 12  # columns that the page has room for: samples neither blown up nor narrower than their text
@@ -57,7 +57,7 @@ def plot_before_after(
     before_shards    unguided samples, .npy with a card beside each
     after_shards     guided ones
     outputs          .png and .pdf paths
-    verdicts_before  verdicts of `nrcg.metrics.score` (CSV) about the seeds of `before_shards`, and perhaps more seeds
+    verdicts_before  verdicts of `nrcg score` (CSV) about the seeds of `before_shards`, and perhaps more seeds
     verdicts_after   the same about `after_shards`
     classifier       the column that decides; a column "judge" is counted too, and shown where it differs
     target_name      the class asked for

@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from nrcg.datasets.imageset import ImageSet
-from nrcg.plots.grids import Cell, draw_sheet
+from nrcg.plots.samples import Cell, draw_sheet
 from nrcg.plots.style import save, styled
 
 

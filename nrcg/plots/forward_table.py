@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from nrcg.errors import NrcgError
-from nrcg.plots.reading import read_table
+from nrcg.io.tables import read_table
 
 FORWARD_LABELS = {
     "accuracy": "accuracy",

@@ -13,7 +13,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nrcg.errors import NrcgError
-from nrcg.plots.reading import read_paper, read_points
+from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, mark_notes, wilson
+from nrcg.io.tables import read_paper, read_points
 from nrcg.plots.style import (
     GREY,
     Setup,
@@ -27,7 +28,6 @@ from nrcg.plots.style import (
     save,
     styled,
 )
-from nrcg.plots.uncertainty import NOTE_INTERVAL, mark, mark_notes, wilson
 
 ALIKE, APART = 20, 1.06  # shares within 1/20 at one scale are drawn with scales 6 % apart
 LOG_DECADES = 1.5  # distances that span more than this are drawn on a log axis

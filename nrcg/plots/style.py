@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nrcg.errors import NrcgError
-from nrcg.files import save_with
-from nrcg.plots.reading import read_table
+from nrcg.io.files import save_with
+from nrcg.io.tables import read_table
 
 MARKERS = ("o", "s", "^", "D", "v", "<", ">", "P", "X", "d", "p", "h")
 GREY = "#666666"

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nrcg.plots.reading import read_table
+from nrcg.io.tables import read_table
 from nrcg.plots.style import GREY, classifier_label, cycle_colors, legend_below, new_figure, read_setups, save, styled
 
 LEAST_LOSS = 1e-4  # of a classifier; below it there is nothing to compare

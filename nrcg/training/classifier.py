@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError, Stopped
-from nrcg.files import fingerprint
-from nrcg.images import to_float
-from nrcg.memory import BatchLimit, is_out_of_memory
+from nrcg.io.files import fingerprint
+from nrcg.io.images import to_float
 from nrcg.models.classifier import build_classifier, predictions, save_classifier
 from nrcg.models.ddpm import build_scheduler
-from nrcg.preemption import Stop
 from nrcg.rng import keyed_generator, seed_torch
+from nrcg.runtime.memory import BatchLimit, is_out_of_memory
+from nrcg.runtime.preemption import Stop
 from nrcg.training.common import (
     card_of,
     epoch_order,

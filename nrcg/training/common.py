@@ -14,9 +14,9 @@ import pandas as pd
 import torch
 
 from nrcg.errors import NrcgError
-from nrcg.files import alone, read_sealed, require_writable, write_sealed, write_text, writing
-from nrcg.preemption import Stop
+from nrcg.io.files import alone, read_sealed, require_writable, write_sealed, write_text, writing
 from nrcg.rng import keyed_generator
+from nrcg.runtime.preemption import Stop
 
 LOG = "log.csv"
 

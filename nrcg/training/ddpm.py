@@ -20,13 +20,13 @@ from tqdm import tqdm
 
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError, Stopped
-from nrcg.files import fingerprint, save_with
-from nrcg.grid import grid
-from nrcg.images import to_float
-from nrcg.memory import BatchLimit
+from nrcg.io.files import fingerprint, save_with
+from nrcg.io.images import to_float
 from nrcg.models.ddpm import build_scheduler, build_unet, check_unet, save_ddpm, takes_images, write_card
-from nrcg.preemption import Stop
+from nrcg.plots.tiles import grid
 from nrcg.rng import keyed_generator, seed_torch
+from nrcg.runtime.memory import BatchLimit
+from nrcg.runtime.preemption import Stop
 from nrcg.speed import prepare, worth_compiling
 from nrcg.training.common import (
     autocast,
@@ -40,8 +40,8 @@ from nrcg.training.common import (
     save_finished,
     write_log,
 )
+from nrcg.training.distributed import Team
 from nrcg.training.settings import DDPMTraining
-from nrcg.training.team import Team
 
 LOG_EVERY = 50  # steps a row of the loss log; the last row may stand for fewer
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from nrcg import device as machine
 from nrcg.errors import NrcgError, Stopped
-from nrcg.memory import is_out_of_memory
-from nrcg.preemption import Stop
-from nrcg.training.team import LONGEST_WAIT, CommonStop, join_team
+from nrcg.runtime import device as machine
+from nrcg.runtime.memory import is_out_of_memory
+from nrcg.runtime.preemption import Stop
+from nrcg.training.distributed import LONGEST_WAIT, CommonStop, join_team
 
 POLL = 0.1  # seconds between two looks whether to stop
 GRACE = 1.0  # seconds after which a death is known that made another process fail

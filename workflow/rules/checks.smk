@@ -95,7 +95,7 @@ def check_images(place, dataset, data):
 
 def check_classifier(place, dataset, name, section):
     """The settings of a training, or a folder of the user's, whose classes, size and architecture must fit."""
-    from nrcg.files import read_card
+    from nrcg.io.files import read_card
     from nrcg.models.classifier import JUDGES
     from nrcg.training.settings import ClassifierTraining
 
@@ -119,7 +119,7 @@ def check_classifier(place, dataset, name, section):
 
 def check_ddpm(place, dataset, data):
     """The diffusion model: its size, its number of steps, and whether samples can be drawn from it."""
-    from nrcg.files import read_card
+    from nrcg.io.files import read_card
     from nrcg.models.ddpm import build_scheduler, check_sampling, check_unet, load_scheduler
     from nrcg.training.settings import DDPMTraining
 

@@ -1,0 +1,308 @@
+"""Accuracy and sensitivity of a classifier along the forward process (figures 1 to 4, eq. 3, 4 and 6).
+
+One noise ε per image for its whole trajectory, so that x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · ε and its neighbour differ by
+the schedule alone. Each x_t is evaluated once, from t = T down to 0, and compared with the one before.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from nrcg.errors import NrcgError
+from nrcg.evaluation.collect import CURVE_COLUMNS
+from nrcg.guidance.gradient import (
+    INPUTS,
+    OBJECTIVES,
+    check_choice,
+    frozen,
+    image_gradient,
+    one_step_denoiser,
+    pred_original_sample,
+)
+from nrcg.guidance.stabilizers import Identity, Stabilizer
+from nrcg.io.files import read_sealed, write_sealed
+from nrcg.io.images import to_float
+from nrcg.models.classifier import predictions
+from nrcg.rng import keyed_generator
+from nrcg.runtime.memory import BatchLimit
+from nrcg.runtime.preemption import Stop
+
+SATURATED = 1e-6  # 1 − p in float32 has an error of 6e-8; below this, a twentieth or more of ∇ log p is rounding
+
+log = logging.getLogger("nrcg")
+
+
+def forward_analysis(
+    images: np.ndarray,
+    classifier: nn.Module,
+    *,
+    target: int,
+    labels: np.ndarray,
+    unet: nn.Module | None,
+    scheduler: Any,
+    on: str,
+    setups: Mapping[str, Stabilizer | None],
+    seed: int,
+    batch_size: int,
+    objective: str = "log_prob",
+    stride: int = 1,
+    first_index: int = 0,
+    parts: str | Path | None = None,
+    stop: Stop | None = None,
+) -> pd.DataFrame:
+    """One classifier's curves over t, one pass through the networks for all stabilisers.
+
+    With s(t) the next lower t on the grid and d the stabilised gradient of the objective with respect to x_t, the
+    metrics are
+
+    accuracy               share of images classified as labelled at t
+    one_class              largest share of images that are given the same class at t
+    logit_sensitivity      ‖f(x_t) − f(x_s)‖ / ‖x_t − x_s‖                     (eq. 3)
+    gradient_sensitivity   ‖d_t − d_s‖ / ‖x_t − x_s‖                           (eq. 4, 6)
+    gradient_norm          ‖d_t‖
+    relative_sensitivity   ‖d_t − d_s‖ / ‖d_t‖, mean over mean, without a standard deviation: a constant factor of the
+                           gradient does not change it, and images whose gradient is next to zero do not decide it
+    saturated              with log_prob: share of images whose 1 − p(target) is below SATURATED; their ∇ log p, which
+                           is proportional to it, is rounding noise. A p near 0 loses nothing: ∇ log p is then the
+                           gradient of the target's logit less the largest one
+    clipped                with on="x0" and a scheduler that clips: mean share of the values of x̂_0 that it clips, to
+                           which no gradient passes, of those that are within the limits in the image itself (a white
+                           background is not)
+
+    The first three do not depend on the stabiliser and are listed for the setups that have none.
+
+    Args:
+        images: uint8 N×H×W×3.
+        classifier: maps images in [−1, 1] to logits; everything runs on its device.
+        target: class index of the objective.
+        labels: true classes, int64 N, for the accuracy.
+        unet: noise predictor, needed for on="x0" only; it is told t at t and t − 1 at t − 1.
+        scheduler: DDPM scheduler of T training steps; its timestep t − 1 is the t of here, and t = 0 is the image.
+        on: "xt", the classifier sees x_t, or "x0", it sees x̂_0(x_t), and at t = 0 the image itself.
+        setups: name → stabiliser of the gradients, run from t = T down; None for the raw ones.
+        seed: image i's noise depends on (seed, first_index + i) alone.
+        batch_size: images in the networks at a time; fewer where the device's memory does not hold them.
+        objective: "log_prob", as in eq. 4, or "logit", as in `ClassifierGuidance`.
+        stride: k > 1 visits t = T, T − k, … and 0, and neighbours are neighbours on that grid (the last gap may be
+            shorter); stabilisers then see every k-th gradient.
+        first_index: index of the first image.
+        parts: folder that keeps the sums of finished batches, from which the next call goes on; it belongs to one set
+            of arguments. None keeps nothing.
+        stop: asked at every t.
+
+    Returns:
+        A row for each setup, metric and visited t ≥ 1: mean and population standard deviation over n images. On a CPU
+        they are the same bits however often the analysis was stopped.
+
+    Raises:
+        NrcgError: for sizes that do not match, and for values outside of the above.
+        Stopped: when `stop` asks for it; the running batch is lost.
+    """
+    _check(images, labels, unet, on, objective, setups, batch_size, stride)
+    stop, folder = stop or Stop(), Path(parts) if parts else None
+    steps = [*range(scheduler.config.num_train_timesteps, 0, -stride), 0]
+    raw = [name for name, stabilizer in setups.items() if stabilizer is None]
+    networks = [classifier] if unet is None else [classifier, unet]
+    limit = _clipping(scheduler) if on == "x0" else None
+
+    def trajectories(batch: range) -> _Totals:
+        progress.n = batch.start * len(steps)  # an attempt for which the memory did not suffice counts for nothing
+        totals = _Totals(steps)
+        x0, noise = _batch(images[batch.start : batch.stop], classifier, seed, first_index + batch.start)
+        truth = torch.as_tensor(labels[batch.start : batch.stop], device=x0.device)
+        states = {name: (stabilizer or Identity()).init(x0) for name, stabilizer in setups.items()}
+        above = None  # the point at the next higher t
+        for t in steps:
+            stop.check()
+            x = scheduler.add_noise(x0, noise, torch.tensor([t - 1])) if t else x0
+            denoise = one_step_denoiser(unet, scheduler, t - 1) if on == "x0" and t else None
+            gradient, logits, output = image_gradient(classifier, x, target, objective, denoise=denoise)
+            directions = {}
+            for name, stabilizer in setups.items():
+                directions[name], states[name] = (stabilizer or Identity()).update(gradient, states[name])
+            here = _Point(t, x, logits, directions)
+            if t:
+                classes = predictions(logits)
+                totals.add(raw, "accuracy", t, classes == truth)
+                totals.vote(raw, t, classes, max(logits.shape[1], 2))
+                if objective == "log_prob":
+                    totals.add(setups, "saturated", t, other_probability(logits, target) < SATURATED)
+                if limit is not None:
+                    clipped = pred_original_sample(scheduler, output, t - 1, x).abs() >= limit
+                    totals.add(setups, "clipped", t, _share(clipped, x0.abs() < limit))
+            if above is not None:
+                distance = _norm(above.x - here.x)
+                totals.add(raw, "logit_sensitivity", above.t, _norm(above.logits - here.logits) / distance)
+                for name in setups:
+                    change = _norm(above.directions[name] - here.directions[name])
+                    totals.add([name], "gradient_sensitivity", above.t, change / distance)
+                    totals.add([name], "gradient_change", above.t, change)
+                    totals.add([name], "gradient_norm", above.t, _norm(above.directions[name]))
+            above = here
+            progress.update(len(batch))
+        return totals
+
+    everything = _Totals(steps)
+    done = 0
+    for part in _finished_parts(folder, len(images)) if folder else []:
+        everything.merge(part)
+        done += part.n
+    if done:
+        log.info("%s: %d of %d images were analysed before", folder, done, len(images))
+    bar = tqdm(
+        total=len(images) * len(steps), initial=done * len(steps), desc="forward", unit="image·step", unit_scale=True
+    )
+    with frozen(*networks), bar as progress:
+        for batch, totals in BatchLimit("forward", batch_size).each(trajectories, range(done, len(images))):
+            totals.n = len(batch)
+            if folder:
+                write_sealed(folder / f"{batch.start}.part", totals.save)
+            everything.merge(totals)
+    return everything.table()
+
+
+def other_probability(logits: torch.Tensor, target: int) -> torch.Tensor:
+    """1 − p(target), float64 N, from logits N×C or N×1: exact where p itself is rounded to 1."""
+    logits = logits.double()
+    if logits.shape[1] == 1:
+        return torch.sigmoid(-logits[:, 0] if target == 1 else logits[:, 0])
+    others = torch.cat([logits[:, :target], logits[:, target + 1 :]], dim=1)
+    return (others.logsumexp(1) - logits.logsumexp(1)).exp()
+
+
+@dataclass
+class _Point:
+    """A batch at one t: where it is, its logits, and each setup's stabilised gradient."""
+
+    t: int
+    x: torch.Tensor
+    logits: torch.Tensor
+    directions: dict[str, torch.Tensor]
+
+
+class _Totals:
+    """Numbers, sums and sums of squares over n images, in float64: no batch size is seen in more than the last bits."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self.n = 0
+        self._row = {t: i for i, t in enumerate(steps[:-1])}
+        self._sums: dict[tuple[str, str], np.ndarray] = {}  # (setup, metric) → a row (number, sum, squares) for each t
+        self._votes: dict[str, np.ndarray] = {}  # setup → t × classes, numbers of images
+
+    def add(self, setups: Iterable[str], metric: str, t: int, values: torch.Tensor) -> None:
+        values = values.cpu().double()
+        row = len(values), values.sum().item(), values.square().sum().item()
+        for setup in setups:
+            self._sums.setdefault((setup, metric), np.zeros((len(self._row), 3)))[self._row[t]] += row
+
+    def vote(self, setups: Iterable[str], t: int, classes: torch.Tensor, n_classes: int) -> None:
+        counts = torch.bincount(classes, minlength=n_classes).cpu().numpy()
+        for setup in setups:
+            self._votes.setdefault(setup, np.zeros((len(self._row), n_classes)))[self._row[t]] += counts
+
+    def merge(self, other: "_Totals") -> None:
+        self.n += other.n
+        for key, sums in other._sums.items():
+            self._sums[key] = self._sums.get(key, 0.0) + sums
+        for setup, votes in other._votes.items():
+            self._votes[setup] = self._votes.get(setup, 0.0) + votes
+
+    def save(self, file: BinaryIO) -> None:
+        arrays = {f"sums/{i}": sums for i, sums in enumerate(self._sums.values())}
+        arrays |= {f"votes/{i}": votes for i, votes in enumerate(self._votes.values())}
+        np.savez(file, n=self.n, t=list(self._row), keys=[*self._sums], voters=[*self._votes], **arrays)
+
+    @classmethod
+    def load(cls, file: BinaryIO) -> "_Totals":
+        with np.load(file, allow_pickle=False) as arrays:
+            totals = cls([*arrays["t"].tolist(), 0])
+            totals.n = int(arrays["n"])
+            keys, voters = [tuple(key) for key in arrays["keys"].tolist()], arrays["voters"].tolist()
+            totals._sums = {key: arrays[f"sums/{i}"] for i, key in enumerate(keys)}
+            totals._votes = {setup: arrays[f"votes/{i}"] for i, setup in enumerate(voters)}
+        return totals
+
+    def table(self) -> pd.DataFrame:
+        """By setup and metric as met, then t upwards; what is made of sums (relative_sensitivity, one_class) last."""
+        rows = []
+        for (setup, metric), sums in self._sums.items():
+            for t, i in self._upwards() if metric != "gradient_change" else ():
+                n, total, squares = sums[i].tolist()
+                mean, mean_square = (total / n, squares / n) if n else (np.nan, np.nan)
+                rows.append((setup, metric, t, mean, max(mean_square - mean**2, 0.0) ** 0.5, int(n)))
+        for setup, metric in self._sums:
+            for t, i in self._upwards() if metric == "gradient_change" else ():
+                change, norm = self._sums[setup, metric][i, 1], self._sums[setup, "gradient_norm"][i, 1]
+                rows.append((setup, "relative_sensitivity", t, change / norm if norm else np.nan, np.nan, self.n))
+        for setup, votes in self._votes.items():
+            for t, i in self._upwards():
+                share = votes[i].max() / self.n
+                rows.append((setup, "one_class", t, share, (share * (1 - share)) ** 0.5, self.n))
+        return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+
+    def _upwards(self) -> list[tuple[int, int]]:
+        return sorted(self._row.items())
+
+
+def _finished_parts(folder: Path, n: int) -> Iterator[_Totals]:
+    """The parts without a gap from the first image on; a damaged one ends the row and is made again."""
+    start = 0
+    while (path := folder / f"{start}.part").exists():
+        try:
+            part = _Totals.load(read_sealed(path))
+        except NrcgError as error:
+            log.warning("%s; it is made again", error)
+            return
+        if start + part.n > n:
+            return
+        yield part
+        start += part.n
+
+
+def _clipping(scheduler: Any) -> float | None:
+    """The size that no value of x̂_0 exceeds, if there is one."""
+    if scheduler.config.thresholding:
+        return 1.0
+    return scheduler.config.clip_sample_range if scheduler.config.clip_sample else None
+
+
+def _batch(images: np.ndarray, classifier: nn.Module, seed: int, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """x_0 and ε, N×3×H×W; noise is drawn on the CPU, image by image, so that the device changes nothing."""
+    weight = next(classifier.parameters())
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    x0 = to_float(images, weight.device).to(dtype)
+    generators = [keyed_generator("forward noise", seed, index + i) for i in range(len(x0))]
+    noise = [torch.randn(x0.shape[1:], generator=generator) for generator in generators]
+    return x0, torch.stack(noise).to(x0)
+
+
+def _share(of: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
+    """Share of the values `among` those of each sample for which `of` holds too; without samples that have none."""
+    both, all_of_them = (of & among).flatten(1).sum(1), among.flatten(1).sum(1)
+    return (both.double() / all_of_them)[all_of_them > 0]
+
+
+def _norm(batch: torch.Tensor) -> torch.Tensor:
+    """Euclidean length of each sample, N."""
+    return torch.linalg.vector_norm(batch.flatten(1), dim=1)
+
+
+def _check(images, labels, unet, on, objective, setups, batch_size, stride) -> None:
+    check_choice("on", on, INPUTS)
+    check_choice("objective", objective, OBJECTIVES)
+    if on == "x0" and unet is None:
+        raise NrcgError("forward: on='x0' needs a DDPM; give its U-Net, or use on='xt'")
+    if len(images) == 0 or len(images) != len(labels):
+        raise NrcgError(f"forward: {len(images)} images and {len(labels)} labels; give one label per image, and some")
+    if not setups:
+        raise NrcgError("forward: no setups; give at least one name, with None for no stabiliser")
+    if batch_size < 1 or stride < 1:
+        raise NrcgError(f"forward: batch_size={batch_size}, stride={stride}; both must be at least 1")

@@ -1,0 +1,1 @@
+"""Files: arrays, images, shards of samples, tables, downloads."""

@@ -1,0 +1,187 @@
+"""Figures 1 to 4: what noise does to a classifier along the forward process."""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from nrcg.evaluation.uncertainty import NOTE_INTERVAL, wilson
+from nrcg.plots.decay import decay_note
+from nrcg.plots.forward_table import (
+    FORWARD_LABELS,
+    ONE_CLASS,
+    REASONS,
+    RELATIVE,
+    curve,
+    in_words,
+    left_out,
+    ranges,
+    read_forward,
+)
+from nrcg.plots.style import GREY, Setup, known_setups, legend_below, new_figure, read_setups, save, styled
+
+BAND_NOTE = "Shaded around a line: mean + 1 s.d. over images, mirrored below the mean on the log axis."
+LOWEST = 0.01  # share of the means that may lie below a log axis
+ALWAYS = 0.99  # share of images from which on all count as given one class
+PALE = 0.3
+
+
+def plot_forward(
+    csv: str | Path,
+    outputs: Sequence[str | Path],
+    *,
+    setups_tsv: str | Path,
+    chance: float | None = None,
+    style: str | Path | None = None,
+    title: str = "",
+    note: str = "",
+) -> Figure:
+    """Draw a figure of the forward analysis against the diffusion step t, a line per setup.
+
+    accuracy               0…1, linear axis, with its 95 % Wilson interval
+    logit_sensitivity      eq. 3, log axis
+    gradient_sensitivity   eq. 4 and 6, log axis; below it, where the file has it, relative_sensitivity
+
+    The band of a sensitivity reaches from mean² / (mean + std) to mean + std: one standard deviation upwards, and
+    as far down on the log axis, where mean − std would often be negative. Log axes show all but the lowest LOWEST of
+    the means. Where `saturated` or `clipped` say that gradients mean nothing, the figure is shaded in the colour of the
+    curves concerned, these are pale, and the axes do not extend to them.
+
+    Args:
+        csv: columns setup, metric, t, mean, std, n; one of the metrics above, and those that `read_forward` knows.
+        outputs: .png and .pdf paths.
+        setups_tsv: labels and looks; `stabilizer` is named in the small print with the sum of its weights.
+        chance: accuracy of guessing, 0…1, a dashed line in the accuracy figure.
+        style: a matplotlib style file of the caller's, on top of the project's.
+        title: above the figure.
+        note: the last line of the small print.
+
+    Raises:
+        NrcgError: naming the file and column that does not fit.
+    """
+    table, metric = read_forward(csv)
+    with styled(style):
+        setups = read_setups(setups_tsv)
+        names = known_setups(setups, list(table["setup"].unique()), csv, setups_tsv)
+        shown = [setups[name] for name in names]
+        steps = pd.Index(sorted(table["t"].unique()))
+        gradients = metric == "gradient_sensitivity"
+        out = {name: left_out(table, name) if gradients else pd.Series("", index=steps) for name in names}
+        panels = [metric, RELATIVE] if gradients and (table["metric"] == RELATIVE).any() else [metric]
+        lines = [*_small_print(table, metric, shown, steps, out), note]
+        fig = new_figure(title, "\n".join(filter(None, lines)), height=1.0 if len(panels) == 1 else 1.6)
+        axes = fig.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+        for ax, name in zip(axes, panels, strict=True):
+            _panel(ax, table, name, shown, out)
+        if metric == "accuracy":
+            _always_one_class(axes[0], table, shown, steps)
+            if chance is not None:
+                axes[0].axhline(chance, color=GREY, linestyle="--", linewidth=1.0, label="guessing")
+        for _, runs, who in _gaps(shown, steps, out):
+            for (low, high), ax in product(runs, axes):
+                ax.axvspan(low - 0.5, high + 0.5, color=who[0].color, alpha=0.08, linewidth=0, zorder=0)
+        axes[-1].set_xlim(steps[0], steps[-1])
+        axes[-1].set_xticks(_ticks(steps[0], steps[-1]))
+        axes[-1].set_xlabel("diffusion step t")
+        legend_below(fig, *axes[0].get_legend_handles_labels())
+        save(fig, outputs)
+    return fig
+
+
+def _panel(ax: Axes, table: pd.DataFrame, metric: str, shown: Sequence[Setup], out: dict[str, pd.Series]) -> None:
+    """One metric's lines and bands, with an axis that shows what is not left out."""
+    kept = []
+    for i, setup in enumerate(shown):
+        rows = curve(table, setup.name, metric)
+        if rows.empty:
+            continue
+        valid = out[setup.name].reindex(rows.index, fill_value="").eq("")
+        kept.append(rows[valid] if valid.any() else rows)
+        _line(ax, rows, valid, setup, metric, stagger=(i + 0.5) / len(shown))
+    ax.set_ylabel({RELATIVE: "relative sensitivity"}.get(metric) or FORWARD_LABELS[metric])
+    if metric == "accuracy":
+        ax.set_ylim(0.0, 1.03)
+        return
+    ax.set_yscale("log")
+    rows = pd.concat(kept)
+    rows = rows[np.isfinite(rows["mean"]) & (rows["mean"] > 0)]
+    if len(rows):
+        ax.set_ylim(rows["mean"].quantile(LOWEST) / 1.3, (rows["mean"] + rows["std"].fillna(0.0)).max() * 1.3)
+
+
+def _line(ax: Axes, rows: pd.DataFrame, valid: pd.Series, setup: Setup, metric: str, *, stagger: float) -> None:
+    t, mean = rows.index.to_numpy(), rows["mean"].to_numpy()
+    if metric == "accuracy":
+        low, high = wilson(mean, rows["n"].to_numpy())
+    else:
+        high = np.where(valid, mean + rows["std"].to_numpy(), np.nan)
+        low = mean**2 / high
+    ax.fill_between(t, low, high, color=setup.color, alpha=0.13, linewidth=0)
+    # Seven lines of hundreds of steps are told apart by a few markers each, staggered where they overlap.
+    every = max(1, len(t) // 8)
+    look = {"color": setup.color, "linestyle": setup.linestyle, "marker": setup.marker, "markersize": 3.5,
+            "markevery": (int(stagger * every), every)}  # fmt: skip
+    if not valid.all():
+        ax.plot(t, mean, **look | {"alpha": PALE, "linewidth": 1.0})
+    ax.plot(t, np.where(valid, mean, np.nan), **look, label=setup.label)
+
+
+def _always_one_class(ax: Axes, table: pd.DataFrame, shown: Sequence[Setup], steps: pd.Index) -> None:
+    """A word at the plateau of a classifier that gives all images one class, below or above all lines."""
+    for setup in shown:
+        runs = ranges(steps, curve(table, setup.name, ONE_CLASS)["mean"] >= ALWAYS)
+        low, high = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
+        if high - low < (steps[-1] - steps[0]) / 6:
+            continue  # the word would not fit
+        rows = table[(table["metric"] == "accuracy") & table["t"].between(low, high)]
+        below, above = rows["mean"].min() - 0.03, rows["mean"].max() + 0.03
+        place = {"y": below, "va": "top"} if below > 0.08 else {"y": above, "va": "bottom"}
+        ax.text((low + high) / 2, **place, s="always one class", color=setup.color, fontsize="x-small", ha="center")
+
+
+def _small_print(
+    table: pd.DataFrame, metric: str, shown: Sequence[Setup], steps: pd.Index, out: dict[str, pd.Series]
+) -> list[str]:
+    counts = sorted({f"{n:g}" for n in table["n"][table["metric"] == metric].dropna()}, key=float)
+    images = f"{' or '.join(counts)} images, {len(steps)} values of t."
+    if metric == "accuracy":
+        return [f"Shaded around a line: {NOTE_INTERVAL}. {images}"]
+    gaps = [
+        f"Shaded, pale, and left out of claims: {in_words(runs)} ({', '.join(setup.label for setup in who)}): {why}."
+        for why, runs, who in _gaps(shown, steps, out)
+    ]
+    notes = dict.fromkeys(decay_note(setup.stabilizer, len(steps)) for setup in shown)
+    band = f"{BAND_NOTE} {images}"
+    if (table["metric"] == RELATIVE).any():
+        band += " Relative: change of the gradient per step of t over its norm, mean over mean."
+    return [band, *gaps, " ".join(f"{text}." for text in notes if text)]
+
+
+def _gaps(
+    shown: Sequence[Setup], steps: pd.Index, out: dict[str, pd.Series]
+) -> list[tuple[str, list[tuple[int, int]], list[Setup]]]:
+    """Why which ranges of t are left out of which setups' curves; setups that share a range stand together."""
+    gaps: dict[tuple[str, str], tuple[str, list[tuple[int, int]], list[Setup]]] = {}
+    for reason, (_, why) in REASONS.items():
+        for setup in shown:
+            if runs := ranges(steps, out[setup.name] == reason):
+                gaps.setdefault((reason, in_words(runs)), (why, runs, []))[2].append(setup)
+    return list(gaps.values())
+
+
+def _ticks(first: int, last: int) -> list[int]:
+    """Round numbers, and the first t, which is 1 or near."""
+    apart = (last - first) / 20
+    return [
+        first,
+        *(
+            int(t)
+            for t in MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(first, last)
+            if first + apart < t <= last
+        ),
+    ]

@@ -1,0 +1,1 @@
+"""Claims, tables, comparison with the paper, costs: text made of files."""

@@ -1,0 +1,164 @@
+"""Claims about a classifier along the forward process, figures 1 to 4: what was measured, and whether it is seen."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from nrcg.plots.decay import decay_note
+from nrcg.plots.forward_table import REASONS, in_words, ranges
+from nrcg.report.measurements import Absent, Evidence, Finding, claim, percent
+
+NONROBUST, X0, ADAM, EMA = "nonrobust", "nonrobust_x0", "nonrobust_x0_adam", "nonrobust_x0_ema0.99"
+
+GUESSING = 0.1  # accuracy above chance that still counts as guessing
+RESTORED = 0.9  # of the accuracy at the least t
+ENOUGH = 0.25  # of the t that a claim is about, to measure it
+FAR = 2.0  # ratio of sensitivities that counts as far above
+LEVEL = 1.5  # ratio of sensitivities that counts as the same level
+
+
+def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
+    """The first t at which the accuracy is that of guessing."""
+    low = accuracy.index[accuracy <= 1 / evidence.n_classes + GUESSING]
+    return int(low[0]) if len(low) else None
+
+
+@claim(
+    "The non-robust classifier falls to guessing before a quarter of the diffusion steps.",
+    f"accuracy ≤ 1/classes + {GUESSING:g} at some t < T/4, and on average from there on",
+)
+def collapse(evidence: Evidence) -> tuple[str, bool]:
+    curves = evidence.forward(1, NONROBUST, "robust")
+    accuracy, steps = curves[NONROBUST], evidence.steps(1)
+    t = _fall(evidence, accuracy)
+    if t is None:
+        return f"never: lowest {percent(accuracy.min())} at t = {accuracy.idxmin()} of {steps}", False
+    after = accuracy.loc[t:].mean()
+    text = f"{percent(accuracy.iloc[0])} at t = {accuracy.index[0]}, {percent(accuracy[t])} at t = {t} of {steps}, "
+    text += f"{percent(after)} on average from there on; robust at t = {t}: {percent(curves['robust'][t])}"
+    return text, t < steps / 4 and after <= 1 / evidence.n_classes + GUESSING
+
+
+@claim(
+    "The one-step prediction x̂₀ restores its accuracy.",
+    f"where the accuracy on x_t first is that of guessing, on x̂₀ ≥ {RESTORED:g} of that at the least t",
+)
+def restored(evidence: Evidence) -> tuple[str, bool]:
+    curves = evidence.forward(1, NONROBUST, X0)
+    t, accuracy = _fall(evidence, curves[NONROBUST]), curves[X0]
+    if t is None:
+        return "nothing to restore: on x_t it never falls to guessing", False
+    enough = RESTORED * accuracy.iloc[0]
+    text = f"at t = {t}: x_t {percent(curves[NONROBUST][t])}, x̂₀ {percent(accuracy[t])}; x̂₀ at "
+    below = accuracy.index[accuracy < enough]
+    until = f"first below {percent(enough)} at t = {below[0]}" if len(below) else "above the threshold at every t"
+    return f"{text}t = {accuracy.index[0]}: {percent(accuracy.iloc[0])}, {until}", accuracy[t] >= enough
+
+
+def _measurable(
+    evidence: Evidence, figure: int, *setups: str, until: float = np.inf, relative: bool = False
+) -> tuple[pd.DataFrame, str]:
+    """The setups' curves at the t (up to `until`) where all are positive and their gradients mean something.
+
+    And how many t these are, in words, with those that are left out. Raises Absent when they are fewer than ENOUGH.
+    """
+    curves = evidence.forward(figure, *setups)
+    reasons = pd.concat([evidence.left_out[figure, setup] for setup in setups], axis=1).sort_index().loc[:until]
+    if relative:
+        if missing := [setup for setup in setups if evidence.relative[figure, setup].empty]:
+            raise Absent(f"no relative sensitivity of {evidence.label(missing[0])} for figure {figure}")
+        curves = pd.concat({setup: evidence.relative[figure, setup] for setup in setups}, axis=1)
+    curves = curves.reindex(reasons.index[~reasons.isin(list(REASONS)).any(axis=1)])
+    curves = curves[((curves > 0) & np.isfinite(curves)).all(axis=1)]
+    words = f"on {len(curves)} of {len(reasons)} t"
+    for reason, (name, _) in REASONS.items():
+        if runs := ranges(reasons.index, (reasons == reason).any(axis=1)):
+            words += f", without {in_words(runs)} ({name})"
+    if curves.empty or len(curves) < ENOUGH * len(reasons):
+        raise Absent(f"too few: {words}")
+    return curves, words
+
+
+def _ratio(curves: pd.DataFrame, above: str, below: str) -> tuple[float, int]:
+    """The geometric mean over t of one curve over the other, and at how many t it is above 1."""
+    difference = np.log(curves[above]) - np.log(curves[below])
+    return float(np.exp(difference.mean())), int((difference > 0).sum())
+
+
+def _relative(evidence: Evidence, figure: int, above: str, below: str, until: float = np.inf) -> float:
+    """The same of the relative sensitivities; raises Absent where they were not measured."""
+    return _ratio(_measurable(evidence, figure, above, below, until=until, relative=True)[0], above, below)[0]
+
+
+def _both(evidence: Evidence, figure: int, above: str, below: str, who: str) -> tuple[float, int, int, str]:
+    """Ratio of two curves, at how many t it is above 1, of how many t, and in words; of gradients also the relative."""
+    curves, words = _measurable(evidence, figure, above, below)
+    ratio, times = _ratio(curves, above, below)
+    text = f"ratio {ratio:.3g} {words}; {who} at {times} of {len(curves)} t"
+    if figure > 2:
+        text += f"; relative sensitivity: ratio {_relative(evidence, figure, above, below):.3g}"
+    return ratio, times, len(curves), text
+
+
+def _far_above(figure: int, name: str) -> Callable[[Evidence], Finding]:
+    @claim(
+        f"On x_t the non-robust classifier's {name} sensitivity lies far above the robust one's.",
+        f"mean ratio over t: ≥ {FAR:g}",
+    )
+    def far_above(evidence: Evidence) -> tuple[str, bool]:
+        ratio, _, _, text = _both(evidence, figure, NONROBUST, "robust", "non-robust above robust")
+        return text, ratio >= FAR
+
+    return far_above
+
+
+def _lowered(figure: int, name: str) -> Callable[[Evidence], Finding]:
+    @claim(
+        f"x̂₀ lowers the non-robust classifier's {name} sensitivity.",
+        "mean ratio of x̂₀ to x_t over t: < 1, and x̂₀ above x_t at fewer than half of the t",
+    )
+    def lowered(evidence: Evidence) -> tuple[str, bool]:
+        ratio, times, n, text = _both(evidence, figure, X0, NONROBUST, "x̂₀ above x_t")
+        return text, ratio < 1 and times < n / 2
+
+    return lowered
+
+
+@claim(
+    "x̂₀ + EMA 0.99 reaches the robust classifier's gradient sensitivity in the first half of the process.",
+    f"mean ratio to the robust one over t ≤ T/2: ≤ {LEVEL:g}, of eq. 4 and of the relative sensitivity, which EMA's "
+    "factor 1 − β does not lower",
+)
+def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
+    half = evidence.steps(4) / 2 if any(figure == 4 for figure, _ in evidence.curves) else np.inf
+    curves, words = _measurable(evidence, 4, EMA, X0, "robust", until=half)
+    ratio, relative = _ratio(curves, EMA, "robust")[0], _relative(evidence, 4, EMA, "robust", half)
+    text = f"eq. 4: ratio {ratio:.3g} (x̂₀ without EMA: {_ratio(curves, X0, 'robust')[0]:.3g}) {words}; "
+    text += f"relative: {relative:.3g} (without EMA: {_relative(evidence, 4, X0, 'robust', half):.3g})"
+    text += f"; {decay_note(evidence.setups[EMA].stabilizer, len(evidence.curves[4, EMA]))}"
+    return text, max(ratio, relative) <= LEVEL
+
+
+@claim(
+    "x̂₀ + ADAM gets worse as t grows.",
+    "mean gradient sensitivity in the last quarter of the measured t over that in the first: > 1, and more than "
+    "without ADAM",
+)
+def adam_gets_worse(evidence: Evidence) -> tuple[str, bool]:
+    curves, words = _measurable(evidence, 4, ADAM, X0)
+    logs = np.log(curves)
+    low, high = logs.index.min(), logs.index.max()
+    first, last = logs[logs.index <= low + (high - low) / 4], logs[logs.index > high - (high - low) / 4]
+    growth = np.exp(last.mean() - first.mean())
+    text = f"from t ≤ {first.index.max()} to t ≥ {last.index.min()}: times {growth[ADAM]:.3g} with ADAM, "
+    return f"{text}{growth[X0]:.3g} without, {words}", growth[ADAM] > max(1.0, growth[X0])
+
+
+CLAIMS = (
+    collapse,
+    restored,
+    *(check(figure, name) for figure, name in ((2, "logit"), (3, "gradient")) for check in (_far_above, _lowered)),
+    ema_reaches_robust,
+    adam_gets_worse,
+)

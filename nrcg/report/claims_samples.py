@@ -1,0 +1,231 @@
+"""Claims about guided and unguided samples, figures 5 to 9: what was measured, and whether it is seen."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from nrcg.plots.style import metric_label
+from nrcg.report.measurements import Absent, Evidence, Finding, claim, mean_background, percent
+
+NONROBUST, X0, ADAM, LOGPROB = "nonrobust", "nonrobust_x0", "nonrobust_x0_adam", "nonrobust_x0_ema0.99_logprob"
+EMAS = ("nonrobust_x0_ema0.9", "nonrobust_x0_ema0.99")
+
+REACHED = 0.95  # share of samples in the target class that counts as reached
+GAP = 0.1  # by which the judge's share lies clearly lower
+MUCH_SMALLER = 10  # ratio of scales
+TURN = 1.1  # ratio of the distance at the largest scale to its minimum
+NEAR_500 = (400, 600)
+SHARES = (0.2, 0.5)  # of each class, by the judge, of unguided SportBalls
+BACKGROUND = 0.97  # least mean brightness on [0, 1]
+
+
+def _steering(evidence: Evidence, setup: str) -> tuple[str, bool]:
+    """The best point in words: nearest to the target class where the target share is reached, else of largest share."""
+    rows, unguided = evidence.scales(setup, "accuracy_judge", "cfd_judge"), evidence.unguided("cfd_judge")
+    good = rows[(rows["accuracy_judge"] >= REACHED) & (rows["cfd_judge"] < unguided)]
+    best = rows.loc[rows["accuracy_judge"].idxmax() if good.empty else good["cfd_judge"].idxmin()]
+    text = f"at best {percent(best['accuracy_judge'])} {evidence.target} by the judge and FD {best['cfd_judge']:.4g} "
+    text += f"(unguided {percent(evidence.unguided('accuracy_judge'))} and {unguided:.4g}) at s = {best.name:g}, "
+    text += f"{_own_there(evidence, setup, best.name)}; steers at {len(good)} of {len(rows)} scales; {_diverged(rows)}"
+    return text, not good.empty
+
+
+def _own_there(evidence: Evidence, setup: str, scale: float) -> str:
+    """The share by the guiding classifier at a scale, and its unguided one."""
+    try:
+        share, unguided = evidence.scales(setup, "accuracy").loc[scale, "accuracy"], evidence.unguided_by(setup)
+    except (Absent, KeyError):
+        return "not measured by its own classifier"
+    return f"{percent(share)} by its own classifier (unguided {percent(unguided)})"
+
+
+def _reaches(setup: str, name: str) -> Callable[[Evidence], Finding]:
+    @claim(
+        f"{name} reaches the target class by its own classifier, the paper's measure.",
+        f"≥ {percent(REACHED)} at one scale, and more than the unguided samples by the same classifier",
+    )
+    def reaches(evidence: Evidence) -> tuple[str, bool]:
+        rows, unguided = evidence.scales(setup, "accuracy"), evidence.unguided_by(setup)
+        best = rows["accuracy"].idxmax()
+        text = f"at best {percent(rows['accuracy'][best])} {evidence.target} at s = {best:g} (unguided "
+        text += f"{percent(unguided)}); {evidence.clean(setup)}"
+        return text, rows["accuracy"][best] >= REACHED and rows["accuracy"][best] > unguided
+
+    return reaches
+
+
+def _diverged(rows: pd.DataFrame) -> str:
+    worst = rows.loc[rows["n_diverged"].idxmax()]
+    if worst["n_diverged"] == 0:
+        return "no sample diverged"
+    return f"up to {worst['n_diverged']:.0f} of {worst['n']:.0f} samples diverged (s = {worst.name:g})"
+
+
+STEERED = f"≥ {percent(REACHED)} by the judge with FD (judge) to the target class below the unguided one, at one scale"
+
+
+@claim(
+    "Guidance by the non-robust classifier on x_t, not stabilised, destroys or fails to steer the samples.",
+    f"at no scale: {STEERED}",
+)
+def unstabilised_fails(evidence: Evidence) -> tuple[str, bool]:
+    text, steers = _steering(evidence, NONROBUST)
+    rows = evidence.scales(NONROBUST, "accuracy", "cfd_judge")
+    satisfied = rows[rows["accuracy"] >= REACHED]["cfd_judge"] / evidence.unguided("cfd_judge")
+    if satisfied.empty:
+        text += f"; its own classifier never reaches {percent(REACHED)} (at best {percent(rows['accuracy'].max())})"
+    else:
+        scales = ", ".join(f"{scale:g}" for scale in satisfied.index)
+        text += f"; its own classifier reaches {percent(REACHED)} at s = {scales}: FD there {satisfied.min():.3g} to "
+        text += f"{satisfied.max():.3g} times the unguided one"
+    try:
+        text += f". For comparison x̂₀ + EMA 0.99: {_steering(evidence, EMAS[1])[0]}"
+    except Absent as absent:
+        text += f". For comparison: {absent}"
+    return text, not steers
+
+
+@claim(
+    "Guidance by the non-robust classifier on x_t drives the chain so far off that no sample survives.",
+    "at some scale every sample diverged, that is became infinite or not a number",
+)
+def none_survives(evidence: Evidence) -> tuple[str, bool]:
+    rows = evidence.scales(NONROBUST, "accuracy")
+    return _diverged(rows), bool((rows["n_diverged"] == rows["n"]).any())
+
+
+@claim("Guidance by the robust classifier steers.", STEERED)
+def robust_steers(evidence: Evidence) -> tuple[str, bool]:
+    return _steering(evidence, "robust")
+
+
+@claim("Guidance by the non-robust classifier with x̂₀ + EMA 0.99 steers.", STEERED)
+def ema_steers(evidence: Evidence) -> tuple[str, bool]:
+    return _steering(evidence, EMAS[1])
+
+
+def _gap(evidence: Evidence, setup: str) -> tuple[float | None, str]:
+    """Own minus judge's share at the first scale that satisfies the own classifier, None if none does; in words."""
+    rows = evidence.scales(setup, "accuracy", "accuracy_judge")
+    rows = rows.assign(gap=rows["accuracy"] - rows["accuracy_judge"])
+    satisfied = rows[rows["accuracy"] >= REACHED]
+    if satisfied.empty:
+        return None, f"its own classifier never reaches {percent(REACHED)} (at best {percent(rows['accuracy'].max())})"
+    first, gaps = satisfied.iloc[0], 100 * satisfied["gap"]
+    text = f"own {percent(first['accuracy'])}, judge {percent(first['accuracy_judge'])} at s = {first.name:g}; gap "
+    return float(first["gap"]), text + f"{gaps.min():.1f} to {gaps.max():.1f} points over the {len(gaps)} such scales"
+
+
+@claim(
+    "x̂₀ + EMA 0.99 with log_prob satisfies its own classifier while the judge lies clearly lower.",
+    f"a gap ≥ {100 * GAP:g} points at the first scale where its own classifier gives ≥ {percent(REACHED)}",
+)
+def log_prob_fools(evidence: Evidence) -> tuple[str, bool]:
+    gap, text = _gap(evidence, LOGPROB)
+    return text, gap is not None and gap >= GAP
+
+
+@claim(
+    "With the raw logit instead, judge and classifier agree.",
+    f"at the first such scale a gap < {100 * GAP:g} points and smaller than with log_prob",
+)
+def logit_does_not(evidence: Evidence) -> tuple[str, bool]:
+    (gap, text), (fooled, contrast) = _gap(evidence, EMAS[1]), _gap(evidence, LOGPROB)
+    holds = gap is not None and fooled is not None and gap < min(GAP, fooled)
+    return f"{text}; with log_prob: {contrast}", holds
+
+
+@claim("x̂₀ + ADAM needs much smaller scales.", f"best scale ≤ 1/{MUCH_SMALLER} of every best one of x̂₀ without it")
+def adam_scales(evidence: Evidence) -> tuple[str, bool]:
+    metric = evidence.criterion()
+    adam = evidence.scales(ADAM, metric)[metric].idxmin()
+    others = {name: evidence.scales(name, metric)[metric].idxmin() for name in (X0, *EMAS)}
+    text = ", ".join(f"{evidence.label(name)}: {scale:g}" for name, scale in {ADAM: adam, **others}.items())
+    return f"{text} (by {metric_label(metric)})", adam <= min(others.values()) / MUCH_SMALLER
+
+
+@claim(
+    "The distance to the target class under robust guidance has a turning point.",
+    f"minimum inside the grid, and ≥ {TURN:g} times the minimum at the largest scale",
+)
+def robust_turns(evidence: Evidence) -> tuple[str, bool]:
+    metric = evidence.criterion()
+    values = evidence.scales("robust", metric)[metric]
+    low, end = values.idxmin(), values.index[-1]
+    text = ", ".join(f"{values[scale]:.4g} at s = {scale:g}" for scale in (values.index[0], low, end))
+    return f"{metric_label(metric)} {text}", low != values.index[0] and values[end] >= TURN * values[low]
+
+
+@claim(
+    "On CelebA the EMA setups stay stable up to scales near 500.",
+    f"at the scale nearest to 500, of {NEAR_500[0]} to {NEAR_500[1]}: none diverged, distance below the unguided one",
+)
+def celeba_stable(evidence: Evidence) -> tuple[str, bool]:
+    evidence.only_for("celeba")
+    metric, texts, holds = evidence.criterion(), [], True
+    for setup in EMAS:
+        rows = evidence.scales(setup, metric).loc[NEAR_500[0] : NEAR_500[1]]
+        if rows.empty:
+            raise Absent(f"no scale near 500 of {evidence.label(setup)}")
+        row = rows.loc[min(rows.index, key=lambda scale: abs(scale - 500))]
+        holds &= bool(row["n_diverged"] == 0 and row[metric] < evidence.unguided(metric))
+        lost = f"{row['n_diverged']:.0f} diverged"
+        texts.append(f"{evidence.label(setup)}: {row[metric]:.4g} at s = {row.name:g}, {lost}")
+    return f"{'; '.join(texts)}; unguided {evidence.unguided(metric):.4g} ({metric_label(metric)})", holds
+
+
+@claim(
+    "The best scale of each setup lies inside its grid.",
+    "nearest to the target class at neither end; a setup never nearer than the unguided samples has no best scale",
+)
+def best_inside(evidence: Evidence) -> tuple[str, bool]:
+    metric = evidence.criterion()
+    unguided, places = evidence.unguided(metric), {"inside": [], "AT AN END": [], "no scale below unguided": []}
+    present = evidence.guided[metric].dropna().index.unique("setup")
+    for name in (name for name in evidence.setups if name in present):
+        values = evidence.scales(name, metric)[metric]
+        best = values.idxmin()
+        at_end = best in (values.index[0], values.index[-1])
+        place = "no scale below unguided" if values[best] >= unguided else "AT AN END" if at_end else "inside"
+        places[place].append(f"{evidence.label(name)} {best:g} of {values.index[0]:g}–{values.index[-1]:g}")
+    text = "; ".join(f"{place}: {', '.join(names)}" for place, names in places.items() if names)
+    return f"{text} ({metric_label(metric)})", bool(places["inside"]) and not places["AT AN END"]
+
+
+@claim(
+    "Unguided SportBalls samples show every class.", f"each {percent(SHARES[0])} to {percent(SHARES[1])} by the judge"
+)
+def every_class(evidence: Evidence) -> tuple[str, bool]:
+    evidence.only_for("sportballs")
+    rows = evidence.points[evidence.points["scale"].isna() & evidence.points["metric"].str.startswith("judge_share/")]
+    if len(rows) != evidence.n_classes or rows["value"].isna().any():
+        raise Absent(f"{rows['value'].notna().sum()} of {evidence.n_classes} shares of unguided samples")
+    text = ", ".join(f"{m.partition('/')[2]} {percent(v)}" for m, v in zip(rows["metric"], rows["value"], strict=True))
+    return text, bool(rows["value"].between(*SHARES).all())
+
+
+@claim("Unguided SportBalls samples are on white.", f"mean background ≥ {BACKGROUND:g} on [0, 1]")
+def on_white(evidence: Evidence) -> tuple[str, bool]:
+    evidence.only_for("sportballs")
+    if not evidence.shards:
+        raise Absent("no unguided samples")
+    mean, darkest, n = mean_background(evidence.shards)
+    return f"{mean:.4f} over {n} samples; darkest of them {darkest:.3f}", mean >= BACKGROUND
+
+
+CLAIMS = (
+    unstabilised_fails,
+    none_survives,
+    robust_steers,
+    _reaches("robust", "Guidance by the robust classifier"),
+    ema_steers,
+    _reaches(EMAS[1], "Guidance by the non-robust classifier with x̂₀ + EMA 0.99"),
+    log_prob_fools,
+    logit_does_not,
+    adam_scales,
+    robust_turns,
+    celeba_stable,
+    best_inside,
+    every_class,
+    on_white,
+)

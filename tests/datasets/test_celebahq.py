@@ -1,0 +1,232 @@
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+from functools import partial
+from io import BytesIO
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from published_layouts import make_celebahq
+from torchvision import transforms
+from typer.testing import CliRunner
+
+from nrcg.cli import app
+from nrcg.datasets.celebahq import convert_celebahq
+from nrcg.datasets.imageset import ImageSet
+from nrcg.errors import NrcgError
+from nrcg.io.files import sha256
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    return make_celebahq(tmp_path_factory.mktemp("hub") / "celeba-hq@main", n_train=13, n_valid=6, size=40)
+
+
+@pytest.fixture
+def source(hub, tmp_path):
+    """A copy to spoil."""
+    return shutil.copytree(hub, tmp_path / "hub")
+
+
+def shard(source, name):
+    return next(source.rglob(f"{name}-*.parquet"))
+
+
+def loaded(source, part, cache):
+    """What the library's own loader makes of the files: the PIL images and labels of a part."""
+    paths = sorted(str(path) for path in source.rglob(f"{part}-*.parquet"))
+    rows = datasets.Dataset.from_parquet(paths, cache_dir=str(cache))
+    return rows["image"], rows["label"]
+
+
+@pytest.mark.parametrize("size", [40, 24])
+def test_labels_splits_and_pixels_are_those_of_the_librarys_loader(hub, tmp_path, size):
+    made = convert_celebahq(hub, tmp_path / "set", size=size)
+    resize = transforms.Resize((size, size))
+    for part, split in (("train", "train"), ("validation", "valid")):
+        images, labels = loaded(hub, part, tmp_path / "cache")
+        chosen = made.indices(split)
+        assert np.array_equal(made.images[chosen], [np.asarray(resize(image)) for image in images])
+        assert np.array_equal(made.labels[chosen], labels) and set(labels) == {0, 1}
+    assert len(made.indices("train")) == 13 and len(made.indices("valid")) == 6 and len(made) == 19
+
+
+def test_card(hub, tmp_path):
+    card = convert_celebahq(hub, tmp_path / "set", size=16, classes=("woman", "man")).card
+    assert (card["name"], card["seed"], card["classes"]) == ("celebahq", None, ["woman", "man"])
+    files = {path.name: sha256(path) for path in sorted(hub.rglob("*.parquet"))}
+    assert card["parameters"] == {"label": "label", "files": files}
+
+
+def test_no_network_and_no_cache(hub, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: asked.append(address))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: asked.append(address) or [])
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    convert_celebahq(hub, tmp_path / "set", size=16)
+    assert not asked and os.listdir(tmp_path) == ["set"]
+
+
+def test_any_folder_name_will_do(hub, tmp_path):
+    strange = tmp_path / ".cache" / "a [1]*?" / "snapshots"
+    shutil.copytree(hub / "data", strange)
+    assert convert_celebahq(tmp_path, tmp_path / "set", size=16).card["n"] == 19
+
+
+def rewrite(path, **columns):
+    """Write a parquet file anew, by pyarrow alone, with some columns replaced, or left out where None."""
+    table = {name: pq.read_table(path)[name].to_pylist() for name in ("image", "label")} | columns
+    pq.write_table(pa.table({name: values for name, values in table.items() if values is not None}), path)
+
+
+def test_files_of_another_writer(source, tmp_path):
+    """Without the library's own notes in the file; grey pictures, encoded as JPEG; an image of another size."""
+    encoded = []
+    for side in (40, 30, *[40] * 11):
+        file = BytesIO()
+        Image.fromarray(np.random.default_rng(side).integers(0, 256, (side, side), dtype=np.uint8)).save(file, "JPEG")
+        encoded.append({"bytes": file.getvalue(), "path": None})
+    path = shard(source, "train-00000")
+    rewrite(path, image=encoded[: pq.read_metadata(path).num_rows])
+    made = convert_celebahq(source, tmp_path / "set", size=40)
+    grey = np.asarray(Image.open(BytesIO(encoded[0]["bytes"])).convert("RGB"))
+    assert np.array_equal(made.images[0], grey) and made.images[1].shape == (40, 40, 3)
+
+
+def cut(path, share=0.5):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+
+
+def spoil_image(path, value):
+    rewrite(
+        path, image=[value if row == 2 else image for row, image in enumerate(pq.read_table(path)["image"].to_pylist())]
+    )
+
+
+SPOILED = {
+    "no folder": (shutil.rmtree, r"hub: holds no train-00000-of-….parquet; .*nrcg download-hub"),
+    "no train": (lambda s: [path.unlink() for path in s.rglob("train*")], r"hub: holds no train-00000-of"),
+    "no validation": (lambda s: shard(s, "validation").unlink(), r"hub: holds no validation-00000-of"),
+    "one file less": (
+        lambda s: shard(s, "train-00000").unlink(),
+        r"hub: holds the train files 1 where 0 to 1 are needed",
+    ),
+    "a file twice": (
+        lambda s: shutil.copytree(s / "data", s / "old"),
+        r"train files 0, 0, 1, 1 where 0 to 1 .*, each once",
+    ),
+    "cut file": (
+        lambda s: cut(shard(s, "train-00001")),
+        r"train-00001-.*: not a complete parquet file \(Parquet magic",
+    ),
+    "empty file": (lambda s: cut(shard(s, "train-00001"), 0), r"train-00001-.*: not a complete parquet file"),
+    "no label": (
+        lambda s: rewrite(shard(s, "validation"), label=None, gender=[0] * 6),
+        r"validation-.*: no column 'label'; it has image, gender",
+    ),
+    "no image": (lambda s: rewrite(shard(s, "validation"), image=None), r"no column 'image'; it has label"),
+    "label 2": (
+        lambda s: rewrite(shard(s, "validation"), label=[0, 1, 1, 2, 0, 1]),
+        r"validation-.*: row 3 has label 2; name a column of 0 and 1",
+    ),
+    "label -1": (lambda s: rewrite(shard(s, "validation"), label=[-1] * 6), r"validation-.*: row 0 has label -1"),
+    "words": (
+        lambda s: rewrite(shard(s, "validation"), label=["male"] * 6),
+        r"'label' holds string, 0 empty; it needs int",
+    ),
+    "empty label": (lambda s: rewrite(shard(s, "validation"), label=[None, *[1] * 5]), r"holds int64, 1 empty"),
+    "broken image": (
+        lambda s: spoil_image(shard(s, "train-00001"), {"bytes": b"no image", "path": None}),
+        r"train-00001-.*: row 2 is not a readable image \(cannot identify",
+    ),
+    "null image": (
+        lambda s: spoil_image(shard(s, "train-00001"), None),
+        r"train-00001-.*: row 2 is not a readable image",
+    ),
+    "no struct": (
+        lambda s: rewrite(shard(s, "validation"), image=[3] * 6),
+        r"validation-.*: row 0 is not a readable image",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_spoiled_sources_are_named(case, source, tmp_path):
+    spoil, message = SPOILED[case]
+    spoil(source)
+    with pytest.raises(NrcgError, match=message) as caught:
+        convert_celebahq(source, tmp_path / "set", size=16)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "set" / "images.npy").exists() and not (tmp_path / "set" / "card.json").exists()
+
+
+def test_data_damaged_in_the_middle_is_named(source, tmp_path):
+    path = shard(source, "validation")
+    data = bytearray(path.read_bytes())
+    data[100:3000] = bytes(2900)
+    path.write_bytes(data)
+    with pytest.raises(NrcgError, match=r"validation-.*: row \d is not a readable image"):
+        convert_celebahq(source, tmp_path / "set", size=16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": ("face",)}, "classes face: give two"),
+        ({"label": "gender"}, "no column 'gender'; it has image, label"),
+        ({"size": 0}, "size 0"),
+    ],
+)
+def test_bad_values_are_named(arguments, message, hub, tmp_path):
+    with pytest.raises(NrcgError, match=message):
+        convert_celebahq(hub, tmp_path / "set", **arguments)
+    assert not (tmp_path / "set").exists()
+
+
+def test_verb(hub, tmp_path):
+    options = ["--source", hub, "--out", tmp_path / "set", "--size", 20, "--classes", "f", "--classes", "m"]
+    result = CliRunner().invoke(app, ["celebahq", *map(str, options), "--label", "label"])
+    assert result.exit_code == 0, result.output
+    made = ImageSet.open(tmp_path / "set")
+    assert made.images.shape == (19, 20, 20, 3) and made.classes == ["f", "m"]
+    assert (tmp_path / "set" / "contact_sheet.png").is_file()
+
+
+def test_full_disk_is_one_line_and_leaves_no_half_file(hub, tmp_path):
+    command = [sys.executable, "-m", "nrcg.cli", "celebahq", "--source", hub, "--out", tmp_path / "set", "--size", "32"]
+    small_disk = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (30_000, 30_000))  # the images need 58 496 bytes
+    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=small_disk)
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.splitlines() if line and "CelebA-HQ:" not in line]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and "images.npy: cannot be written (File too" in lines[0]
+    assert os.listdir(tmp_path / "set") == []
+
+
+def named(source, names):
+    """The files with other names for the labels in the hub's own metadata."""
+    for path in source.rglob("*.parquet"):
+        table = pq.read_table(path)
+        metadata = json.loads(table.schema.metadata[b"huggingface"])
+        metadata["info"]["features"]["label"]["names"] = names
+        pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(metadata)}), path)
+
+
+def test_classes_in_another_order_than_the_files_own_names_are_refused(source, tmp_path):
+    named(source, ["Male", "Female"])
+    with pytest.raises(NrcgError, match=r"classes female, male: .*calls its 0 and 1 Male, Female; swap them"):
+        convert_celebahq(source, tmp_path / "set", size=8)
+    assert convert_celebahq(source, tmp_path / "set", size=8, classes=("male", "female")).classes == ["male", "female"]
+
+
+def test_other_words_for_the_classes_are_said(source, tmp_path, caplog):
+    convert_celebahq(source, tmp_path / "set", size=8, classes=("woman", "man"))
+    assert "label 0 and 1 female, male; here they are woman, man" in caplog.text

@@ -1,0 +1,64 @@
+"""Sample grids and side-by-side samples: every pixel in its place."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nrcg.errors import NrcgError
+from nrcg.plots.samples import LINES, plot_grid, plot_side_by_side
+
+
+def make_shard(folder: Path, name: str, start: int, n: int = 6, size: int = 8, diverged: tuple[int, ...] = ()) -> Path:
+    images = np.random.default_rng(start).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+    np.save(folder / f"{name}.npy", images)
+    (folder / f"{name}.json").write_text(json.dumps({"seeds": [start, start + n], "diverged": list(diverged)}))
+    return folder / f"{name}.npy"
+
+
+def find_block(page: np.ndarray, block: np.ndarray) -> bool:
+    """Whether `block` stands in `page` pixel by pixel."""
+    starts = np.argwhere((page[: -block.shape[0], : -block.shape[1]] == block[0, 0]).all(axis=-1))
+    return any(np.array_equal(page[y : y + block.shape[0], x : x + block.shape[1]], block) for y, x in starts)
+
+
+def test_grid_is_pixel_exact_and_in_order_of_seeds(tmp_path):
+    late, early = make_shard(tmp_path, "late", 6), make_shard(tmp_path, "early", 0)
+    outputs = [tmp_path / "grid.png", tmp_path / "grid.pdf"]
+    plot_grid([late, early], outputs, n=8, columns=4, title="T", note="N")
+    assert outputs[1].read_bytes().startswith(b"%PDF")
+    page = np.asarray(Image.open(outputs[0]).convert("RGB"))
+    # 4 columns of 8 pixels and 5 separators are 37 pixels; 41 times that is the first to reach 1500.
+    images = np.concatenate([np.load(early), np.load(late)])[:8]
+    sheet = np.full((19, 37, 3), LINES, np.uint8)
+    for i, image in enumerate(images):
+        sheet[1 + i // 4 * 9 :, 1 + i % 4 * 9 :][:8, :8] = image
+    assert find_block(page, sheet.repeat(41, axis=0).repeat(41, axis=1))
+
+
+def test_diverged_samples_are_framed(tmp_path):
+    rows = [("unconditional", make_shard(tmp_path, "a", 4)), ("x̂₀, s = 3", tmp_path / "b.npy")]
+    make_shard(tmp_path, "b", 4, n=9, diverged=(5, 8, 12))
+    fig = plot_side_by_side(rows, [tmp_path / "side.png"], n=10)
+    ax = fig.axes[0]
+    assert [text.get_text() for text in ax.texts[:3]] == ["unconditional", r"$\hat{x}_0$, s = 3", "seed 4"]
+    assert len(ax.texts) == 2 + 6  # as many columns as the shortest row has
+    # second row, second and fifth column; the frame runs along the middle of the separators
+    assert [patch.get_xy() for patch in ax.patches] == [(9.5, 9.5), (36.5, 9.5)]
+    assert "Red frame" in fig.texts[-1].get_text()
+
+
+def test_grids_refuse_what_does_not_fit(tmp_path):
+    a, b = make_shard(tmp_path, "a", 0), make_shard(tmp_path, "b", 6)
+    with pytest.raises(NrcgError, match=r"b\.npy: seeds start at 6"):
+        plot_side_by_side([("a", a), ("b", b)], [tmp_path / "x.png"])
+    with pytest.raises(NrcgError, match=r"big\.npy: images of another size"):
+        plot_grid([a, make_shard(tmp_path, "big", 6, size=9)], [tmp_path / "x.png"])
+    (tmp_path / "b.json").write_text('{"seeds": [6, 20], "diverged": []}')
+    with pytest.raises(NrcgError, match=r"b\.npy: 6 images.*\[6, 20\]"):
+        plot_grid([b], [tmp_path / "x.png"])
+    (tmp_path / "b.json").unlink()
+    with pytest.raises(NrcgError, match=r"b\.json: no such file"):
+        plot_grid([b], [tmp_path / "x.png"])
