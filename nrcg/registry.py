@@ -46,6 +46,9 @@ class Registry(Mapping[str, Callable[..., Any]]):
             raise NrcgError(f"{self.kind} {name!r}: unknown; use one of {', '.join(self._things)}")
         return self._things[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._things
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._things)
 

@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from nrcg.cli import data, draw, get, measure, plan, train  # noqa: F401  (each registers its verbs)
+from nrcg.cli import data, draw, get, measure, plan, sample, train  # noqa: F401  (each registers its verbs)
 from nrcg.cli.console import open_console
 from nrcg.cli.options import app
 from nrcg.errors import NrcgError, Stopped
@@ -16,7 +16,7 @@ def main() -> None:
     So is what no check can foresee: a machine without the memory, or a file system that fails.
     """
     open_console()
-    sys.argv[1:] = _log_first(sys.argv[1:])
+    sys.argv[1:] = _common_first(sys.argv[1:])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in ("httpx", "httpx2", "fontTools"):  # a line for every request of the hub, every glyph of a PDF
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -40,10 +40,13 @@ def main() -> None:
         _fail(f"not enough memory ({_one_line(error)}); choose smaller sizes, or a machine with more")
 
 
-def _log_first(words: list[str]) -> list[str]:
-    """Arguments with `--log FILE`, which may stand anywhere, moved before the verb, where typer expects it."""
-    place = words.index("--log") if "--log" in words else len(words)
-    return words[place : place + 2] + words[:place] + words[place + 2 :]
+def _common_first(words: list[str]) -> list[str]:
+    """Arguments with `--log FILE` and `--module NAME`, which may stand anywhere, moved before the verb for typer."""
+    common, rest, words = [], [], list(words)
+    while words:
+        taken, words = (words[:2], words[2:]) if words[0] in ("--log", "--module") else (words[:1], words[1:])
+        (common if len(taken) == 2 else rest).extend(taken)
+    return common + rest
 
 
 def _fail(reason: str) -> None:

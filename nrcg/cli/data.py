@@ -5,13 +5,13 @@ from typing import Annotated
 
 from typer import Option
 
-from nrcg.cli.options import Out, Seed, app
+from nrcg.cli.options import Out, Seed, data_verbs
 
 Classes = Annotated[list[str] | None, Option(help="Names of the two classes, label 0 first; repeat the option.")]
 Size = Annotated[int, Option(help="Width and height in pixels.", min=8)]
 
 
-@app.command()
+@data_verbs.command("sportballs")
 def sportballs(
     out: Out,
     n: Annotated[int, Option(help="Number of images.", min=1)] = 100_000,
@@ -43,7 +43,7 @@ def sportballs(
     plot_contact_sheet(image_set, out / "contact_sheet.png")
 
 
-@app.command()
+@data_verbs.command("celeba")
 def celeba(
     source: Annotated[Path, Option(help="Folder in CelebA's layout: img_align_celeba/ and the two lists.")],
     out: Out,
@@ -71,7 +71,7 @@ def celeba(
     plot_contact_sheet(image_set, out / "contact_sheet.png")
 
 
-@app.command()
+@data_verbs.command("celebahq")
 def celebahq(
     source: Annotated[Path, Option(help="Folder with the parquet files of korexyz/celeba-hq-256x256.")],
     out: Out,
@@ -87,7 +87,7 @@ def celebahq(
     plot_contact_sheet(image_set, out / "contact_sheet.png")
 
 
-@app.command()
+@data_verbs.command("celeba")
 def download_celeba(out: Annotated[Path, Option("--out", help="Folder to write; it must be called celeba.")]) -> None:
     """Fetch CelebA (1.4 GB) with torchvision, which checks the files; nothing is fetched twice."""
     from nrcg.datasets.celeba import download_celeba as download

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from nrcg.cli.options import Dataset, Note, Outs, Paper, Setups, Style, Title, app, split_pair
+from nrcg.cli.options import Dataset, Note, Outs, Paper, Setups, Style, Title, draw_verbs, split_pair
 from nrcg.errors import NrcgError
 
 Csv = Annotated[Path, Argument(help="Tidy CSV file to draw.")]
@@ -13,7 +13,7 @@ PaperTable = Annotated[Path, Option("--paper", help="Table (TSV) of what the pap
 TargetName = Annotated[str, Option("--target", help="Name of the target class, for labels.")]
 
 
-@app.command()
+@draw_verbs.command("forward")
 def plot_forward(
     csv: Csv,
     out: Outs,
@@ -29,7 +29,7 @@ def plot_forward(
     plot(csv, out, setups_tsv=setups, chance=chance, style=style, title=title, note="\n".join(note))
 
 
-@app.command()
+@draw_verbs.command("scales")
 def plot_scales(
     csv: Csv,
     metric: Annotated[str, Option(help="accuracy, accuracy_judge, fid, cfid, fd_judge or cfd_judge.")],
@@ -57,7 +57,7 @@ def plot_scales(
     )
 
 
-@app.command()
+@draw_verbs.command("contrast")
 def plot_contrast(
     csv: Csv,
     out: Outs,
@@ -87,7 +87,7 @@ def plot_contrast(
     )
 
 
-@app.command()
+@draw_verbs.command("table")
 def table(
     csv: Csv,
     out: Outs,
@@ -113,7 +113,7 @@ def table(
     )
 
 
-@app.command()
+@draw_verbs.command("points")
 def all_points(
     csv: Csv, out: Outs, setups: Setups, dataset: Dataset = None, title: Title = "", note: Note = ()
 ) -> None:
@@ -123,7 +123,7 @@ def all_points(
     write_all_points(csv, out, setups_tsv=setups, dataset=dataset, title=title, note="\n".join(note))
 
 
-@app.command()
+@draw_verbs.command("comparison")
 def comparison(
     scores: Annotated[list[Path], Argument(help="Collected scores (CSV), of one or more data sets.")],
     out: Outs,
@@ -140,7 +140,7 @@ def comparison(
     write_comparison(scores, out, paper_tsv=paper, setups_tsv=setups, weights=texts, title=title, note="\n".join(note))
 
 
-@app.command()
+@draw_verbs.command("grid")
 def grid(
     shards: Annotated[list[Path], Argument(help="Sample shards (.npy), in order.")],
     out: Outs,
@@ -156,7 +156,7 @@ def grid(
     plot_grid(shards, out, n=n, columns=columns, style=style, title=title, note="\n".join(note))
 
 
-@app.command()
+@draw_verbs.command("side-by-side")
 def side_by_side(
     scores: Annotated[Path, Option(help="Collected scores (CSV), which say the best scale of each setup.")],
     point: Annotated[list[str], Option(help="SETUP:SCALE=SHARD, SCALE - where there is none; repeat.")],
@@ -183,7 +183,7 @@ def side_by_side(
     plot_side_by_side(rows, out, n=n, style=style, title=title, note="\n".join(note))
 
 
-@app.command()
+@draw_verbs.command("before-after")
 def before_after(
     before: Annotated[list[Path], Option(help="Unguided sample shards (.npy); repeat.")],
     after: Annotated[list[Path], Option(help="Guided sample shards (.npy); repeat.")],
@@ -215,7 +215,7 @@ def before_after(
     )
 
 
-@app.command()
+@draw_verbs.command("ddpm-log")
 def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", note: Note = ()) -> None:
     """Training loss of a DDPM."""
     from nrcg.plots.training import plot_ddpm_log as plot
@@ -223,7 +223,7 @@ def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", n
     plot(csv, out, style=style, title=title, note="\n".join(note))
 
 
-@app.command()
+@draw_verbs.command("classifier-logs")
 def plot_classifier_logs(
     curves: Annotated[list[str], Option(help="ROLE=CSV, for example robust=log.csv; repeat.")],
     out: Outs,
@@ -239,7 +239,7 @@ def plot_classifier_logs(
     plot(logs, out, setups_tsv=setups, style=style, title=title, note="\n".join(note))
 
 
-@app.command()
+@draw_verbs.command("findings")
 def findings(
     scores: Annotated[Path, Option(help="Collected scores (CSV).")],
     unconditional: Annotated[list[Path], Option(help="Unguided sample shards (.npy); repeat.")],

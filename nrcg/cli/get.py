@@ -5,13 +5,13 @@ from typing import Annotated
 
 from typer import Option
 
-from nrcg.cli.options import Out, app, parse_json
+from nrcg.cli.options import Out, get_verbs, parse_json
 
 Url = Annotated[str, Option(help="Where it is from, for the card.")]
 Digest = Annotated[str, Option(help="What the file must have: sha256:HEX or gitblob:HEX; goes on the card.")]
 
 
-@app.command()
+@get_verbs.command("file")
 def download(
     url: Annotated[str, Option(help="Address of the file.")],
     digest: Annotated[str, Option(help="What the file must have: sha256:HEX, or gitblob:HEX (git's id of it).")],
@@ -23,7 +23,7 @@ def download(
     fetch(url, out, digest)
 
 
-@app.command()
+@get_verbs.command("inception")
 def download_inception(out: Annotated[Path, Option("--out", help="File to write.")]) -> None:
     """Fetch pytorch-fid's Inception weights (91 MB) and check their digest."""
     from nrcg.evaluation.extractors import INCEPTION_SHA256, INCEPTION_URL
@@ -32,7 +32,7 @@ def download_inception(out: Annotated[Path, Option("--out", help="File to write.
     fetch(INCEPTION_URL, out, f"sha256:{INCEPTION_SHA256}")
 
 
-@app.command()
+@get_verbs.command("hub")
 def download_hub(
     repo_id: Annotated[str, Option(help="Repository of the Hugging Face hub: OWNER/NAME.")],
     repo_type: Annotated[str, Option(help="model or dataset.")],
@@ -46,7 +46,7 @@ def download_hub(
     fetch(repo_id, out, repo_type=repo_type, revision=revision, patterns=pattern)
 
 
-@app.command()
+@get_verbs.command("classifier")
 def import_classifier(
     file: Annotated[Path, Option(help="Published weights: safetensors, each key with the prefix `classifier.`.")],
     out: Out,
@@ -61,7 +61,7 @@ def import_classifier(
     bring(file, out, architecture=architecture, classes=classes, origin=_origin(file, url, digest))
 
 
-@app.command()
+@get_verbs.command("ddpm")
 def import_ddpm(
     source: Annotated[Path, Option(help="A folder of diffusers, or the safetensors file of a U-Net.")],
     out: Out,

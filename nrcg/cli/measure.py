@@ -17,7 +17,7 @@ from nrcg.cli.options import (
     Seed,
     Target,
     Threads,
-    app,
+    measure_verbs,
     network_digest,
     parse_stabilizer,
     parse_target,
@@ -30,7 +30,7 @@ from nrcg.runtime.preemption import stop_on_signals
 Extractor = Annotated[str, Option(help="inception, or judge.")]
 
 
-@app.command()
+@measure_verbs.command("forward")
 def forward(
     data: Data,
     ddpm: Ddpm,
@@ -118,7 +118,7 @@ def forward(
     shutil.rmtree(parts)
 
 
-@app.command()
+@measure_verbs.command("curves")
 def select_curves(
     tables: Annotated[list[Path], Argument(help="CSV files of `nrcg forward`.")],
     metric: Annotated[list[str], Option(help="The figure's metric, then others to take where measured; repeat.")],
@@ -132,7 +132,7 @@ def select_curves(
     write_text(out, select(tables, metric, setup).to_csv(index=False))
 
 
-@app.command()
+@measure_verbs.command("reference")
 def reference(
     data: Data,
     extractor: Extractor,
@@ -156,7 +156,7 @@ def reference(
     reference_statistics(data, network, target=label, batch_size=batch_size).save(out)
 
 
-@app.command()
+@measure_verbs.command("score")
 def score(
     shards: Annotated[list[Path], Argument(help="Sample shards (.npy) of one point.")],
     guiding: Annotated[Path, Option(help="Folder of the classifier whose verdict is the paper's accuracy.")],
@@ -216,7 +216,7 @@ def score(
     write_text(out, scores.metrics.to_csv(index=False))
 
 
-@app.command()
+@measure_verbs.command("collect")
 def collect_scores(
     out: Out,
     point: Annotated[

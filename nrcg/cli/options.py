@@ -9,6 +9,7 @@ import typer
 from nrcg.cli.console import log_to
 from nrcg.errors import NrcgError
 from nrcg.io.files import read_text
+from nrcg.registry import load_module
 
 if TYPE_CHECKING:  # torch is imported by the verbs that need it, so that --help answers at once
     import torch
@@ -19,6 +20,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _group(name: str, help: str) -> typer.Typer:
+    verbs = typer.Typer(help=help, no_args_is_help=True, pretty_exceptions_enable=False)
+    app.add_typer(verbs, name=name)
+    return verbs
+
+
+data_verbs = _group("data", "Make image sets.")
+train_verbs = _group("train", "Train classifiers and DDPMs.")
+measure_verbs = _group("measure", "Measure the forward process, and score samples.")
+draw_verbs = _group("draw", "Draw figures and write tables, from files that were made before.")
+get_verbs = _group("get", "Fetch files, and bring published weights into the project's folders.")
 
 Out = Annotated[Path, typer.Option("--out", help="Folder or file to write.")]
 Outs = Annotated[list[Path], typer.Option("--out", help="File to write; repeat for other formats (the suffix says).")]
@@ -45,8 +59,13 @@ def _options(
     log: Annotated[
         Path | None, typer.Option(help="File to write too all that the verb says.", callback=log_to, is_eager=True)
     ] = None,
+    module: Annotated[
+        list[str] | None, typer.Option(help="Module of yours that registers things: dotted name or .py file; repeat.")
+    ] = None,
 ) -> None:
-    """Options of all verbs."""
+    """Options of all verbs, anywhere in a command."""
+    for name in module or []:
+        load_module(name)
 
 
 def parse_json(text: str, option: str) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """Verbs that make things with networks: trainings, samples."""
 
-from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
@@ -10,29 +8,21 @@ from nrcg.cli.options import (
     BatchSize,
     Checkpoint,
     Data,
-    Ddpm,
     Device,
-    On,
     Out,
     Scheduler,
     Seed,
-    Target,
     Threads,
-    app,
-    network_digest,
-    parse_economy,
     parse_json,
-    parse_stabilizer,
-    parse_target,
     set_up,
+    train_verbs,
 )
-from nrcg.errors import NrcgError
 from nrcg.runtime.preemption import stop_on_signals
 
 MAX_SAMPLES = 10**12  # more than any disk holds
 
 
-@app.command()
+@train_verbs.command("classifier")
 def train_classifier(
     data: Data,
     out: Out,
@@ -75,7 +65,7 @@ def train_classifier(
         train(data, out, scheduler=arguments, settings=settings, checkpoint=checkpoint, device=where, stop=stop)
 
 
-@app.command()
+@train_verbs.command("ddpm")
 def train_ddpm(
     data: Data,
     out: Out,
@@ -131,75 +121,3 @@ def train_ddpm(
     where = set_up(device, threads)
     with stop_on_signals() as stop:
         train(**arguments, device=where, stop=stop)
-
-
-@app.command()
-def sample(
-    ddpm: Ddpm,
-    out: Annotated[Path, Option("--out", help="Shard to write: NAME.npy, with its card NAME.json beside it.")],
-    start: Annotated[int, Option(help="First sample of the shard.", min=0, max=MAX_SAMPLES)],
-    stop: Annotated[int, Option(help="Sample after the last.", min=1, max=MAX_SAMPLES)],
-    num_inference_steps: Annotated[int, Option(help="Reverse steps.", min=1)],
-    classifier: Annotated[Path | None, Option(help="Guiding classifier's folder; without it, unguided.")] = None,
-    target: Target = "0",
-    scale: Annotated[float | None, Option(help="Guidance scale s of eq. 1; needs --classifier.", min=0)] = None,
-    on: On = "x0",
-    stabilizer: Annotated[str, Option(help="none, ema:BETA or adam:BETA1:BETA2:EPS.")] = "none",
-    objective: Annotated[str, Option(help="log_prob, or logit (of the target).")] = "log_prob",
-    economy: Annotated[str, Option(help="none, or no-jacobian, every:K, interval:LOW:HIGH, joined by +.")] = "none",
-    precision: Annotated[str, Option(help="Inside the networks: fp32 or bf16.")] = "fp32",
-    compile: Annotated[bool, Option(help="Compile the networks where it pays: long work on CUDA.")] = True,
-    seed: Seed = 0,
-    batch_size: BatchSize = 64,
-    device: Device = "auto",
-    threads: Threads = 0,
-) -> None:
-    """Draw a shard of samples, guided or not; the random draws of sample i depend on (seed, i) alone.
-
-    Continues with the batches it has after a signal (exit status 75) or a kill.
-    """
-    if out.suffix != ".npy":
-        raise NrcgError(f"--out {out}: a shard is a NumPy file; name it {out.parent / out.stem}.npy")
-    if (classifier is None) != (scale is None):
-        raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
-    where = set_up(device, threads)
-    from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
-    from nrcg.models.classifier import load_classifier
-    from nrcg.models.ddpm import load_ddpm, takes_images
-    from nrcg.sampling import sample_shard
-    from nrcg.speed import prepare, worth_compiling
-
-    compile = compile and worth_compiling((stop - start) * num_inference_steps, where)
-    ready = partial(prepare, precision=precision, compile=compile)
-    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": network_digest(ddpm), "precision": precision}
-    guidance = None
-    if classifier:
-        model, card = load_classifier(classifier, where)
-        guidance = ClassifierGuidance(
-            ready(model),
-            target=parse_target(target, card["classes"]),
-            scale=scale,
-            on=on,
-            objective=objective,
-            stabilizer=parse_stabilizer(stabilizer),
-            **parse_economy(economy),
-        )
-        provenance |= {"classifier": str(classifier), "classifier_digest": network_digest(classifier)}
-        provenance |= {"target": target, "scale": scale, "on": on}
-        provenance |= {"stabilizer": stabilizer, "objective": objective, "economy": economy}
-    unet, scheduler = load_ddpm(ddpm, where)
-    size = unet.config.sample_size
-    if classifier and "size" in card and not takes_images(size, card["size"]):
-        raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
-    with stop_on_signals() as stop_request:
-        sample_shard(
-            out,
-            range(start, stop),
-            pipeline=GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler),
-            guidance=guidance,
-            num_inference_steps=num_inference_steps,
-            batch_size=batch_size,
-            seed=seed,
-            provenance=provenance,
-            stop=stop_request,
-        )
