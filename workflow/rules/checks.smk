@@ -1,8 +1,15 @@
-# All that can be known of a config to be wrong, before the first job; every mistake at once.
+# All that can be known of a config to be wrong, before the first job; every mistake at once. What a section must hold is
+# known to the function that takes it, which is asked here.
 import os
 from contextlib import contextmanager
 
 PROBLEMS = []
+MOST_SHARDS = 10_000  # of a point
+AUTHORS_EXPECT = {  # what the released weights were made for
+    "celeba": {"size": 64, "attribute": "Male"},
+    "sportballs": {"size": 64, "ball": ["baseball", "basketball", "volleyball", "soccer"]},
+    "celebahq": {"size": 256},
+}
 
 
 @contextmanager
@@ -34,32 +41,36 @@ def check_source(key, source):
 
 
 def check_setups():
-    """Each row of the setups table must make a guidance."""
-    from nrcg.cli.options import parse_economy, parse_stabilizer
-    from nrcg.guidance import ClassifierGuidance
+    """Each row must make a guidance, and one must be without."""
+    from nrcg.guidance import guidance_from
     from torch import nn
 
-    table = f"setups ({config['setups']})"
-    if UNGUIDED not in SETUPS.index:
-        wrong(table, f"has no row {UNGUIDED!r}; every figure compares with it")
-    for row in SETUPS.itertuples():
-        with noted(f"{table}: {row.setup}: stabilizer {row.stabilizer}, economy {row.economy}"):
-            how = {"stabilizer": parse_stabilizer(row.stabilizer), **parse_economy(row.economy)}
-            ClassifierGuidance(nn.Identity(), target=0, scale=1.0, on=row.on, **how)
+    place = f"setups ({config['setups']})"
+    free = [name for name, row in SETUPS.items() if "guidance" not in row]
+    if len(free) != 1:
+        wrong(place, f"{len(free)} rows without guidance; every figure compares with one, {UNGUIDED or 'unconditional'}")
+    for name, row in SETUPS.items():
+        with noted(place):
+            guidance_from(row.get("guidance", {}), nn.Identity(), target=0, scale=1.0, where=name)
+    for role, setup in config["roles"].items():
+        if setup not in SETUPS:
+            wrong(f"roles.{role}", f"no setup {setup!r} in {config['setups']}; there are {', '.join(SETUPS)}")
 
 
 def check_points(place, dataset, data):
     """Setups, scales, counts and the point that figure 9 shows."""
     scales = scales_of(dataset)
     for setup in scales:
-        if setup not in SETUPS.index or setup == UNGUIDED:
-            known = ", ".join(name for name in SETUPS.index if name != UNGUIDED)
+        if setup not in SETUPS or setup == UNGUIDED:
+            known = ", ".join(name for name in SETUPS if name != UNGUIDED)
             wrong(f"{place}.scales", f"no setup {setup!r} in {config['setups']}; there are {known}")
-        elif SETUPS.loc[setup, "classifier"] not in data["classifiers"]:
-            wrong(f"{place}.scales.{setup}", f"needs {place}.classifiers.{SETUPS.loc[setup, 'classifier']}")
+        elif SETUPS[setup]["classifier"] not in data["classifiers"]:
+            wrong(f"{place}.scales.{setup}", f"needs {place}.classifiers.{SETUPS[setup]['classifier']}")
         for scale in scales[setup]:
             if float(plain(scale)) != scale:
                 wrong(f"{place}.scales.{setup}", f"{scale!r} has more than six digits; round it")
+    if UNGUIDED and SETUPS[UNGUIDED]["classifier"] not in data["classifiers"]:
+        wrong(f"{place}.classifiers", f"no {SETUPS[UNGUIDED]['classifier']!r}, which scores {UNGUIDED} samples")
     shown = data["showcase"]
     if plain(shown["scale"]) not in map(plain, scales.get(shown["setup"], [])):
         wrong(f"{place}.showcase", f"{shown['setup']} at {shown['scale']} is not among {place}.scales")
@@ -69,40 +80,39 @@ def check_points(place, dataset, data):
 
 
 def check_images(place, dataset, data):
-    """Images and classes."""
-    from nrcg.datasets.sportballs import check_arguments
-
-    images, classes = data["images"], class_names(dataset)
+    """Images, classes and the target."""
+    images = data["images"]
     check_place(f"{place}.scores_from", data["scores_from"])
-    check_place(f"{place}.images.icons", images.get("icons"))
-    if data["kind"] == "celeba":
-        check_place(f"{place}.images.source", images["source"])
     if data["kind"] == "celebahq":
-        check_source(f"{place}.images.source", images["source"])
-    if data["kind"] == "sportballs":
-        names = {"ball": "balls", "scale": "scales"}
-        with noted(f"{place}.images"):
-            check_arguments(**{names.get(key, key): value for key, value in images.items()})
-    if data["target"] not in classes:
-        wrong(f"{place}.target", f"no class {data['target']!r}; classes are {', '.join(classes)}")
-    if strange := [name for name in classes if not name.isprintable()]:
-        wrong(place, f"class {strange[0]!r} has characters that cannot be printed; rename it")
+        check_source(f"{place}.images.source", images.get("source"))
+    elif "source" in images:
+        check_place(f"{place}.images.source", images["source"])
+    with noted(f"{place}.images"):
+        classes = class_names(dataset)
+        if data["target"] not in classes:
+            wrong(f"{place}.target", f"no class {data['target']!r}; classes are {', '.join(classes)}")
+        if strange := [name for name in classes if not name.isprintable()]:
+            wrong(place, f"class {strange[0]!r} has characters that cannot be printed; rename it")
     if data["weights"] == "authors":
         for key, value in AUTHORS_EXPECT[data["kind"]].items():
             if images[key] != value:
                 wrong(f"{place}.images.{key}", f"the authors' weights need {value}")
 
 
-def check_classifier(place, dataset, name, section):
+def check_classifier(place, dataset, name, given):
     """The settings of a training, or a folder of the user's, whose classes, size and architecture must fit."""
     from nrcg.io.files import read_card
     from nrcg.models.classifier import JUDGES
+    from nrcg.registry import call
     from nrcg.training.settings import ClassifierTraining
 
-    folder, place = section["pretrained"], f"{place}.classifiers.{name}"
+    folder, place = given["pretrained"], f"{place}.classifiers.{name}"
+    with noted(place):
+        training = {key: value for key, value in given.items() if key != "pretrained"}
+        architecture = call(ClassifierTraining, "classifier training", training).architecture
+        if name == "judge" and not folder and architecture not in JUDGES:
+            wrong(f"{place}.architecture", f"{architecture!r} is not one of {', '.join(JUDGES)}")
     if not folder:
-        with noted(place):
-            ClassifierTraining(**{key: value for key, value in section.items() if key != "pretrained"})
         return
     place = f"{place}.pretrained"
     check_place(place, Path(folder, "model.safetensors"))
@@ -121,14 +131,15 @@ def check_ddpm(place, dataset, data):
     """The diffusion model: its size, its number of steps, and whether samples can be drawn from it."""
     from nrcg.io.files import read_card
     from nrcg.models.ddpm import build_scheduler, check_sampling, check_unet, load_scheduler
+    from nrcg.registry import call
     from nrcg.training.settings import DDPMTraining
 
-    ddpm, steps, total = data["ddpm"], data["sampling"]["num_inference_steps"], data["scheduler"]["num_train_timesteps"]
+    model, steps, total = data["ddpm"], data["sampling"]["num_inference_steps"], data["scheduler"]["num_train_timesteps"]
     with noted(f"{place}.scheduler"):
         scheduler = build_scheduler(data["scheduler"])
         with noted(f"{place}.sampling.num_inference_steps"):
             check_sampling(scheduler, steps)
-    pretrained, place = ddpm["pretrained"], f"{place}.ddpm"
+    pretrained, place = model["pretrained"], f"{place}.ddpm"
     if pretrained:
         check_source(f"{place}.pretrained", pretrained)
         if Path(pretrained).is_dir():
@@ -140,16 +151,17 @@ def check_ddpm(place, dataset, data):
                 if scheduler.config.num_train_timesteps != total:
                     own = scheduler.config.num_train_timesteps
                     wrong(f"{place}.pretrained", f"trained with {own} timesteps; num_train_timesteps is {total}")
-    elif ddpm_is_trained(dataset) and not {"unet", "training"} <= set(ddpm):
+    elif ddpm_is_trained(dataset) and not (model["unet"] and model["training"]):
         wrong(place, "without `pretrained`, it needs `unet` and `training`")
     else:
-        check_size(f"{place}.unet", data, ddpm["unet"])
+        check_size(f"{place}.unet", data, model["unet"])
         with noted(f"{place}.unet"):
-            check_unet(ddpm["unet"])
+            check_unet(model["unet"])
         with noted(f"{place}.training"):
-            DDPMTraining(**{key: value for key, value in ddpm["training"].items() if key not in WATCHING})
-        if ddpm["training"].get("batch_size", ddpm["gpus"]) % ddpm["gpus"]:
-            wrong(f"{place}.gpus", f"{ddpm['gpus']} do not divide the batch_size {ddpm['training']['batch_size']}")
+            training = {key: value for key, value in model["training"].items() if key not in WATCHING}
+            batch = call(DDPMTraining, "DDPM training", training).batch_size
+            if batch % model["gpus"]:
+                wrong(f"{place}.gpus", f"{model['gpus']} do not divide the batch_size {batch}")
 
 
 def ddpm_part(folder, name):
@@ -169,10 +181,24 @@ def check_size(where, data, unet):
             wrong(where, f"{key} {unet[key]}, but images have 3 channels")
 
 
+def check_extractors():
+    from nrcg.evaluation.extractors import extractors
+
+    for name in config["extractors"]:
+        with noted("extractors"):
+            extractors[name]
+
+
 def check_config():
+    from nrcg.registry import load_module
+
+    for name in config["modules"]:
+        with noted("modules"):
+            load_module(name)
     for key in ("paper_results", "style", "inception_weights"):
         check_place(key, config[key])
     check_setups()
+    check_extractors()
     for dataset in DATASETS:
         place, data = f"datasets.{dataset}", config["datasets"][dataset]
         for check in (check_points, check_images, check_ddpm):

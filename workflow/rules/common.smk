@@ -1,127 +1,24 @@
-# Names of files and lists of jobs, derived from the config; nothing is run here.
+# Points, networks and options of jobs, derived from the config; nothing is run here.
 import json
-import math
-import shlex
 from functools import cache
 from math import ceil
-from pathlib import Path
 
-import pandas as pd
-import yaml
-from jsonschema import Draft202012Validator, validators
-from snakemake.exceptions import WorkflowError
-
-
-def is_number(_, value):
-    """Whether a value is a finite number; YAML has .nan and .inf too."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def is_integer(_, value):
-    """Whether a value was written as a whole number: 320.0 would reach a verb as it is."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-TYPES = Draft202012Validator.TYPE_CHECKER.redefine_many({"number": is_number, "integer": is_integer})
-Validator = validators.extend(Draft202012Validator, type_checker=TYPES)
-
-
-def violations(value, schema, where):
-    """What its schema does not allow in a value, a line each that names the key."""
-    text = (PROJECT / f"workflow/schemas/{schema}.schema.yaml").read_text(encoding="utf-8")
-    for error in Validator(yaml.safe_load(text)).iter_errors(value):
-        said = error.message
-        if error.validator == "pattern" and "description" in error.schema:
-            said = f"{error.instance!r} must be {error.schema['description']}"
-        yield f"{'.'.join([where, *map(str, error.path)])}: {said}"
-
-
-def refuse(problems):
-    """End with every problem that was found, a line each; go on where there is none."""
-    if lines := list(dict.fromkeys(problems)):
-        raise WorkflowError("\n".join(lines))
-
-
-def read_tsv(key, schema, index):
-    """The table that a key of the config names, by the columns `index`; each row is checked by the schema."""
-    place = f"{key} ({config[key]})"
-    try:
-        table = pd.read_csv(config[key], sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise WorkflowError(f"{place}: cannot be read as a table of tab-separated values ({error})")
-    rows = table.to_dict("records")
-    refuse(line for number, row in enumerate(rows, 2) for line in violations(row, schema, f"{place}, line {number}"))
-    refuse(
-        f"{place}: {' '.join(map(str, row))} stands there twice"
-        for row in table[table.duplicated(index)][index].itertuples(index=False)
-    )
-    return table.set_index(index, drop=False)
-
-
-def located(path):
-    """A path of the config: `~` is the home directory; what the working directory lacks is the project's own file."""
-    if path is None:
-        return None
-    place = Path(path).expanduser()
-    return str(next((found for found in (place, PROJECT / place) if found.exists()), path))
-
-
-refuse(violations(config, "config", "config"))
-for key in ("setups", "paper_results", "style", "inception_weights", "authors_weights"):
-    config[key] = located(config[key])
-for data in config["datasets"].values():
-    data["scores_from"] = located(data.get("scores_from"))
-    data["ddpm"]["pretrained"] = located(data["ddpm"]["pretrained"])
-    for key in {"icons", "source"} & set(data["images"]):
-        data["images"][key] = located(data["images"][key])
-    for classifier in data["classifiers"].values():
-        classifier["pretrained"] = located(classifier.get("pretrained"))
-
-SETUPS = read_tsv("setups", "setups", ["setup"]).set_index("setup", drop=False)
-
-DATASETS = config["run_datasets"]
-refuse(
-    f"run_datasets: no {name!r} under datasets; there are {', '.join(config['datasets'])}"
-    for name in DATASETS
-    if name not in config["datasets"]
-)
-UNGUIDED = "unconditional"
-UNGUIDED_SCORED_BY = "nonrobust"  # the paper's accuracy of unguided samples needs some classifier
-
-RUN = f"results/{config['run']}"
-HOME = f"{RUN}/{{dataset}}"
-DATA = f"{HOME}/data"
-DDPM = f"{HOME}/ddpm"
-CLASSIFIER = f"{HOME}/classifiers/{{classifier}}"
-FORWARD = f"{HOME}/forward/{{classifier}}_{{on}}.csv"
-SHARD = f"{HOME}/samples/{{setup}}/scale_{{scale}}/shard_{{shard}}"
-FIRST = f"{HOME}/samples/{{setup}}/scale_{{scale}}/first.npy"
-SCORE = f"{HOME}/scores/{{setup}}_scale_{{scale}}.csv"
-SCORES = f"{HOME}/scores.csv"
-VERDICTS = f"{HOME}/verdicts/{{setup}}_scale_{{scale}}.csv"
-REFERENCE = f"{HOME}/references/{{extractor}}_{{part}}.npz"
-FIGURE = f"{HOME}/figures/"
-LOGS = f"{RUN}/logs/{{dataset}}/"
-BENCHMARKS = f"{RUN}/benchmarks/{{dataset}}/"
-DOWNLOADS = "results/downloads"  # shared by all runs
+IMAGE_SET = [f"<run>/{{dataset}}/data/{name}" for name in ("card.json", "images.npy", "labels.npy", "split.npy")]
+CLASSIFIER = ["model.safetensors", "card.json"]
+DDPM = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json"]
+POINT = "{setup}/scale_{scale}"
 PICTURED = 256  # samples of a point that are kept for pictures when its shards are deleted
-
 WATCHING = ("checkpoint_every", "preview_every")  # keys of a training that change no result
-MOST_SHARDS = 10_000  # of a point
-
-IMAGE_SET = [f"{DATA}/{name}" for name in ("card.json", "images.npy", "labels.npy", "split.npy")]
-CLASSIFIER_FILES = ["model.safetensors", "card.json"]
-DDPM_FILES = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json"]
 
 
 wildcard_constraints:
     dataset="|".join(DATASETS),
-    classifier="nonrobust|robust|judge",
+    classifier="|".join({name for dataset in DATASETS for name in config["datasets"][dataset]["classifiers"]}),
     on="xt|x0",
     setup="[A-Za-z0-9_.]+",
     scale="none|[0-9.]+",
     shard="[0-9]+",
-    extractor="inception|judge",
+    extractor="|".join(config["extractors"]),
     part="all|target",
 
 
@@ -131,7 +28,7 @@ def settings(wildcards):
 
 
 def flags(options):
-    """Config keys as command-line options: `batch_size: 64` is `--batch-size 64`, a list repeats, null is left out.
+    """Command-line options: `batch_size: 64` is `--batch-size 64`, a list repeats, a mapping is JSON, null is left out.
 
     In alphabetical order, so that reordering a config makes nothing run again.
     """
@@ -142,24 +39,28 @@ def flags(options):
             words.append(option if value else option.replace("--", "--no-", 1))
         elif value is not None:
             for item in value if isinstance(value, list) else [value]:
-                words += [option, shlex.quote(str(item))]
+                words += [option, as_json(item) if isinstance(item, dict) else shlex.quote(str(item))]
     return " ".join(words)
 
 
 def as_json(value):
     """A config section as one shell word."""
-    return shlex.quote(json.dumps(value, sort_keys=True))
+    return shlex.quote(json.dumps(value, sort_keys=True, default=str, ensure_ascii=False))
 
 
-@cache  # called for each shard, and a look into a table is slow
-def guiding(setup):
-    """The classifier that guides a setup, and whose verdict is its accuracy."""
-    return UNGUIDED_SCORED_BY if setup == UNGUIDED else SETUPS.loc[setup, "classifier"]
+def section(dpath, *but):
+    """Params function: a section of the data set's config as JSON, without the keys `but`."""
+    found = lookup(dpath=f"datasets/{{dataset}}/{dpath}", within=config)
+    return lambda wildcards: as_json({key: value for key, value in found(wildcards).items() if key not in but})
 
 
-def scales_of(dataset):
-    """The guidance scales of each setup that runs; an overlay leaves a setup out by giving it none."""
-    return {setup: scales for setup, scales in config["datasets"][dataset]["scales"].items() if scales}
+def machine(chosen=lambda data: {}):
+    """Params function: options that change no result, as `--device`, `--threads` and those that `chosen` takes.
+
+    Since it asks for `threads`, Snakemake compares nothing of it with the last run, and runs nothing again.
+    """
+    common = {"device": config["device"], "module": config["modules"]}
+    return lambda wildcards, threads: flags({**common, "threads": threads, **chosen(settings(wildcards))})
 
 
 def plain(scale):
@@ -167,15 +68,20 @@ def plain(scale):
     return f"{scale:g}"
 
 
-def guided_points(dataset):
-    """(setup, scale) of every guided point of a data set, in the order of the setups table."""
-    scales = scales_of(dataset)
-    return [(setup, plain(scale)) for setup in SETUPS.index if setup in scales for scale in scales[setup]]
+def scales_of(dataset):
+    """The guidance scales of each setup that runs; an overlay leaves a setup out by giving it none."""
+    return {setup: scales for setup, scales in config["datasets"][dataset]["scales"].items() if scales}
 
 
 def points(dataset):
-    """Every point of a data set; the unconditional one has scale `none`."""
-    return [(UNGUIDED, "none"), *guided_points(dataset)]
+    """(setup, scale) of every point of a data set; the unguided one is first and has scale `none`."""
+    scales = scales_of(dataset)
+    return [(UNGUIDED, "none"), *((setup, plain(s)) for setup in SETUPS if setup in scales for s in scales[setup])]
+
+
+def of_points(dataset, pattern):
+    """A file of each point."""
+    return [pattern.format(dataset=dataset, setup=setup, scale=scale) for setup, scale in points(dataset)]
 
 
 def n_samples(dataset, setup):
@@ -186,73 +92,76 @@ def n_shards(dataset, setup):
     return ceil(n_samples(dataset, setup) / config["datasets"][dataset]["sampling"]["shard_size"])
 
 
-def shards(dataset, setup, scale):
-    """The sample shards of a point."""
-    names = (f"{i:03d}" for i in range(n_shards(dataset, setup)))
-    return [f"{SHARD.format(dataset=dataset, setup=setup, scale=scale, shard=name)}.npy" for name in names]
+def guiding_classifiers(dataset):
+    """The classifiers that guide in this data set."""
+    return sorted({SETUPS[setup]["classifier"] for setup in scales_of(dataset)})
 
 
-def kept(file):
-    """A shard's images: deleted once they were used, unless the config keeps samples."""
-    return file if config["keep_samples"] else temp(file)
+def needed_classifiers(dataset):
+    """The classifiers that this run uses, the judge last."""
+    needed = {*guiding_classifiers(dataset), SETUPS[UNGUIDED]["classifier"], "judge"}
+    return sorted(needed, key=lambda name: (name == "judge", name))
 
 
-def first(dataset, setup, scale):
-    """The first samples of a point, one shard."""
-    return FIRST.format(dataset=dataset, setup=setup, scale=scale)
+def by_authors(dataset, role):
+    """Whether the authors' released weights serve a role: they have no judge, and no DDPM for CelebA-HQ."""
+    data = config["datasets"][dataset]
+    return data["weights"] == "authors" and role in AUTHORS.get(data["kind"], {})
 
 
-def shard_range(wildcards):
-    """Seeds of a shard: start and stop."""
-    size = settings(wildcards)["sampling"]["shard_size"]
-    start = int(wildcards.shard) * size
-    return start, min(start + size, n_samples(wildcards.dataset, wildcards.setup))
+def classifier_folder(dataset, name, forward=False):
+    """A classifier's folder: the user's, the authors' (others for figures 1 to 4 of SportBalls), or trained here."""
+    if pretrained := config["datasets"][dataset]["classifiers"][name]["pretrained"]:
+        return pretrained
+    if not by_authors(dataset, name):
+        return f"<run>/{dataset}/classifiers/{name}"
+    other = f"{name}_forward"
+    return f"<run>/{dataset}/imported/{other if forward and by_authors(dataset, other) else name}"
+
+
+def classifier(dataset, name, forward=False):
+    """Weights and card of a classifier."""
+    return [f"{classifier_folder(dataset, name, forward)}/{file}" for file in CLASSIFIER]
+
+
+def ddpm_is_trained(dataset):
+    return not config["datasets"][dataset]["ddpm"]["pretrained"] and not by_authors(dataset, "ddpm")
+
+
+@cache
+def ddpm(dataset):
+    """The DDPM's files: trained here, the user's, or imported from another layout, the hub or the authors."""
+    folder = config["datasets"][dataset]["ddpm"]["pretrained"]
+    if not (folder and all(Path(folder, file).is_file() for file in DDPM)):
+        folder = f"<run>/{dataset}/{'ddpm' if ddpm_is_trained(dataset) else 'imported/ddpm'}"
+    return [f"{folder}/{file}" for file in DDPM]
+
+
+def hub_record(repo_type, source):
+    """What is written last where a hub repository `owner/name` or `owner/name@revision` is kept."""
+    return f"<downloads>/{repo_type}s/{'--'.join(Path(source).parts)}/download.json"
+
+
+def guidance(dataset, setup):
+    """The arguments of a setup's guidance; one without an objective follows the data set's."""
+    return {"objective": config["datasets"][dataset]["objective"], **SETUPS[setup]["guidance"]}
 
 
 def forward_setups(dataset, classifier=None, on=None):
-    """Guided setups of the forward analysis, or of one of its jobs: those that guide by the data set's objective."""
-    rows = SETUPS[(SETUPS["objective"] == "default") & (SETUPS["economy"] == "none")]
-    rows = rows[rows["setup"].isin(scales_of(dataset))]
-    if classifier:
-        rows = rows[(rows["classifier"] == classifier) & (rows["on"] == on)]
-    return rows
+    """Setups of the forward analysis, or of one of its jobs: full guidance by the data set's objective."""
+    return [
+        setup
+        for setup in SETUPS
+        if setup in scales_of(dataset)
+        and SETUPS[setup]["guidance"].keys() <= {"on", "stabilizer"}
+        and (classifier is None or (SETUPS[setup]["classifier"], SETUPS[setup]["guidance"]["on"]) == (classifier, on))
+    ]
 
 
-def forward_tables(dataset):
-    """The CSV files of all forward jobs of a data set."""
-    pairs = forward_setups(dataset)[["classifier", "on"]].drop_duplicates()
-    return [FORWARD.format(dataset=dataset, classifier=c, on=on) for c, on in pairs.itertuples(index=False)]
-
-
-def figure_setups(dataset, figure):
-    """Setups whose curves a figure of the forward process shows: figure 4 adds the stabilised ones."""
-    rows = forward_setups(dataset)
-    return list(rows.index if figure == "4" else rows.index[rows["stabilizer"] == "none"])
-
-
-def of_kind(kind):
-    """Names of the data sets of a kind, as a pattern for wildcards; `(?!)` matches none."""
-    return "|".join(name for name in DATASETS if config["datasets"][name]["kind"] == kind) or "(?!)"
-
-
-def icon_files(dataset):
-    """The user's own PNGs, if any."""
-    folder = config["datasets"][dataset]["images"]["icons"]
-    return sorted(map(str, Path(folder).glob("*.[pP][nN][gG]"))) if folder else []
-
-
+@cache
 def class_names(dataset):
-    """Classes of a data set: those named, or every PNG of the user's folder."""
-    images = config["datasets"][dataset]["images"]
-    return images.get("classes") or images["ball"] or [Path(path).stem for path in icon_files(dataset)]
+    """Classes of a data set, in the order of the labels."""
+    from nrcg.datasets import kinds
 
-
-def note(dataset):
-    """Small print of a figure: how large the run was."""
     data = config["datasets"][dataset]
-    steps, size = data["scheduler"]["num_train_timesteps"], data["images"]["size"]
-    n, free = (data["sampling"][key] for key in ("n_samples", "n_unconditional"))
-    text = f"{n} guided samples per point, {free} unguided, {size}×{size} pixels, T = {steps}"
-    if data["sampling"]["num_inference_steps"] != steps:
-        text += f" in {data['sampling']['num_inference_steps']} steps"
-    return f"Run “{config['run']}”: {text}."
+    return kinds[data["kind"]].check(**data["images"])

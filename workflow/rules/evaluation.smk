@@ -1,16 +1,53 @@
 # Scores of samples: accuracy by the guiding classifier and by the judge, Fréchet distances.
+def extractor_files(dataset, extractor):
+    """The files of an extractor's weights, if it has any."""
+    return {"inception": [INCEPTION], "judge": classifier(dataset, "judge")}.get(extractor, [])
+
+
+def extractor_weights(extractor, files):
+    """What an extractor is loaded from: Inception's file, the judge's folder, or nothing."""
+    return str(Path(files[0]).parent if extractor == "judge" else files[0]) if files else None
+
+
+def also_scored_by(wildcards):
+    """The other classifiers that guide in this data set, who score the unguided samples too, as a level to compare."""
+    others = set(guiding_classifiers(wildcards.dataset)) - {SETUPS[UNGUIDED]["classifier"]}
+    return sorted(others) if wildcards.setup == UNGUIDED else []
+
+
+def references(wildcards, input):
+    """For each extractor its weights and the statistics of the training images."""
+    return {
+        name: {
+            "weights": extractor_weights(name, input.get(f"weights_{name}")),
+            "all": input[f"all_{name}"],
+            "target": input[f"target_{name}"],
+        }
+        for name in config["extractors"]
+    }
+
+
+def reference_files(wildcards):
+    """Input function: the files of `references`."""
+    files = {f"weights_{name}": extractor_files(wildcards.dataset, name) for name in config["extractors"]}
+    for name in config["extractors"]:
+        for part in ("all", "target"):
+            files[f"{part}_{name}"] = f"<run>/{wildcards.dataset}/references/{name}_{part}.npz"
+    return {key: found for key, found in files.items() if found}
 
 
 rule reference:
     input:
         IMAGE_SET,
-        weights=extractor_files,
+        weights=lambda w: extractor_files(w.dataset, w.extractor),
     output:
-        REFERENCE,
+        "<run>/{dataset}/references/{extractor}_{part}.npz",
     log:
-        f"{LOGS}reference_{{extractor}}_{{part}}.log",
+        "<joblogs>/reference_{extractor}_{part}.log",
     benchmark:
-        f"{BENCHMARKS}reference_{{extractor}}_{{part}}.tsv"
+        "<times>/reference_{extractor}_{part}.tsv"
+    conda:
+        "../envs/nrcg.yaml"
     threads: config["threads"]
     resources:
         mem_mb=lambda w, attempt: 8000 * attempt,
@@ -18,70 +55,89 @@ rule reference:
         gpu=1,
     params:
         data=subpath(input[0], parent=True),
-        weights=lambda w: extractor_weights(w.extractor, w.dataset),
-        target=lambda w: flags({"target": settings(w)["target"] if w.part == "target" else None}),
+        options=lambda w, input: flags(
+            {
+                "weights": extractor_weights(w.extractor, input.weights),
+                "target": settings(w)["target"] if w.part == "target" else None,
+            }
+        ),
         machine=machine(),
     shell:
-        "nrcg reference --data {params.data:q} --extractor {wildcards.extractor:q}"
-        " --weights {params.weights:q} {params.target} {params.machine} --out {output:q}"
-        " --log {log:q}"
+        "nrcg measure reference --data {params.data:q} --extractor {wildcards.extractor:q} {params.options}"
+        " {params.machine} --out {output:q} --log {log:q}"
 
 
 rule score:
     input:
-        shards=lambda w: shards(w.dataset, w.setup, w.scale),
-        guiding=lambda w: classifier_files(guiding(w.setup))(w),
-        also=lambda w: [path for name in also_scored_by(w) for path in classifier_files(name)(w)],
-        judge=classifier_files("judge"),
-        inception=INCEPTION if "inception" in config["extractors"] else [],
-        all=references("all"),
-        target=references("target"),
+        unpack(reference_files),
+        shards=lambda w: collect(
+            f"<run>/{{dataset}}/samples/{POINT}/shard_{{shard:03d}}.npy",
+            **w,
+            shard=range(n_shards(w.dataset, w.setup)),
+        ),
+        guiding=lambda w: classifier(w.dataset, SETUPS[w.setup]["classifier"]),
+        also=lambda w: [file for name in also_scored_by(w) for file in classifier(w.dataset, name)],
+        judge=lambda w: classifier(w.dataset, "judge"),
     output:
-        scores=SCORE,
-        verdicts=VERDICTS,
-        first=FIRST,
-        first_card=FIRST.replace(".npy", ".json"),
+        scores="<run>/{dataset}/scores/{setup}_scale_{scale}.csv",
+        verdicts="<run>/{dataset}/verdicts/{setup}_scale_{scale}.csv",
+        first=f"<run>/{{dataset}}/samples/{POINT}/first.npy",
+        first_card=f"<run>/{{dataset}}/samples/{POINT}/first.json",
     log:
-        f"{LOGS}score_{{setup}}_{{scale}}.log",
+        "<joblogs>/score_{setup}_{scale}.log",
     benchmark:
-        f"{BENCHMARKS}score_{{setup}}_{{scale}}.tsv"
+        "<times>/score_{setup}_{scale}.tsv"
+    conda:
+        "../envs/nrcg.yaml"
     threads: config["threads"]
     resources:
         mem_mb=lambda w, attempt: 12000 * attempt,
         runtime=lambda w, attempt: 120 * attempt,
         gpu=1,
     params:
-        guiding=lambda w, input: Path(input.guiding[0]).parent,
-        also=lambda w: flags({"also": [f"{name}={classifier_home(w.dataset, name)}" for name in also_scored_by(w)]}),
-        judge=lambda w, input: Path(input.judge[0]).parent,
-        target=lambda w: settings(w)["target"],
-        pictured=PICTURED,
-        extractors=lambda w, input: flags(
+        guiding=subpath(input.guiding[0], parent=True),
+        judge=subpath(input.judge[0], parent=True),
+        options=lambda w, input: flags(
             {
-                "extractor": config["extractors"],
-                "weights": [extractor_weights(name, w.dataset) for name in config["extractors"]],
-                "reference_all": list(input.all),
-                "reference_target": list(input.target),
+                "also": [
+                    f"{name}={Path(file).parent}"
+                    for name, file in zip(also_scored_by(w), input.also[:: len(CLASSIFIER)], strict=True)
+                ],
+                "target": settings(w)["target"],
+                "references": references(w, input),
+                "n_first": PICTURED,
             }
         ),
         machine=machine(),
     shell:
-        "nrcg score {input.shards:q} --guiding {params.guiding:q} {params.also} --judge {params.judge:q}"
-        " --target {params.target:q} {params.extractors} {params.machine} --verdicts {output.verdicts:q}"
-        " --first {output.first:q} --n-first {params.pictured} --out {output.scores:q} --log {log:q}"
+        "nrcg measure score {input.shards:q} --guiding {params.guiding:q} --judge {params.judge:q} {params.options}"
+        " {params.machine} --verdicts {output.verdicts:q} --first {output.first:q} --out {output.scores:q} --log {log:q}"
 
 
 rule collect_scores:
     input:
-        score_files,
+        lambda w: (
+            settings(w)["scores_from"] or of_points(w.dataset, "<run>/{dataset}/scores/{setup}_scale_{scale}.csv")
+        ),
     output:
-        SCORES,
+        "<run>/{dataset}/scores.csv",
     log:
-        f"{LOGS}collect_scores.log",
+        "<joblogs>/collect_scores.log",
     benchmark:
-        f"{BENCHMARKS}collect_scores.tsv"
+        "<times>/collect_scores.tsv"
+    conda:
+        "../envs/nrcg.yaml"
     localrule: True
     params:
-        scores=collected_scores,
+        scores=lambda w, input: flags(
+            {"given": f"{w.dataset}={input[0]}"}
+            if settings(w)["scores_from"]
+            else {
+                "point": [
+                    f"{w.dataset}:{setup}:{'-' if scale == 'none' else scale}={file}"
+                    for (setup, scale), file in zip(points(w.dataset), input, strict=True)
+                ]
+            }
+        ),
     shell:
-        "nrcg collect-scores {params.scores} --out {output:q} --log {log:q}"
+        "nrcg measure collect {params.scores} --out {output:q} --log {log:q}"

@@ -1,4 +1,433 @@
-# Figures and tables, each drawn from one CSV file (or sample shards), and the target rules named like the paper's.
+# Figures and tables: a table of all that a run draws, the rules that draw them, and the targets named like the paper's.
+# An entry is made by `drawn`; its function is one of those that `nrcg draw --help` lists.
+from nrcg.plots.decay import decay_note
+
+FORWARD_FIGURES = {  # figure: its metric, and others that it needs
+    "1": ["accuracy", "one_class"],
+    "2": ["logit_sensitivity"],
+    "3": ["gradient_sensitivity", "relative_sensitivity", "saturated", "clipped"],
+    "4": ["gradient_sensitivity", "relative_sensitivity", "saturated", "clipped"],
+}
+PAPER = {  # kind of data set: what the paper calls its figures and tables; its run: image size, T, samples per point
+    "celeba": {
+        "name": "CelebA",
+        "run": (64, 400, 50176),
+        "scales": {"accuracy": "5", "fid": "6", "cfid": "7"},
+        "table": "1",
+        "grids": {"unconditional": "9a", "conditional": "9b"},
+    },
+    "sportballs": {
+        "name": "SportBalls",
+        "run": (64, 400, 50176),
+        "scales": {"accuracy": "8a", "fid": "8b", "cfid": "8c"},
+        "table": "2",
+        "grids": {"unconditional": "9c", "conditional": "9d"},
+    },
+    "celebahq": {
+        "name": "CelebA-HQ",
+        "run": (256, 1000, 1024),
+        "scales": {},  # one scale
+        "table": "3",
+        "grids": {"unconditional": "9e", "conditional": "9f"},
+    },
+}
+SHOWN = {  # the paper's metric: what a figure against the scale shows, by which extractor or classifier
+    "accuracy": "share of {target} by the {by}",
+    "fid": "{by} to all training images",
+    "cfid": "{by} to the target class",
+}
+CAPTIONS = {  # of the report, by the function that draws
+    "forward": "How the classifiers fare along the forward process (figures 1 to 4): accuracy with 95 % Wilson intervals,"
+    " logit sensitivity (eq. 3), gradient sensitivity (eq. 4 and 6) and, below it, the change from one t to the next"
+    " relative to the gradient itself. Figure 4 shows stabilised gradients. Shaded ranges are left out of the claims:"
+    " there log p is saturated or x̂₀ clipped, and the gradients mean nothing.",
+    "scales": "Scores of guided samples against the guidance scale, one line per setup; dashed: without guidance, by the"
+    " same classifier. FID and cFID are distances of Inception features. FD of other extractors is not comparable to them.",
+    "contrast": "Share of the target class by the guiding classifier and by an independent judge, for guidance by the"
+    " target's logit and by log p. Shaded: the share of samples, net, that are the target to the guiding classifier and"
+    " not to the judge.",
+    "table": "Samples without guidance, guided samples of the paper's setup at our best scale, our best setup where it is"
+    " another, and the paper's numbers.",
+    "points": "Every score of every setup and scale.",
+    "comparison": "Every number that the paper reports, and ours of the same setup and guidance scale beside it. What was"
+    " not run or not measured here says so.",
+    "grid": "The first samples without guidance, or of the guided point that the config names (figure 9). A red frame"
+    " marks a trajectory that diverged.",
+    "side_by_side": "The same seeds under each setup, at the guidance scale whose samples come nearest to the target class.",
+    "before_after": "The first seeds whose unguided sample is of another class than the target, before and after guidance"
+    " (the paper's table 3 shows hand-picked ones). Below each sample: the class that the guiding classifier assigns to"
+    " it, right or wrong.",
+    "classifier_logs": "Loss and validation accuracy while the classifiers and the judge train.",
+    "ddpm_log": "Training loss of the DDPM.",
+    "findings": "The paper's claims, what this run measured, and whether it is seen: by the guiding classifier, which is"
+    " the paper's measure, and by an independent judge.",
+}
+CATEGORIES = ("1 Findings", "2 Tables", "3 Guided sampling", "4 Samples", "5 Forward process", "6 Data and training")
+
+
+def paper(dataset):
+    return PAPER[config["datasets"][dataset]["kind"]]
+
+
+def pretty(dataset):
+    return paper(dataset)["name"]
+
+
+def run_note(dataset, *setups, paper_as=""):
+    """Small print: the run, what the setups' stabilisers amount to, and how large the paper's run was.
+
+    paper_as names the paper's numbers where they are shown; the remark is left out where the run is as large.
+    """
+    data = config["datasets"][dataset]
+    size, total, sampling = data["images"]["size"], data["scheduler"]["num_train_timesteps"], data["sampling"]
+    n, free, steps = (sampling[key] for key in ("n_samples", "n_unconditional", "num_inference_steps"))
+    within = "" if steps == total else f" in {steps} steps"
+    text = f"{n} guided samples per point, {free} unguided, {size}×{size} pixels, T = {total}{within}"
+    lines = [f"Run “{config['run']}”: {text}."]
+    rows = [SETUPS[setup].get("guidance", {}) for setup in setups or scales_of(dataset)]
+    whole = [row for row in rows if row.keys() <= {"on", "objective", "stabilizer"}]  # others have fewer gradients
+    notes = dict.fromkeys(decay_note(row.get("stabilizer"), steps) for row in whole)
+    lines += [f"{text}." for text in notes if text]
+    if paper_as and (size, total, n) != paper(dataset)["run"]:
+        size, total, n = paper(dataset)["run"]
+        count = f"{n:,}".replace(",", " ")
+        lines.append(f"{paper_as}: {size}×{size}, T = {total}, n = {count}: not comparable.")
+    return lines
+
+
+def forward_note(dataset):
+    """Small print of figures 1 to 4."""
+    data = config["datasets"][dataset]
+    images = f"validation images of {data['images']['size']}×{data['images']['size']}, target {data['target']}"
+    own = "" if data["kind"] == "celeba" else " The paper shows figures 1 to 4 for CelebA alone."
+    return [f"Run “{config['run']}”: {images}, T = {data['scheduler']['num_train_timesteps']}.{own}"]
+
+
+def classifier_logs(dataset):
+    """The log of each classifier's training, by name: of those trained here, and those that came with one."""
+    logs = {name: f"{classifier_folder(dataset, name)}/log.csv" for name in needed_classifiers(dataset)}
+    given = config["datasets"][dataset]["classifiers"]
+    return {
+        name: file
+        for name, file in logs.items()
+        if (Path(file).is_file() if given[name]["pretrained"] else not by_authors(dataset, name))
+    }
+
+
+def classifiers_note(dataset):
+    """Small print of the classifiers' training: what their accuracies were measured on."""
+    data = config["datasets"][dataset]
+    size, total = data["images"]["size"], data["scheduler"]["num_train_timesteps"]
+    counts = [data["classifiers"][name].get("valid_images", 0) for name in classifier_logs(dataset)]
+    counts = ", ".join(str(n or "all") for n in dict.fromkeys(counts))
+    noised = f"Noised: by the forward process, t uniform in 1 to T = {total}."
+    return [f"Run “{config['run']}”: {counts} validation images of {size}×{size}. {noised}"]
+
+
+def weights_note(dataset):
+    """Whose networks were run, in words, for the comparison with the paper."""
+    data = config["datasets"][dataset]
+    folders = [data["classifiers"][name]["pretrained"] for name in guiding_classifiers(dataset)]
+    found = "the authors'" if data["weights"] == "authors" else ", ".join(filter(None, folders)) or "trained here"
+    given = data["ddpm"]["pretrained"]
+    return f"DDPM {given}, classifiers {found}" if given else found
+
+
+def figure_setups(dataset, number):
+    """Setups whose curves a figure of the forward process shows: figure 4 adds the stabilised ones."""
+    setups = forward_setups(dataset)
+    return setups if number == "4" else [setup for setup in setups if "stabilizer" not in SETUPS[setup]["guidance"]]
+
+
+def label(setup, scale):
+    return SETUPS[setup]["label"] + ("" if scale == "none" else f", s = {scale}")
+
+
+def point_file(dataset, folder, setup, scale):
+    """A file of a point: its first samples or its verdicts."""
+    pattern = {"first": f"samples/{POINT}/first.npy", "verdicts": "verdicts/{setup}_scale_{scale}.csv"}[folder]
+    return f"<run>/{dataset}/{pattern.format(setup=setup, scale=scale)}"
+
+
+def drawn(function, category, name, shows, title, note, target, files, shape=dict, **arguments):
+    """An entry of the table of figures.
+
+    function   what draws it, of `nrcg draw --help`; it gets `arguments`, and what `shape` makes of `files`, whose values
+               are a file, a list of files or files by name, all to wait for
+    category   number of the report's category; `name` and `shows` are its labels there
+    note       lines of small print
+    target     the target rules that it belongs to
+    """
+    return locals()
+
+
+@cache
+def figures(dataset):
+    """Name of its files → entry, of every figure and table of a data set."""
+    data, theirs, name = config["datasets"][dataset], paper(dataset), pretty(dataset)
+    scores, target, found = {"csv": f"<run>/{dataset}/scores.csv"}, data["target"], {}
+    shown = data["showcase"]["setup"], plain(data["showcase"]["scale"])
+    note = run_note(dataset, paper_as="The paper")
+    for number, (metric, *_) in FORWARD_FIGURES.items():
+        if "forward" in data and figure_setups(dataset, number):
+            gradient = {"log_prob": "∇ log p", "logit": "∇ logit"}.get(data["objective"], "the objective's gradient")
+            text = {
+                "1": "accuracy along the forward process",
+                "2": "logit sensitivity, eq. 3",
+                "3": f"sensitivity of {gradient}, eq. 4, and relative",
+                "4": f"sensitivity of the stabilised {gradient}, eq. 4 and 6, and relative",
+            }[number]
+            found[f"figure{number}"] = drawn(
+                *("forward", 5, f"Figure {number}", metric.replace("_", " "), f"Figure {number} ({name}): {text}"),
+                *(forward_note(dataset), [f"figure{number}"], {"csv": f"<run>/{dataset}/figures/figure{number}.csv"}),
+                **({"chance": 1 / len(class_names(dataset))} if number == "1" else {}),
+            )
+    for metric, number in theirs["scales"].items():
+        by = {"accuracy": "guiding classifier", "accuracy_judge": "judge"} if metric == "accuracy" else {}
+        for extractor in config["extractors"] if metric != "accuracy" else []:
+            variant = metric if extractor == "inception" else f"{metric.replace('fid', 'fd')}_{extractor}"
+            by[variant] = "FID" if extractor == "inception" else f"FD ({extractor})"
+        for variant, words in by.items():
+            text, own = SHOWN[metric].format(target=target, by=words), variant == metric
+            found[f"figure{number}_{variant}"] = drawn(
+                *("scales", 3, f"Figure {number}" if own else f"Beside figure {number}", text),
+                f"Figure {number}: {text} ({name})" if own else f"{text[0].upper()}{text[1:]} ({name}; not in the paper)",
+                run_note(dataset, paper_as="Star and dotted line, the paper" if own else ""),
+                [f"figure{number.rstrip('abc')}"],
+                {**scores, "paper": config["paper_results"]},
+                metric=variant,
+                dataset=dataset,
+            )
+    pair = [config["roles"].get("ema"), config["roles"].get("log_prob")]
+    if set(pair) <= set(scales_of(dataset)):
+        found["contrast"] = drawn(
+            *("contrast", 3, "Contrast", "guiding classifier against judge, by the logit and by log p"),
+            f"Share of {target} by the guiding classifier and by the judge ({name})",
+            *(run_note(dataset, *pair), ["contrast"], scores),
+            **{"target": target, "compared": pair, "dataset": dataset},
+        )
+    for which, (setup, scale) in {"unconditional": (UNGUIDED, "none"), "conditional": shown}.items():
+        number, few = theirs["grids"][which], n_samples(dataset, setup) < PICTURED
+        found[f"figure9_{which}"] = drawn(
+            *("grid", 4, f"Figure {number}", label(setup, scale), f"Figure {number}: {name}, {label(setup, scale)}"),
+            [f"The paper shows {PICTURED}."] * few + run_note(dataset, setup),
+            *(["figure9", "grids"], {"shards": [point_file(dataset, "first", setup, scale)]}),
+            n=PICTURED,
+        )
+    found["side_by_side"] = drawn(
+        *("side_by_side", 4, "Side by side", "the same seeds, each setup at its best scale"),
+        f"The same seeds, each setup at its best scale s ({name})",
+        ["Best: nearest to the target class. A blank cell is a sample too.", *run_note(dataset)],
+        ["side_by_side"],
+        {**scores, "points": [point_file(dataset, "first", *point) for point in points(dataset)]},
+        shape=lambda files: {
+            **files,
+            "points": [
+                {"setup": setup, "scale": None if scale == "none" else float(scale), "shard": shard}
+                for (setup, scale), shard in zip(points(dataset), files["points"], strict=True)
+            ],
+        },
+        dataset=dataset,
+    )
+    sides = {"before": (UNGUIDED, "none"), "after": shown}
+    found["before_after"] = drawn(
+        *("before_after", 4, "Before and after", label(*shown)),
+        f"Before and after guidance: {name}, {label(*shown)}",
+        *(run_note(dataset, shown[0]), ["figure9", "grids"]),
+        {
+            **{side: [point_file(dataset, "first", *point)] for side, point in sides.items()},
+            **{f"verdicts_{side}": point_file(dataset, "verdicts", *point) for side, point in sides.items()},
+        },
+        target=target,
+        classifier="guiding" if SETUPS[shown[0]]["classifier"] == SETUPS[UNGUIDED]["classifier"] else "judge",
+    )
+    if logs := classifier_logs(dataset):
+        found["classifiers"] = drawn(
+            *("classifier_logs", 6, "Classifiers", "loss and accuracy while they train"),
+            f"Training of the classifiers and the judge ({name})",
+            *(classifiers_note(dataset), ["training_curves"], {"logs": logs}),
+        )
+    if ddpm_is_trained(dataset):
+        found["ddpm_loss"] = drawn(
+            *("ddpm_log", 6, "DDPM", "loss while it trains", f"Training loss of the DDPM ({name})"),
+            *([], ["training_curves"], {"csv": f"<run>/{dataset}/ddpm/log.csv"}),
+        )
+    number = theirs["table"]
+    found[f"table{number}"] = drawn(
+        *("table", 2, f"Table {number}", "unconditional and guided samples, and the paper's numbers"),
+        f"Table {number}: {name}, target {target}",
+        *(note, [f"table{number}"], {**scores, "paper": config["paper_results"]}),
+        **{"target": target, "dataset": dataset},
+    )
+    found["all_points"] = drawn(
+        *("points", 2, "All points", "every score of every setup and scale", f"All points: {name}"),
+        *(run_note(dataset), [f"table{number}"], scores),
+        dataset=dataset,
+    )
+    curves = [number for number in FORWARD_FIGURES if f"figure{number}" in found]
+    found["findings"] = drawn(
+        *("findings", 1, "Findings", "the paper's claims, and whether this run shows them", f"Findings: {name}"),
+        *(run_note(dataset), ["findings"]),
+        {
+            "scores": scores["csv"],
+            "unconditional": [point_file(dataset, "first", UNGUIDED, "none")],
+            "figures": {number: f"<run>/{dataset}/figures/figure{number}.csv" for number in curves},
+            "classifiers": {role: classifier(dataset, role)[1] for role in guiding_classifiers(dataset)},
+        },
+        roles=config["roles"],
+        **{"target": target, "classes": len(class_names(dataset)), "dataset": dataset},
+    )
+    return found
+
+
+@cache
+def comparison():
+    """The entry of the one table that is of all data sets."""
+    notes = [f"{pretty(name)}: {line}" for name in DATASETS for line in run_note(name, paper_as="The paper")]
+    return drawn(
+        *("comparison", 2, "Comparison", "every number of the paper, ours beside it", "The paper's numbers, and ours"),
+        *(notes, ["comparison"]),
+        {"scores": collect("<run>/{dataset}/scores.csv", dataset=DATASETS), "paper": config["paper_results"]},
+        weights={name: weights_note(name) for name in DATASETS},
+    )
+
+
+TABLES = ("table", "points", "findings", "comparison")  # functions that write text, not pictures
+
+
+def suffixes(entry):
+    return ("csv", "md", "tex", "html") if entry["function"] in TABLES else ("png", "pdf")
+
+
+def entry(wildcards):
+    return figures(wildcards.dataset)[wildcards.name] if "dataset" in wildcards.keys() else comparison()
+
+
+def entry_files(wildcards):
+    """Input function: the files of an entry."""
+    files = entry(wildcards)["files"]
+    return {key: list(value.values()) if isinstance(value, dict) else value for key, value in files.items()}
+
+
+def draw_options(wildcards, input):
+    """Options of `nrcg draw`: the arguments of the function, with the files as they are now called; title and note."""
+    found = entry(wildcards)
+    files = {}
+    for key, value in found["files"].items():
+        files[key] = input.get(key)
+        if isinstance(value, dict):
+            files[key] = dict(zip(value, input.get(key), strict=True))
+        elif isinstance(value, list):
+            files[key] = list(input.get(key))
+    arguments = {**found["shape"](files), **found["arguments"]}
+    if found["function"] not in ("ddpm_log", "grid", "before_after"):
+        arguments["setups"] = input.setups
+    return flags({"arguments": arguments, "title": found["title"], "note": found["note"]})
+
+
+def labels(wildcards):
+    found, of = entry(wildcards), pretty(wildcards.dataset) if "dataset" in wildcards.keys() else "all"
+    return {"name": found["name"], "data set": of, "shows": found["shows"]}
+
+
+def category(wildcards):
+    return CATEGORIES[entry(wildcards)["category"] - 1]
+
+
+def names(tables):
+    """Pattern of the names of all tables, or of all pictures."""
+    entries = [item for dataset in DATASETS for item in figures(dataset).items()]
+    return "|".join(dict.fromkeys(name for name, found in entries if (found["function"] in TABLES) == tables))
+
+
+rule draw:
+    input:
+        unpack(entry_files),
+        setups=config["setups"],
+        style=config["style"],
+    output:
+        png=report("<figures>/{name}.png", caption="../report/figure.rst", category=category, labels=labels),
+        pdf="<figures>/{name}.pdf",
+    log:
+        "<joblogs>/{name}.log",
+    benchmark:
+        "<times>/{name}.tsv"
+    conda:
+        "../envs/nrcg.yaml"
+    wildcard_constraints:
+        name=names(tables=False),
+    localrule: True
+    params:
+        function=lambda w: entry(w)["function"],
+        options=draw_options,
+        caption=lambda w: CAPTIONS[entry(w)["function"]],
+        modules=lambda w, threads: flags({"module": config["modules"]}),
+    shell:
+        "nrcg draw {params.function} {params.options} {params.modules} --style {input.style:q} --out {output.png:q}"
+        " --out {output.pdf:q} --log {log:q}"
+
+
+rule write:
+    input:
+        unpack(entry_files),
+        setups=config["setups"],
+    output:
+        csv="<figures>/{name}.csv",
+        md="<figures>/{name}.md",
+        tex="<figures>/{name}.tex",
+        html=report("<figures>/{name}.html", caption="../report/figure.rst", category=category, labels=labels),
+    log:
+        "<joblogs>/{name}.log",
+    benchmark:
+        "<times>/{name}.tsv"
+    conda:
+        "../envs/nrcg.yaml"
+    wildcard_constraints:
+        name=names(tables=True),
+    localrule: True
+    params:
+        function=lambda w: entry(w)["function"],
+        options=draw_options,
+        caption=lambda w: CAPTIONS[entry(w)["function"]],
+        modules=lambda w, threads: flags({"module": config["modules"]}),
+    shell:
+        "nrcg draw {params.function} {params.options} {params.modules} --out {output.csv:q} --out {output.md:q}"
+        " --out {output.tex:q} --out {output.html:q} --log {log:q}"
+
+
+use rule write as compare with:
+    output:
+        csv="<run>/comparison.csv",
+        md="<run>/comparison.md",
+        tex="<run>/comparison.tex",
+        html=report("<run>/comparison.html", caption="../report/figure.rst", category=category, labels=labels),
+    log:
+        "<run>/logs/comparison.log",
+    benchmark:
+        "<run>/benchmarks/comparison.tsv"
+
+
+TARGETS = {  # target rule: its files; a target without files has no data set in this run
+    **{f"figure{number}": [] for number in range(1, 10)},
+    **{f"table{number}": [] for number in range(1, 4)},
+    **{target: [] for target in ("grids", "contrast", "side_by_side", "training_curves", "findings")},
+    "comparison": [f"<run>/comparison.{suffix}" for suffix in suffixes(comparison())],
+}
+for dataset in DATASETS:
+    for name, found in figures(dataset).items():
+        for target in found["target"]:
+            TARGETS[target] += [f"<run>/{dataset}/figures/{name}.{suffix}" for suffix in suffixes(found)]
+
+
+def wanted(target):
+    """Input function of a target rule: its files, or a word on why it has none."""
+
+    def files(wildcards):
+        if not TARGETS[target]:
+            raise WorkflowError(f"{target}: no data set of this run has it; run_datasets are {', '.join(DATASETS)}")
+        return TARGETS[target]
+
+    return files
 
 
 for target in TARGETS:
@@ -8,209 +437,3 @@ for target in TARGETS:
             target
         input:
             wanted(target),
-
-
-rule select_curves:
-    input:
-        lambda w: forward_tables(w.dataset),
-    output:
-        csv=f"{FIGURE}figure{{figure}}.csv",
-    log:
-        f"{LOGS}figure{{figure}}_data.log",
-    benchmark:
-        f"{BENCHMARKS}figure{{figure}}_data.tsv"
-    wildcard_constraints:
-        figure="[1-4]",
-    localrule: True
-    params:
-        metrics=lambda w: flags({"metric": FORWARD_FIGURES[w.figure]}),
-        setups=lambda w: flags({"setup": figure_setups(w.dataset, w.figure)}),
-    shell:
-        "nrcg select-curves {input:q} {params.metrics} {params.setups} --out {output:q} --log {log:q}"
-
-
-rule plot_forward:
-    input:
-        csv=f"{FIGURE}figure{{figure}}.csv",
-        setups=config["setups"],
-        style=config["style"],
-    output:
-        png=report(
-            f"{FIGURE}figure{{figure}}.png",
-            caption="../report/forward.rst",
-            category=CATEGORIES["forward"],
-            labels=entry(lambda w: f"Figure {w.figure}", lambda w: FORWARD_FIGURES[w.figure][0].replace("_", " ")),
-        ),
-        pdf=f"{FIGURE}figure{{figure}}.pdf",
-    log:
-        f"{LOGS}figure{{figure}}.log",
-    benchmark:
-        f"{BENCHMARKS}figure{{figure}}.tsv"
-    wildcard_constraints:
-        figure="[1-4]",
-    localrule: True
-    params:
-        chance=lambda w: flags({"chance": 1 / len(class_names(w.dataset)) if w.figure == "1" else None}),
-        title=lambda w: forward_title(w.dataset, w.figure),
-        note=lambda w: note_lines(forward_note(w.dataset)),
-    shell:
-        "nrcg plot-forward {input.csv:q} --setups {input.setups:q} --style {input.style:q} {params.chance}"
-        " --title {params.title:q} {params.note} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
-
-
-rule plot_scales:
-    input:
-        csv=SCORES,
-        setups=config["setups"],
-        paper=config["paper_results"],
-        style=config["style"],
-    output:
-        png=report(
-            f"{FIGURE}figure{{number}}_{{metric}}.png",
-            caption="../report/scales.rst",
-            category=CATEGORIES["guided"],
-            labels=entry(scale_name, scale_shown),
-        ),
-        pdf=f"{FIGURE}figure{{number}}_{{metric}}.pdf",
-    log:
-        f"{LOGS}figure{{number}}_{{metric}}.log",
-    benchmark:
-        f"{BENCHMARKS}figure{{number}}_{{metric}}.tsv"
-    wildcard_constraints:
-        number="5|6|7|8[abc]",
-        metric="accuracy|accuracy_judge|fid|fd_judge|cfid|cfd_judge",
-    localrule: True
-    params:
-        title=scale_title,
-        note=lambda w: note_lines(
-            run_note(w.dataset, paper_as="Star and dotted line, the paper" if in_paper(w) else "")
-        ),
-    shell:
-        "nrcg plot-scales {input.csv:q} --metric {wildcards.metric:q} --dataset {wildcards.dataset:q}"
-        " --setups {input.setups:q} --paper {input.paper:q} --style {input.style:q} --title {params.title:q}"
-        " {params.note} --out {output.png:q} --out {output.pdf:q} --log {log:q}"
-
-
-rule plot_contrast:
-    input:
-        csv=SCORES,
-        setups=config["setups"],
-        style=config["style"],
-    output:
-        png=report(
-            f"{FIGURE}contrast.png",
-            caption="../report/contrast.rst",
-            category=CATEGORIES["guided"],
-            labels=entry("Contrast", "guiding classifier against judge, by the logit and by log p"),
-        ),
-        pdf=f"{FIGURE}contrast.pdf",
-    log:
-        f"{LOGS}contrast.log",
-    benchmark:
-        f"{BENCHMARKS}contrast.tsv"
-    localrule: True
-    params:
-        target=lambda w: settings(w)["target"],
-        pair=flags({"setup": CONTRAST}),
-        title=lambda w: (
-            f"Share of {settings(w)['target']} by the guiding classifier and by the judge ({pretty(w.dataset)})"
-        ),
-        note=lambda w: note_lines(sampled_note(w.dataset, *CONTRAST)),
-    shell:
-        "nrcg plot-contrast {input.csv:q} --target {params.target:q} {params.pair} --dataset {wildcards.dataset:q}"
-        " --setups {input.setups:q} --style {input.style:q} --title {params.title:q} {params.note}"
-        " --out {output.png:q} --out {output.pdf:q} --log {log:q}"
-
-
-rule write_table:
-    input:
-        csv=SCORES,
-        setups=config["setups"],
-        paper=config["paper_results"],
-    output:
-        csv=f"{FIGURE}table{{number}}.csv",
-        md=f"{FIGURE}table{{number}}.md",
-        tex=f"{FIGURE}table{{number}}.tex",
-        html=report(
-            f"{FIGURE}table{{number}}.html",
-            caption="../report/table.rst",
-            category=CATEGORIES["tables"],
-            labels=entry(lambda w: f"Table {w.number}", "unconditional and guided samples, and the paper's numbers"),
-        ),
-    log:
-        f"{LOGS}table{{number}}.log",
-    benchmark:
-        f"{BENCHMARKS}table{{number}}.tsv"
-    wildcard_constraints:
-        number="[123]",
-    localrule: True
-    params:
-        target=lambda w: settings(w)["target"],
-        title=lambda w: f"Table {w.number}: {pretty(w.dataset)}, target {settings(w)['target']}",
-        note=lambda w: note_lines(run_note(w.dataset, paper_as="The paper")),
-    shell:
-        "nrcg table {input.csv:q} --setups {input.setups:q} --paper {input.paper:q} --dataset {wildcards.dataset:q}"
-        " --target {params.target:q} --title {params.title:q} {params.note} --out {output.csv:q}"
-        " --out {output.md:q} --out {output.tex:q} --out {output.html:q} --log {log:q}"
-
-
-rule write_all_points:
-    input:
-        csv=SCORES,
-        setups=config["setups"],
-    output:
-        csv=f"{FIGURE}all_points.csv",
-        md=f"{FIGURE}all_points.md",
-        tex=f"{FIGURE}all_points.tex",
-        html=report(
-            f"{FIGURE}all_points.html",
-            caption="../report/all_points.rst",
-            category=CATEGORIES["tables"],
-            labels=entry("All points", "every score of every setup and scale"),
-        ),
-    log:
-        f"{LOGS}all_points.log",
-    benchmark:
-        f"{BENCHMARKS}all_points.tsv"
-    localrule: True
-    params:
-        title=lambda w: f"All points: {pretty(w.dataset)}",
-        note=lambda w: note_lines(run_note(w.dataset)),
-    shell:
-        "nrcg all-points {input.csv:q} --setups {input.setups:q} --dataset {wildcards.dataset:q}"
-        " --title {params.title:q} {params.note} --out {output.csv:q} --out {output.md:q}"
-        " --out {output.tex:q} --out {output.html:q} --log {log:q}"
-
-
-rule compare:
-    input:
-        scores=expand(SCORES, dataset=DATASETS),
-        setups=config["setups"],
-        paper=config["paper_results"],
-    output:
-        csv=COMPARISON[0],
-        md=COMPARISON[1],
-        tex=COMPARISON[2],
-        html=report(
-            COMPARISON[3],
-            caption="../report/comparison.rst",
-            category=CATEGORIES["tables"],
-            labels={"name": "Comparison", "data set": "all", "shows": "every number of the paper, ours beside it"},
-        ),
-    log:
-        f"{RUN}/logs/comparison.log",
-    benchmark:
-        f"{RUN}/benchmarks/comparison.tsv"
-    localrule: True
-    params:
-        weights=flags({"weights": [f"{dataset}={weights_note(dataset)}" for dataset in DATASETS]}),
-        note=lambda w: note_lines(
-            *(f"{pretty(dataset)}: {run_note(dataset, paper_as='The paper')}" for dataset in DATASETS)
-        ),
-    shell:
-        "nrcg comparison {input.scores:q} --setups {input.setups:q} --paper {input.paper:q} {params.weights}"
-        " {params.note} --out {output.csv:q} --out {output.md:q} --out {output.tex:q} --out {output.html:q}"
-        " --log {log:q}"
-
-
-include: "grids.smk"

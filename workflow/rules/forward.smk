@@ -4,14 +4,16 @@
 rule forward:
     input:
         IMAGE_SET,
-        ddpm=ddpm_files,
-        classifier=classifier_files(None, forward=True),
+        ddpm=lambda w: ddpm(w.dataset),
+        classifier=lambda w: classifier(w.dataset, w.classifier, forward=True),
     output:
-        FORWARD,
+        "<run>/{dataset}/forward/{classifier}_{on}.csv",
     log:
-        f"{LOGS}forward_{{classifier}}_{{on}}.log",
+        "<joblogs>/forward_{classifier}_{on}.log",
     benchmark:
-        f"{BENCHMARKS}forward_{{classifier}}_{{on}}.tsv"
+        "<times>/forward_{classifier}_{on}.tsv"
+    conda:
+        "../envs/nrcg.yaml"
     threads: config["threads"]
     resources:
         mem_mb=lambda w, attempt: 16000 * attempt,
@@ -19,22 +21,47 @@ rule forward:
         gpu=1,
     params:
         data=subpath(input[0], parent=True),
-        ddpm=ddpm_source,
-        classifier=lambda w: classifier_home(w.dataset, w.classifier, forward=True),
-        setups=lambda w: flags(
+        ddpm=subpath(input.ddpm[0], ancestor=2),
+        classifier=subpath(input.classifier[0], parent=True),
+        setups=lambda w: as_json(
             {
-                "setup": [
-                    f"{row.setup}={row.stabilizer}"
-                    for row in forward_setups(w.dataset, w.classifier, w.on).itertuples()
-                ]
+                setup: SETUPS[setup]["guidance"].get("stabilizer")
+                for setup in forward_setups(w.dataset, w.classifier, w.on)
             }
         ),
-        target=lambda w: settings(w)["target"],
-        objective=lambda w: settings(w)["objective"],
-        options=lambda w: flags({key: settings(w)["forward"][key] for key in ("images", "stride")}),
-        seed=config["seed"],
+        options=lambda w: flags(
+            {
+                **{key: settings(w)[key] for key in ("target", "objective")},
+                **{key: settings(w)["forward"][key] for key in ("images", "stride")},
+                "seed": config["seed"],
+            }
+        ),
         machine=machine(lambda data: {"batch_size": data["forward"]["batch_size"]}),
     shell:
-        "nrcg forward --data {params.data:q} --ddpm {params.ddpm:q} --classifier {params.classifier:q}"
-        " --on {wildcards.on:q} {params.setups} --target {params.target:q} --objective {params.objective:q}"
-        " {params.options} --seed {params.seed:q} {params.machine} --out {output:q} --log {log:q}"
+        "nrcg measure forward --data {params.data:q} --ddpm {params.ddpm:q} --classifier {params.classifier:q}"
+        " --on {wildcards.on:q} --setups {params.setups} {params.options} {params.machine} --out {output:q} --log {log:q}"
+
+
+rule curves:
+    input:
+        lambda w: [
+            f"<run>/{w.dataset}/forward/{classifier}_{on}.csv"
+            for classifier, on in dict.fromkeys(
+                (SETUPS[setup]["classifier"], SETUPS[setup]["guidance"]["on"]) for setup in forward_setups(w.dataset)
+            )
+        ],
+    output:
+        "<figures>/figure{number}.csv",
+    log:
+        "<joblogs>/figure{number}_data.log",
+    benchmark:
+        "<times>/figure{number}_data.tsv"
+    conda:
+        "../envs/nrcg.yaml"
+    wildcard_constraints:
+        number="[1-4]",
+    localrule: True
+    params:
+        options=lambda w: flags({"metric": FORWARD_FIGURES[w.number], "setup": figure_setups(w.dataset, w.number)}),
+    shell:
+        "nrcg measure curves {input:q} {params.options} --out {output:q} --log {log:q}"

@@ -1,23 +1,51 @@
 # Samples in shards: a shard is a range of seeds, the same whatever the batch size or machine.
 
 
+@cache
+def point_options(dataset, setup, scale):
+    """Options of `nrcg sample` that all shards of a point have; unguided samples have no guidance."""
+    data = config["datasets"][dataset]
+    options = {"precision": data["sampling"]["precision"], "seed": config["seed"]}
+    if setup != UNGUIDED:
+        options |= {"target": data["target"], "scale": scale, "guidance": guidance(dataset, setup)}
+    return flags({**options, "num_inference_steps": data["sampling"]["num_inference_steps"]})
+
+
+def shard_options(wildcards):
+    """The same, and the seeds of a shard."""
+    size = settings(wildcards)["sampling"]["shard_size"]
+    start = int(wildcards.shard) * size
+    stop = min(start + size, n_samples(wildcards.dataset, wildcards.setup))
+    return f"{point_options(wildcards.dataset, wildcards.setup, wildcards.scale)} --start {start} --stop {stop}"
+
+
 rule sample:
     input:
-        sample_files,
+        ddpm=lambda w: ddpm(w.dataset),
+        classifier=lambda w: [] if w.setup == UNGUIDED else classifier(w.dataset, SETUPS[w.setup]["classifier"]),
     output:
-        images=kept(f"{SHARD}.npy"),
-        card=f"{SHARD}.json",  # stays: how each sample was made
+        images=(lambda file: file if config["keep_samples"] else temp(file))(
+            f"<run>/{{dataset}}/samples/{POINT}/shard_{{shard}}.npy"
+        ),
+        card=f"<run>/{{dataset}}/samples/{POINT}/shard_{{shard}}.json",  # stays: how each sample was made
     log:
-        f"{LOGS}sample_{{setup}}_{{scale}}_{{shard}}.log",
+        "<joblogs>/sample_{setup}_{scale}_{shard}.log",
     benchmark:
-        f"{BENCHMARKS}sample_{{setup}}_{{scale}}_{{shard}}.tsv"
+        "<times>/sample_{setup}_{scale}_{shard}.tsv"
+    conda:
+        "../envs/nrcg.yaml"
     threads: config["threads"]
     resources:
         mem_mb=lambda w, attempt: 12000 * attempt,
-        runtime=lambda w, attempt: 120 * attempt,
+        runtime=lambda w, attempt: 720 * attempt,
         gpu=1,
     params:
-        options=sample_options,
+        ddpm=subpath(input.ddpm[0], ancestor=2),
+        classifier=lambda w, input: flags(
+            {"classifier": Path(input.classifier[0]).parent if input.classifier else None}
+        ),
+        options=shard_options,
         machine=machine(lambda data: {"batch_size": data["sampling"]["batch_size"], "compile": config["compile"]}),
     shell:
-        "nrcg sample {params.options} {params.machine} --out {output.images:q} --log {log:q}"
+        "nrcg sample --ddpm {params.ddpm:q} {params.classifier} {params.options} {params.machine}"
+        " --out {output.images:q} --log {log:q}"

@@ -5,13 +5,13 @@ rule train_classifier:
     input:
         IMAGE_SET,
     output:
-        f"{CLASSIFIER}/model.safetensors",
-        f"{CLASSIFIER}/card.json",
-        f"{CLASSIFIER}/log.csv",
+        collect("<run>/{{dataset}}/classifiers/{{classifier}}/{file}", file=[*CLASSIFIER, "log.csv"]),
     log:
-        f"{LOGS}train_{{classifier}}.log",
+        "<joblogs>/train_{classifier}.log",
     benchmark:
-        f"{BENCHMARKS}train_{{classifier}}.tsv"
+        "<times>/train_{classifier}.tsv"
+    conda:
+        "../envs/nrcg.yaml"
     threads: config["threads"]
     resources:
         mem_mb=lambda w, attempt: 8000 * attempt,
@@ -20,28 +20,26 @@ rule train_classifier:
     params:
         data=subpath(input[0], parent=True),
         out=subpath(output[0], parent=True),
-        scheduler=lambda w: as_json(settings(w)["scheduler"]),
-        options=lambda w: flags({**settings(w)["classifiers"][w.classifier], "pretrained": None}),
-        checkpoint=f"{RUN}/checkpoints/{{dataset}}/{{classifier}}.pt",
+        scheduler=section("scheduler"),
+        settings=section("classifiers/{classifier}", "pretrained"),
+        checkpoint=lambda w, output: Path(output[0]).parents[2] / f"checkpoints/{w.classifier}.pt",
         machine=machine(),
     shell:
-        "nrcg train-classifier --data {params.data:q} --out {params.out:q}"
-        " --scheduler {params.scheduler} {params.options} --checkpoint {params.checkpoint:q}"
-        " {params.machine} --log {log:q}"
+        "nrcg train classifier --data {params.data:q} --out {params.out:q} --scheduler {params.scheduler}"
+        " --settings {params.settings} --checkpoint {params.checkpoint:q} {params.machine} --log {log:q}"
 
 
 rule train_ddpm:
     input:
         IMAGE_SET,
     output:
-        [f"{DDPM}/{file}" for file in DDPM_FILES],
-        f"{DDPM}/model_index.json",
-        f"{DDPM}/card.json",
-        f"{DDPM}/log.csv",
+        collect("<run>/{{dataset}}/ddpm/{file}", file=["card.json", *DDPM, "model_index.json", "log.csv"]),
     log:
-        f"{LOGS}train_ddpm.log",
+        "<joblogs>/train_ddpm.log",
     benchmark:
-        f"{BENCHMARKS}train_ddpm.tsv"
+        "<times>/train_ddpm.tsv"
+    conda:
+        "../envs/nrcg.yaml"
     threads: config["threads"]
     resources:
         mem_mb=lambda w, attempt: (16000 + 8000 * settings(w)["ddpm"]["gpus"]) * attempt,
@@ -49,11 +47,11 @@ rule train_ddpm:
         gpu=lambda w: settings(w)["ddpm"]["gpus"],
     params:
         data=subpath(input[0], parent=True),
-        out=subpath(output[-1], parent=True),
-        unet=lambda w: as_json(settings(w)["ddpm"]["unet"]),
-        scheduler=lambda w: as_json(settings(w)["scheduler"]),
-        options=lambda w: flags({**settings(w)["ddpm"]["training"], **dict.fromkeys(WATCHING)}),
-        checkpoint=f"{RUN}/checkpoints/{{dataset}}/ddpm.pt",
+        out=subpath(output[0], parent=True),
+        unet=section("ddpm/unet"),
+        scheduler=section("scheduler"),
+        settings=section("ddpm/training", *WATCHING),
+        checkpoint=lambda w, output: Path(output[0]).parents[1] / "checkpoints/ddpm.pt",
         machine=machine(
             lambda data: {
                 **{key: data["ddpm"]["training"].get(key) for key in WATCHING},
@@ -62,6 +60,6 @@ rule train_ddpm:
             }
         ),
     shell:
-        "nrcg train-ddpm --data {params.data:q} --out {params.out:q} --unet {params.unet}"
-        " --scheduler {params.scheduler} {params.options} --checkpoint {params.checkpoint:q}"
+        "nrcg train ddpm --data {params.data:q} --out {params.out:q} --unet {params.unet}"
+        " --scheduler {params.scheduler} --settings {params.settings} --checkpoint {params.checkpoint:q}"
         " {params.machine} --log {log:q}"

@@ -1,0 +1,96 @@
+# The config and the setups: read, given their defaults, and checked by their schemas; nothing is run here.
+import math
+
+import yaml
+from jsonschema import Draft202012Validator, validators
+from snakemake.exceptions import WorkflowError
+
+
+def is_number(_, value):
+    """Whether a value is a finite number; YAML has .nan and .inf too."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_integer(_, value):
+    """Whether a value was written as a whole number: 320.0 would reach a verb as it is."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def with_defaults(validator, properties, instance, schema):
+    """Give the keys that a section lacks their defaults, then check all of them."""
+    for key, part in properties.items():
+        if "default" in part and isinstance(instance, dict):
+            instance.setdefault(key, part["default"])
+    yield from Draft202012Validator.VALIDATORS["properties"](validator, properties, instance, schema)
+
+
+TYPES = Draft202012Validator.TYPE_CHECKER.redefine_many({"number": is_number, "integer": is_integer})
+Validator = validators.extend(Draft202012Validator, {"properties": with_defaults}, type_checker=TYPES)
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML in which no key stands twice; PyYAML would take the last one."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if double := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{double[0]} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def violations(value, schema, where):
+    """What its schema does not allow in a value, a line each that names the key."""
+    text = (PROJECT / f"workflow/schemas/{schema}.schema.yaml").read_text(encoding="utf-8")
+    for error in Validator(yaml.safe_load(text)).iter_errors(value):
+        said = error.message
+        if error.validator == "pattern" and "description" in error.schema:
+            said = f"{error.instance!r} must be {error.schema['description']}"
+        yield f"{'.'.join([where, *map(str, error.path)])}: {said}"
+
+
+def refuse(problems):
+    """End with every problem that was found, a line each; go on where there is none."""
+    if lines := list(dict.fromkeys(problems)):
+        raise WorkflowError("\n".join(lines))
+
+
+def read_yaml(key):
+    """The YAML file that a key of the config names, checked by the schema of the key's name."""
+    place = f"{key} ({config[key]})"
+    try:
+        rows = yaml.load(Path(config[key]).read_text(encoding="utf-8-sig"), UniqueKeys)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise WorkflowError(f"{place}: cannot be read as YAML ({' '.join(str(error).split())})")
+    refuse(violations(rows, key, place))
+    return rows
+
+
+def located(path):
+    """A path of the config: `~` is the home directory; what the working directory lacks is the project's own file."""
+    if path is None:
+        return None
+    place = Path(path).expanduser()
+    return str(next((found for found in (place, PROJECT / place) if found.exists()), path))
+
+
+refuse(violations(config, "config", "config"))
+for key in ("setups", "paper_results", "style", "inception_weights", "authors_weights"):
+    config[key] = located(config[key])
+config["modules"] = [located(name) if name.endswith(".py") else name for name in config["modules"]]
+for data in config["datasets"].values():
+    data["scores_from"] = located(data["scores_from"])
+    data["ddpm"]["pretrained"] = located(data["ddpm"]["pretrained"])
+    for key in {"icons", "source"} & set(data["images"]):
+        data["images"][key] = located(data["images"][key])
+    for classifier in data["classifiers"].values():
+        classifier["pretrained"] = located(classifier["pretrained"])
+
+SETUPS = read_yaml("setups")
+UNGUIDED = next((name for name, row in SETUPS.items() if "guidance" not in row), None)
+AUTHORS = read_yaml("authors_weights")
+DATASETS = config["run_datasets"]
+refuse(
+    f"run_datasets: no {name!r} under datasets; there are {', '.join(config['datasets'])}"
+    for name in DATASETS
+    if name not in config["datasets"]
+)
