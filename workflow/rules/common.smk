@@ -63,6 +63,11 @@ def machine(chosen=lambda data: {}):
     return lambda wildcards, threads: flags({**common, "threads": threads, **chosen(settings(wildcards))})
 
 
+def folder(name, up=0):
+    """Params function: the folder of the first of the input files `name`, or one so many levels higher."""
+    return lambda wildcards, input: Path(input[name][0]).parents[up] if input.get(name) else ""
+
+
 def plain(scale):
     """A scale as it stands in names of files."""
     return f"{scale:g}"

@@ -3,6 +3,8 @@ import math
 
 import yaml
 from jsonschema import Draft202012Validator, validators
+from nrcg.errors import NrcgError
+from nrcg.io.yaml_files import read_yaml
 from snakemake.exceptions import WorkflowError
 
 
@@ -28,16 +30,6 @@ TYPES = Draft202012Validator.TYPE_CHECKER.redefine_many({"number": is_number, "i
 Validator = validators.extend(Draft202012Validator, {"properties": with_defaults}, type_checker=TYPES)
 
 
-class UniqueKeys(yaml.SafeLoader):
-    """YAML in which no key stands twice; PyYAML would take the last one."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        if double := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"{double[0]} stands there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def violations(value, schema, where):
     """What its schema does not allow in a value, a line each that names the key."""
     text = (PROJECT / f"workflow/schemas/{schema}.schema.yaml").read_text(encoding="utf-8")
@@ -54,13 +46,13 @@ def refuse(problems):
         raise WorkflowError("\n".join(lines))
 
 
-def read_yaml(key):
+def checked(key):
     """The YAML file that a key of the config names, checked by the schema of the key's name."""
     place = f"{key} ({config[key]})"
     try:
-        rows = yaml.load(Path(config[key]).read_text(encoding="utf-8-sig"), UniqueKeys)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise WorkflowError(f"{place}: cannot be read as YAML ({' '.join(str(error).split())})")
+        rows = read_yaml(config[key])
+    except NrcgError as error:
+        raise WorkflowError(f"{place}: {error}")
     refuse(violations(rows, key, place))
     return rows
 
@@ -85,9 +77,9 @@ for data in config["datasets"].values():
     for classifier in data["classifiers"].values():
         classifier["pretrained"] = located(classifier["pretrained"])
 
-SETUPS = read_yaml("setups")
+SETUPS = checked("setups")
 UNGUIDED = next((name for name, row in SETUPS.items() if "guidance" not in row), None)
-AUTHORS = read_yaml("authors_weights")
+AUTHORS = checked("authors_weights")
 DATASETS = config["run_datasets"]
 refuse(
     f"run_datasets: no {name!r} under datasets; there are {', '.join(config['datasets'])}"

@@ -95,8 +95,8 @@ rule score:
         runtime=lambda w, attempt: 120 * attempt,
         gpu=1,
     params:
-        guiding=subpath(input.guiding[0], parent=True),
-        judge=subpath(input.judge[0], parent=True),
+        guiding=folder("guiding"),
+        judge=folder("judge"),
         options=lambda w, input: flags(
             {
                 "also": [

@@ -149,14 +149,14 @@ def point_file(dataset, folder, setup, scale):
     return f"<run>/{dataset}/{pattern.format(setup=setup, scale=scale)}"
 
 
-def drawn(function, category, name, shows, title, note, target, files, shape=dict, **arguments):
+def drawn(function, category, name, shows, title, note, targets, files, shape=dict, **arguments):
     """An entry of the table of figures.
 
     function   what draws it, of `nrcg draw --help`; it gets `arguments`, and what `shape` makes of `files`, whose values
                are a file, a list of files or files by name, all to wait for
     category   number of the report's category; `name` and `shows` are its labels there
     note       lines of small print
-    target     the target rules that it belongs to
+    targets    the target rules that it belongs to
     """
     return locals()
 
@@ -415,7 +415,7 @@ TARGETS = {  # target rule: its files; a target without files has no data set in
 }
 for dataset in DATASETS:
     for name, found in figures(dataset).items():
-        for target in found["target"]:
+        for target in found["targets"]:
             TARGETS[target] += [f"<run>/{dataset}/figures/{name}.{suffix}" for suffix in suffixes(found)]
 
 

@@ -21,8 +21,8 @@ rule forward:
         gpu=1,
     params:
         data=subpath(input[0], parent=True),
-        ddpm=subpath(input.ddpm[0], ancestor=2),
-        classifier=subpath(input.classifier[0], parent=True),
+        ddpm=folder("ddpm", up=1),
+        classifier=folder("classifier"),
         setups=lambda w: as_json(
             {
                 setup: SETUPS[setup]["guidance"].get("stabilizer")

@@ -40,7 +40,7 @@ rule sample:
         runtime=lambda w, attempt: 720 * attempt,
         gpu=1,
     params:
-        ddpm=subpath(input.ddpm[0], ancestor=2),
+        ddpm=folder("ddpm", up=1),
         classifier=lambda w, input: flags(
             {"classifier": Path(input.classifier[0]).parent if input.classifier else None}
         ),
