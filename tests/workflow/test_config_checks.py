@@ -13,10 +13,8 @@ from scratch import snakemake
 BALLS = "datasets.sportballs"
 OF_SCHEMA = {  # keys below the overlay's top, the wrong value, and what is said of it
     "seed": (1000.0, "seed: 1000.0 is not of type 'integer'"),
-    f"{BALLS}.images.n": (320.0, f"{BALLS}.images.n: 320.0 is not of type 'integer'"),
-    f"{BALLS}.images.valid_fraction": (float("nan"), f"{BALLS}.images.valid_fraction: nan"),
     f"{BALLS}.scales.robust": ([float("nan")], f"{BALLS}.scales.robust.0: nan"),
-    f"{BALLS}.classifiers.judge.architecture": ("mobilenet_v3_small", f"{BALLS}.classifiers.judge.architecture"),
+    f"{BALLS}.sampling.n_samples": (320.0, f"{BALLS}.sampling.n_samples: 320.0 is not of type 'integer'"),
     f"{BALLS}.target": ("base\nball", f"{BALLS}.target"),
     "run": ("..", r"run: '\.\.' must be a name of letters"),
     "style": ("a\nb", "style: "),
@@ -56,6 +54,25 @@ def refused(checkout, tmp_path, changes, base="demo"):
     output = snakemake(checkout, *words, check=False)
     assert "Traceback" not in output and "Job stats" not in output, output
     return output
+
+
+OF_SECTIONS = {  # what the functions say that the sections configure; a wrong one may hide others of its data set
+    f"{BALLS}.images.n": (320.0, f"{BALLS}.images: .*n 320.0: must be a whole number"),
+    f"{BALLS}.images.valid_fraction": (float("nan"), f"{BALLS}.images: .*valid_fraction nan"),
+    f"{BALLS}.images.seeed": (1, f"{BALLS}.images: .*unknown key seeed; nearest are seed"),
+    f"{BALLS}.classifiers.judge.architecture": ("mobilenet_v3_small", f"{BALLS}.classifiers.judge.architecture"),
+    f"{BALLS}.classifiers.robust.max_epoch": (3, f"{BALLS}.classifiers.robust: .*max_epoch; nearest are max_epochs"),
+    "extractors": (["dino"], "extractors: extractor 'dino': unknown; use one of inception, judge"),
+    "roles.ema": ("ema", "roles.ema: no setup 'ema'"),
+    "modules": (["no_such_module"], "modules: module no_such_module: cannot be imported"),
+}
+
+
+@pytest.mark.parametrize("section", OF_SECTIONS)
+def test_what_a_section_must_hold_is_known_to_its_function(checkout, tmp_path, section):
+    value, message = OF_SECTIONS[section]
+    output = refused(checkout, tmp_path, {section: value})
+    assert re.search(message, output), output
 
 
 @pytest.mark.parametrize("mistakes", [OF_SCHEMA, OF_MEANING], ids=["schema", "meaning"])
@@ -109,23 +126,29 @@ def test_gpus_must_divide_the_batch(checkout, tmp_path):
     assert f"{BALLS}.ddpm.gpus: 3 do not divide the batch_size 32" in output
 
 
-TABLE = (ROOT / "config/setups.tsv").read_text()
+TABLE = (ROOT / "config/setups.yaml").read_text()
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (TABLE.replace("ema:0.99\tdefault", "ema:1.5\tdefault", 1), "nonrobust_x0_ema0.99: stabilizer ema:1.5"),
-        (TABLE.replace("interval:0:240", "interval:240:0"), "nonrobust_x0_ema0.99_late: .*interval"),
-        (TABLE + TABLE.splitlines()[2] + "\n", "robust stands there twice"),
-        (TABLE.replace("unconditional\tunconditional", "free\tfree"), "no row 'unconditional'"),
-        (TABLE.replace("\tlabel", "\tlable", 1), "line 2: 'label' is a required property"),
-        ("", "cannot be read as a table"),
-        (None, "cannot be read as a table.*No such file"),
+        (TABLE.replace("beta: 0.99", "beta: 1.5", 1), "nonrobust_x0_ema0.99: .*beta is 1.5"),
+        (TABLE.replace("beta: 0.99", "betta: 0.99", 1), "nonrobust_x0_ema0.99: .*unknown key betta; nearest are beta"),
+        (TABLE.replace("[0, 240]", "[240, 0]"), "nonrobust_x0_ema0.99_late: .*interval"),
+        (TABLE.replace("on: xt", "onn: xt", 1), "robust.guidance: 'on' is a required property"),
+        (TABLE + TABLE[TABLE.index("\nrobust:") : TABLE.index("\nnonrobust:")], "robust stands there twice"),
+        (
+            TABLE.replace("classifier: nonrobust\n\nrobust", "classifier: nonrobust\n  guidance: {on: xt}\n\nrobust"),
+            "0 rows without",
+        ),
+        (TABLE.replace("label:", "lable:", 1), "unconditional: 'label' is a required property"),
+        ("a: [", "cannot be read as YAML"),
+        ("", "None is not of type 'object'"),
+        (None, "no such file"),
     ],
 )
-def test_the_setups_table(checkout, tmp_path, table, message):
-    place = tmp_path / "setups.tsv"
+def test_the_setups(checkout, tmp_path, table, message):
+    place = tmp_path / "setups.yaml"
     if table is not None:
         place.write_text(table)
     output = refused(checkout, tmp_path, {"setups": str(place)})

@@ -184,7 +184,9 @@ def test_requeued_trainings_go_on_and_change_no_bit(finished, cluster):
     for folder, log in zip(folders, logs.values(), strict=True):
         shutil.rmtree(finished / folder)
         log.unlink()
-    shutil.rmtree(finished / "results/test/sportballs/checkpoints")  # of the finished trainings, which would be written again
+    shutil.rmtree(
+        finished / "results/test/sportballs/checkpoints"
+    )  # of the finished trainings, which would be written again
     process = toy_run(finished, cluster, *(folder / "card.json" for folder in folders), "--profile", "slurm")
     requeued = {}
     while len(requeued) < len(TRAININGS):

@@ -49,7 +49,7 @@ def finished(checkout):
     snakemake(checkout, "figure8", "--cores", "2", *whole)
     snakemake(checkout, "figure8", "--report", checkout / "figure8.html", *whole)
     planned = jobs(snakemake(checkout, "-n", "--quiet", "rules", *whole, "--config", "run_datasets=[sportballs]"))
-    assert "sample" not in planned and "plot_side_by_side" in planned  # one figure drew all that any other shows
+    assert "sample" not in planned and "draw" in planned  # one figure drew all that any other shows
     snakemake(checkout, "--cores", "2", *whole)
     return checkout
 
@@ -100,14 +100,14 @@ def test_no_name_or_path_of_the_config_reaches_the_shell(checkout, tmp_path):
     """Two classes, a style and a folder whose names a shell would split or run; every job gets them whole."""
     nasty = tmp_path / "My Drive's $(touch PWNED) & `touch PWNED`"
     shutil.copytree(checkout / "data/celeba", nasty / "celeba")
-    for key in ("setups", "paper_results"):
-        shutil.copy(checkout / f"config/{key}.tsv", nasty)
+    for name in ("setups.yaml", "paper_results.tsv"):
+        shutil.copy(checkout / "config" / name, nasty)
     shutil.copy(ROOT / "nrcg/plots/nrcg.mplstyle", nasty)
     classes = ["no beard's; touch PWNED", '"$HOME" & (male)']
 
     def change(config):
         config |= {"run": "nasty", "run_datasets": ["celeba"], "style": str(nasty / "nrcg.mplstyle")}
-        config |= {key: str(nasty / f"{key}.tsv") for key in ("setups", "paper_results")}
+        config |= {"setups": str(nasty / "setups.yaml"), "paper_results": str(nasty / "paper_results.tsv")}
         data = config["datasets"]["celeba"]
         data["target"], data["images"] = classes[0], {"source": str(nasty / "celeba"), "size": 16, "classes": classes}
         data["scales"] |= {"nonrobust": [], "nonrobust_x0": []}  # one setup, with a stabiliser, must do
@@ -168,18 +168,8 @@ def test_a_changed_scale_reruns_only_what_depends_on_it(finished, tmp_path):
     output = snakemake(finished, "-n", "--configfile", path)
     planned = jobs(output)
     assert planned["sample"] == 1 and planned["score"] == 1 and "robust/scale_2/shard_000" in output
-    assert set(planned) == {
-        *(
-            "sample",
-            "score",
-            "collect_scores",
-            "plot_scales",
-            "plot_contrast",
-            "plot_side_by_side",
-            "compare",
-        ),
-        *("write_table", "write_all_points", "write_findings", "all"),
-    }
+    assert set(planned) == {"sample", "score", "collect_scores", "draw", "write", "compare", "all"}
+    assert planned["write"] == 3 and planned["draw"] == 6  # four against the scale, contrast, side by side
     assert not re.search(r"^    output: .*(celeba|celebahq)/", output, re.M)
 
 
@@ -188,7 +178,7 @@ def test_a_changed_style_reruns_only_plots(finished, tmp_path):
     style.write_text("font.size: 11\n")
     path = overlay(finished, tmp_path, lambda c: c.update(style=str(style)))
     planned = set(jobs(snakemake(finished, "-n", "--configfile", path)))
-    assert planned and all(rule.startswith("plot_") or rule == "all" for rule in planned)
+    assert set(planned) == {"draw", "all"}
 
 
 def test_one_figure_builds_what_it_needs_and_no_more(checkout):
@@ -198,16 +188,16 @@ def test_one_figure_builds_what_it_needs_and_no_more(checkout):
 
 def test_a_figure_of_one_data_set_needs_nothing_of_another(checkout):
     output = snakemake(checkout, "-n", "figure7")
-    assert jobs(output)["plot_scales"] == 2
+    assert jobs(output)["draw"] == 2
     assert "sportballs" not in output and "celebahq" not in output
 
 
-def test_dry_run_of_the_papers_config_lists_49_shards_a_point(checkout):
-    planned = jobs(snakemake(checkout, "-n", "--quiet", "rules", "all"))
+def test_dry_run_of_the_papers_config_lists_four_shards_per_point(checkout):
+    planned = jobs(snakemake(checkout, "-n", "--quiet", "rules", "--", "all"))
     datasets = yaml.safe_load((ROOT / "config/config.yaml").read_text())["datasets"]
     points = {name: 1 + sum(map(len, data["scales"].values())) for name, data in datasets.items()}
     assert points == {"celeba": 63, "sportballs": 56, "celebahq": 2}
-    assert planned["sample"] == 49 * (63 + 56) + 16 * 2 and planned["score"] == sum(points.values())
+    assert planned["sample"] == 4 * (63 + 56 + 2) and planned["score"] == sum(points.values())
     assert planned["train_ddpm"] == 2 and planned["train_classifier"] == 8
     assert planned["reference"] == 12  # two extractors, all images and the target's, for three data sets
 
@@ -220,7 +210,7 @@ def test_an_overlay_of_one_data_set_leaves_the_others_alone(checkout, tmp_path):
     )
     files = [f"results/paper/{name}/ddpm/card.json" for name in ("celeba", "sportballs")]
     output = snakemake(checkout, "-n", "-p", "--configfile", path, "--", *files)
-    trainings = [line for line in output.splitlines() if "nrcg train-ddpm" in line]
+    trainings = [line for line in output.splitlines() if "nrcg train ddpm" in line]
     steps = {re.search(r"paper/(\w+)/data", line)[1]: re.search(r"timesteps\": (\d+)", line)[1] for line in trainings}
     assert steps == {"celeba": "400", "sportballs": "7"}
 
@@ -231,7 +221,7 @@ def test_figures_are_redrawn_from_given_scores_without_sampling(finished, tmp_pa
     path.write_text(yaml.safe_dump({"run": "redrawn", "datasets": {"sportballs": {"scores_from": str(scores)}}}))
     config = ["--configfile", "config/test.yaml", path, "--config", "run_datasets=[sportballs]"]
     planned = jobs(snakemake(finished, "-n", *config, "--", "figure8"))
-    assert set(planned) == {"collect_scores", "plot_scales", "figure8"}
+    assert set(planned) == {"collect_scores", "draw", "figure8"}
     snakemake(finished, "--cores", "1", *config, "--", "results/redrawn/sportballs/scores.csv")
     assert (finished / "results/redrawn/sportballs/scores.csv").read_bytes() == scores.read_bytes()
 
@@ -273,6 +263,7 @@ def test_a_target_without_a_data_set_says_so(checkout):
         (lambda d: d.update(showcase={"scale": 3}), "datasets.sportballs.showcase.*3"),
         (lambda d: d["classifiers"]["judge"].update(architecture="vgg"), "classifiers.*architecture.*vgg"),
         (lambda d: d["images"].update(source="data"), "datasets.sportballs.images.*source"),
+        (lambda d: d.update(kind="mnist"), "datasets.sportballs.images: .*'mnist': unknown; use one of sportballs"),
         (lambda d: d.update(weights="authors"), "datasets.sportballs.images.size: the authors' weights need 64"),
     ],
 )
@@ -297,11 +288,13 @@ def test_mistakes_about_data_sets_are_refused(checkout, tmp_path, change, messag
     assert re.search(message, output), output
 
 
-def test_mistakes_in_the_setups_table_are_refused(checkout, tmp_path):
-    table = tmp_path / "setups.tsv"
-    table.write_text((ROOT / "config/setups.tsv").read_text().replace("ema:0.99", "emma:0.99", 1))
+def test_mistakes_in_the_setups_are_refused(checkout, tmp_path):
+    table = tmp_path / "setups.yaml"
+    table.write_text(
+        (ROOT / "config/setups.yaml").read_text().replace("{ema: {beta: 0.99}}", "{emma: {beta: 0.99}}", 1)
+    )
     output = snakemake(checkout, "-n", "--config", f"setups={table}", check=False)
-    assert re.search(r"line 8\.stabilizer: 'emma:0.99' does not match", output)
+    assert re.search(r"nonrobust_x0_ema0.99: stabilizer 'emma': unknown; use one of ema, adam", output), output
 
 
 def image_set_of(run, checkout):
