@@ -1,4 +1,4 @@
-"""A stabiliser, an objective and an extractor of a user's own: one registration each, one row, and the config runs them."""
+"""A stabiliser, an objective and an extractor of a user's own: one registration each, and the config runs them."""
 
 import json
 
