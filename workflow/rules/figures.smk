@@ -8,69 +8,18 @@ FORWARD_FIGURES = {  # figure: its metric, and others that it needs
     "3": ["gradient_sensitivity", "relative_sensitivity", "saturated", "clipped"],
     "4": ["gradient_sensitivity", "relative_sensitivity", "saturated", "clipped"],
 }
-PAPER = {  # kind of data set: what the paper calls its figures and tables; its run: image size, T, samples per point
-    "celeba": {
-        "name": "CelebA",
-        "run": (64, 400, 50176),
-        "scales": {"accuracy": "5", "fid": "6", "cfid": "7"},
-        "table": "1",
-        "grids": {"unconditional": "9a", "conditional": "9b"},
-    },
-    "sportballs": {
-        "name": "SportBalls",
-        "run": (64, 400, 50176),
-        "scales": {"accuracy": "8a", "fid": "8b", "cfid": "8c"},
-        "table": "2",
-        "grids": {"unconditional": "9c", "conditional": "9d"},
-    },
-    "celebahq": {
-        "name": "CelebA-HQ",
-        "run": (256, 1000, 1024),
-        "scales": {},  # one scale
-        "table": "3",
-        "grids": {"unconditional": "9e", "conditional": "9f"},
-    },
-}
 SHOWN = {  # the paper's metric: what a figure against the scale shows, by which extractor or classifier
     "accuracy": "share of {target} by the {by}",
     "fid": "{by} to all training images",
     "cfid": "{by} to the target class",
 }
-CAPTIONS = {  # of the report, by the function that draws
-    "forward": "How the classifiers fare along the forward process (figures 1 to 4): accuracy with 95 % Wilson intervals,"
-    " logit sensitivity (eq. 3), gradient sensitivity (eq. 4 and 6) and, below it, the change from one t to the next"
-    " relative to the gradient itself. Figure 4 shows stabilised gradients. Shaded ranges are left out of the claims:"
-    " there log p is saturated or x̂₀ clipped, and the gradients mean nothing.",
-    "scales": "Scores of guided samples against the guidance scale, one line per setup; dashed: without guidance, by the"
-    " same classifier. FID and cFID are distances of Inception features. FD of other extractors is not comparable to them.",
-    "contrast": "Share of the target class by the guiding classifier and by an independent judge, for guidance by the"
-    " target's logit and by log p. Shaded: the share of samples, net, that are the target to the guiding classifier and"
-    " not to the judge.",
-    "table": "Samples without guidance, guided samples of the paper's setup at our best scale, our best setup where it is"
-    " another, and the paper's numbers.",
-    "points": "Every score of every setup and scale.",
-    "comparison": "Every number that the paper reports, and ours of the same setup and guidance scale beside it. What was"
-    " not run or not measured here says so.",
-    "grid": "The first samples without guidance, or of the guided point that the config names (figure 9). A red frame"
-    " marks a trajectory that diverged.",
-    "side_by_side": "The same seeds under each setup, at the guidance scale whose samples come nearest to the target class.",
-    "before_after": "The first seeds whose unguided sample is of another class than the target, before and after guidance"
-    " (the paper's table 3 shows hand-picked ones). Below each sample: the class that the guiding classifier assigns to"
-    " it, right or wrong.",
-    "classifier_logs": "Loss and validation accuracy while the classifiers and the judge train.",
-    "ddpm_log": "Training loss of the DDPM.",
-    "findings": "The paper's claims, what this run measured, and whether it is seen: by the guiding classifier, which is"
-    " the paper's measure, and by an independent judge.",
-}
+CAPTIONS = read_yaml(PROJECT / "workflow/report/captions.yaml")  # of the report, by the function that draws
 CATEGORIES = ("1 Findings", "2 Tables", "3 Guided sampling", "4 Samples", "5 Forward process", "6 Data and training")
 
 
-def paper(dataset):
-    return PAPER[config["datasets"][dataset]["kind"]]
-
-
 def pretty(dataset):
-    return paper(dataset)["name"]
+    """A data set's name for readers."""
+    return config["datasets"][dataset]["title"] or dataset
 
 
 def run_note(dataset, *setups, paper_as=""):
@@ -88,10 +37,10 @@ def run_note(dataset, *setups, paper_as=""):
     whole = [row for row in rows if row.keys() <= {"on", "objective", "stabilizer"}]  # others have fewer gradients
     notes = dict.fromkeys(decay_note(row.get("stabilizer"), steps) for row in whole)
     lines += [f"{text}." for text in notes if text]
-    if paper_as and (size, total, n) != paper(dataset)["run"]:
-        size, total, n = paper(dataset)["run"]
-        count = f"{n:,}".replace(",", " ")
-        lines.append(f"{paper_as}: {size}×{size}, T = {total}, n = {count}: not comparable.")
+    theirs = data["paper"].get("run", [size, total, n])
+    if paper_as and [size, total, n] != theirs:
+        count = f"{theirs[2]:,}".replace(",", " ")
+        lines.append(f"{paper_as}: {theirs[0]}×{theirs[0]}, T = {theirs[1]}, n = {count}: not comparable.")
     return lines
 
 
@@ -99,7 +48,7 @@ def forward_note(dataset):
     """Small print of figures 1 to 4."""
     data = config["datasets"][dataset]
     images = f"validation images of {data['images']['size']}×{data['images']['size']}, target {data['target']}"
-    own = "" if data["kind"] == "celeba" else " The paper shows figures 1 to 4 for CelebA alone."
+    own = "" if data["paper"].get("forward") else " The paper shows figures 1 to 4 for CelebA alone."
     return [f"Run “{config['run']}”: {images}, T = {data['scheduler']['num_train_timesteps']}.{own}"]
 
 
@@ -164,7 +113,8 @@ def drawn(function, category, name, shows, title, note, targets, files, shape=di
 @cache
 def figures(dataset):
     """Name of its files → entry, of every figure and table of a data set."""
-    data, theirs, name = config["datasets"][dataset], paper(dataset), pretty(dataset)
+    data, name = config["datasets"][dataset], pretty(dataset)
+    theirs = data["paper"]
     scores, target, found = {"csv": f"<run>/{dataset}/scores.csv"}, data["target"], {}
     shown = data["showcase"]["setup"], plain(data["showcase"]["scale"])
     note = run_note(dataset, paper_as="The paper")
@@ -182,18 +132,19 @@ def figures(dataset):
                 *(forward_note(dataset), [f"figure{number}"], {"csv": f"<run>/{dataset}/figures/figure{number}.csv"}),
                 **({"chance": 1 / len(class_names(dataset))} if number == "1" else {}),
             )
-    for metric, number in theirs["scales"].items():
+    for metric, number in theirs.get("scales", dict.fromkeys(SHOWN)).items():
         by = {"accuracy": "guiding classifier", "accuracy_judge": "judge"} if metric == "accuracy" else {}
         for extractor in config["extractors"] if metric != "accuracy" else []:
             variant = metric if extractor == "inception" else f"{metric.replace('fid', 'fd')}_{extractor}"
             by[variant] = "FID" if extractor == "inception" else f"FD ({extractor})"
         for variant, words in by.items():
-            text, own = SHOWN[metric].format(target=target, by=words), variant == metric
-            found[f"figure{number}_{variant}"] = drawn(
-                *("scales", 3, f"Figure {number}" if own else f"Beside figure {number}", text),
+            text, own = SHOWN[metric].format(target=target, by=words), number and variant == metric
+            beside = f"Beside figure {number}" if number else variant
+            found[f"figure{number}_{variant}" if number else f"scales_{variant}"] = drawn(
+                *("scales", 3, f"Figure {number}" if own else beside, text),
                 f"Figure {number}: {text} ({name})" if own else f"{text[0].upper()}{text[1:]} ({name}; not in the paper)",
                 run_note(dataset, paper_as="Star and dotted line, the paper" if own else ""),
-                [f"figure{number.rstrip('abc')}"],
+                [f"figure{number.rstrip('abc')}" if number else "scales"],
                 {**scores, "paper": config["paper_results"]},
                 metric=variant,
                 dataset=dataset,
@@ -207,7 +158,7 @@ def figures(dataset):
             **{"target": target, "compared": pair, "dataset": dataset},
         )
     for which, (setup, scale) in {"unconditional": (UNGUIDED, "none"), "conditional": shown}.items():
-        number, few = theirs["grids"][which], n_samples(dataset, setup) < PICTURED
+        number, few = theirs.get("grids", {}).get(which, "9"), n_samples(dataset, setup) < PICTURED
         found[f"figure9_{which}"] = drawn(
             *("grid", 4, f"Figure {number}", label(setup, scale), f"Figure {number}: {name}, {label(setup, scale)}"),
             [f"The paper shows {PICTURED}."] * few + run_note(dataset, setup),
@@ -252,10 +203,10 @@ def figures(dataset):
             *("ddpm_log", 6, "DDPM", "loss while it trains", f"Training loss of the DDPM ({name})"),
             *([], ["training_curves"], {"csv": f"<run>/{dataset}/ddpm/log.csv"}),
         )
-    number = theirs["table"]
+    number = theirs.get("table", "")
     found[f"table{number}"] = drawn(
-        *("table", 2, f"Table {number}", "unconditional and guided samples, and the paper's numbers"),
-        f"Table {number}: {name}, target {target}",
+        *("table", 2, f"Table {number}".strip(), "unconditional and guided samples, and the paper's numbers"),
+        f"{f'Table {number}'.strip()}: {name}, target {target}",
         *(note, [f"table{number}"], {**scores, "paper": config["paper_results"]}),
         **{"target": target, "dataset": dataset},
     )
@@ -410,7 +361,7 @@ use rule write as compare with:
 TARGETS = {  # target rule: its files; a target without files has no data set in this run
     **{f"figure{number}": [] for number in range(1, 10)},
     **{f"table{number}": [] for number in range(1, 4)},
-    **{target: [] for target in ("grids", "contrast", "side_by_side", "training_curves", "findings")},
+    **{target: [] for target in ("scales", "table", "grids", "contrast", "side_by_side", "training_curves", "findings")},
     "comparison": [f"<run>/comparison.{suffix}" for suffix in suffixes(comparison())],
 }
 for dataset in DATASETS:
