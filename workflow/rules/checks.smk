@@ -48,7 +48,9 @@ def check_setups():
     place = f"setups ({config['setups']})"
     free = [name for name, row in SETUPS.items() if "guidance" not in row]
     if len(free) != 1:
-        wrong(place, f"{len(free)} rows without guidance; every figure compares with one, {UNGUIDED or 'unconditional'}")
+        wrong(
+            place, f"{len(free)} rows without guidance; every figure compares with one, {UNGUIDED or 'unconditional'}"
+        )
     for name, row in SETUPS.items():
         with noted(place):
             guidance_from(row.get("guidance", {}), nn.Identity(), target=0, scale=1.0, where=name)
@@ -134,7 +136,11 @@ def check_ddpm(place, dataset, data):
     from nrcg.registry import call
     from nrcg.training.settings import DDPMTraining
 
-    model, steps, total = data["ddpm"], data["sampling"]["num_inference_steps"], data["scheduler"]["num_train_timesteps"]
+    model, steps, total = (
+        data["ddpm"],
+        data["sampling"]["num_inference_steps"],
+        data["scheduler"]["num_train_timesteps"],
+    )
     with noted(f"{place}.scheduler"):
         scheduler = build_scheduler(data["scheduler"])
         with noted(f"{place}.sampling.num_inference_steps"):

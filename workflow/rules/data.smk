@@ -1,55 +1,5 @@
 # Image sets, downloads (kept for all runs), and imports of published weights into the project's folders. A file of the
 # authors that was put there by hand is checked when it is imported.
-INCEPTION = config["inception_weights"] or "<downloads>/pt_inception-2015-12-05-6726825d.pth"
-
-
-def image_sources(wildcards):
-    """The files that a data set is made from: the user's icons, or a download where it names no folder."""
-    data = settings(wildcards)
-    source = data["images"].get("source")
-    if data["kind"] == "celeba" and not source:
-        return ["<downloads>/celeba/list_attr_celeba.txt"]
-    if data["kind"] == "celebahq" and not Path(source).is_dir():
-        return [hub_record("dataset", source)]
-    icons = data["images"].get("icons")
-    return sorted(map(str, Path(icons).glob("*.[pP][nN][gG]"))) if icons else []
-
-
-def image_settings(wildcards, input):
-    """The section `images`, with the folder of what was downloaded."""
-    images = settings(wildcards)["images"]
-    downloaded = {"source": str(Path(input[0]).parent)} if "source" in images and input else {}
-    return as_json({**images, **downloaded})
-
-
-def ddpm_sources(wildcards):
-    """The file that an import of a DDPM waits for; none where it is a folder of the user's."""
-    data = settings(wildcards)
-    if not data["ddpm"]["pretrained"]:
-        return [f"<downloads>/authors/{data['kind']}/ddpm.safetensors"]
-    folder = Path(data["ddpm"]["pretrained"]).is_dir()
-    return [] if folder else [hub_record("model", data["ddpm"]["pretrained"])]
-
-
-def ddpm_import_options(wildcards, input):
-    """The source of an import, and for a bare U-Net file its architecture."""
-    data = settings(wildcards)
-    if data["ddpm"]["pretrained"]:
-        return flags({"source": Path(input[0]).parent if input else data["ddpm"]["pretrained"]})
-    origin = AUTHORS[data["kind"]]["ddpm"]
-    return flags({"source": input[0], **origin, "unet": data["ddpm"]["unet"], "scheduler": data["scheduler"]})
-
-
-def needed_downloads(wildcards):
-    """Every file that this run needs from elsewhere."""
-    files = [INCEPTION] if "inception" in config["extractors"] and not config["inception_weights"] else []
-    for name in DATASETS:
-        data, place = config["datasets"][name], Wildcards(fromdict={"dataset": name})
-        files += [] if data["images"].get("icons") else image_sources(place)
-        files += ddpm_sources(place) if data["ddpm"]["pretrained"] else []
-        if data["weights"] == "authors":
-            files += collect("<downloads>/authors/{kind}/{role}.safetensors", kind=data["kind"], role=AUTHORS[data["kind"]])
-    return files
 
 
 rule images:
@@ -61,7 +11,11 @@ rule images:
             "<run>/{dataset}/data/contact_sheet.png",
             caption="../report/figure.rst",
             category="6 Data and training",
-            labels=lambda w: {"name": "Data", "data set": pretty(w.dataset), "shows": "the first images and their classes"},
+            labels=lambda w: {
+                "name": "Data",
+                "data set": pretty(w.dataset),
+                "shows": "the first images and their classes",
+            },
         ),
     log:
         "<joblogs>/data.log",
@@ -93,9 +47,9 @@ rule download_inception:
         "<downloads>/pt_inception-2015-12-05-6726825d.pth",
     log:
         "<downloads>/logs/inception.log",
+    localrule: True
     conda:
         "../envs/nrcg.yaml"
-    localrule: True
     shell:
         "nrcg get inception --out {output:q} --log {log:q}"
 
@@ -106,9 +60,9 @@ rule download_celeba:
         "<downloads>/celeba/list_eval_partition.txt",
     log:
         "<downloads>/logs/celeba.log",
+    localrule: True
     conda:
         "../envs/nrcg.yaml"
-    localrule: True
     params:
         out=subpath(output[0], parent=True),
     shell:
@@ -120,12 +74,12 @@ rule download_hub:
         "<downloads>/{repo_type}s/{repo}/download.json",
     log:
         "<downloads>/logs/{repo_type}_{repo}.log",
-    conda:
-        "../envs/nrcg.yaml"
     wildcard_constraints:
         repo_type="model|dataset",
         repo="[^/]+",
     localrule: True
+    conda:
+        "../envs/nrcg.yaml"
     params:
         out=subpath(output[0], parent=True),
         options=lambda w: flags(
@@ -145,9 +99,9 @@ rule download_authors:
         "<downloads>/authors/{kind}/{role}.safetensors",
     log:
         "<downloads>/logs/authors_{kind}_{role}.log",
+    localrule: True
     conda:
         "../envs/nrcg.yaml"
-    localrule: True
     params:
         file=lambda w: flags(AUTHORS[w.kind][w.role]),
     shell:
@@ -162,11 +116,11 @@ rule import_classifier:
         "<run>/{dataset}/imported/{role}/card.json",
     log:
         "<joblogs>/import_{role}.log",
-    conda:
-        "../envs/nrcg.yaml"
     wildcard_constraints:
         role="(nonrobust|robust)(_forward)?",
     localrule: True
+    conda:
+        "../envs/nrcg.yaml"
     params:
         out=subpath(output[0], parent=True),
         options=lambda w: flags(
@@ -187,9 +141,9 @@ rule import_ddpm:
         collect("<run>/{{dataset}}/imported/ddpm/{file}", file=["card.json", *DDPM]),
     log:
         "<joblogs>/import_ddpm.log",
+    localrule: True
     conda:
         "../envs/nrcg.yaml"
-    localrule: True
     params:
         out=subpath(output[0], parent=True),
         options=ddpm_import_options,

@@ -1,39 +1,4 @@
 # Scores of samples: accuracy by the guiding classifier and by the judge, Fréchet distances.
-def extractor_files(dataset, extractor):
-    """The files of an extractor's weights, if it has any."""
-    return {"inception": [INCEPTION], "judge": classifier(dataset, "judge")}.get(extractor, [])
-
-
-def extractor_weights(extractor, files):
-    """What an extractor is loaded from: Inception's file, the judge's folder, or nothing."""
-    return str(Path(files[0]).parent if extractor == "judge" else files[0]) if files else None
-
-
-def also_scored_by(wildcards):
-    """The other classifiers that guide in this data set, who score the unguided samples too, as a level to compare."""
-    others = set(guiding_classifiers(wildcards.dataset)) - {SETUPS[UNGUIDED]["classifier"]}
-    return sorted(others) if wildcards.setup == UNGUIDED else []
-
-
-def references(wildcards, input):
-    """For each extractor its weights and the statistics of the training images."""
-    return {
-        name: {
-            "weights": extractor_weights(name, input.get(f"weights_{name}")),
-            "all": input[f"all_{name}"],
-            "target": input[f"target_{name}"],
-        }
-        for name in config["extractors"]
-    }
-
-
-def reference_files(wildcards):
-    """Input function: the files of `references`."""
-    files = {f"weights_{name}": extractor_files(wildcards.dataset, name) for name in config["extractors"]}
-    for name in config["extractors"]:
-        for part in ("all", "target"):
-            files[f"{part}_{name}"] = f"<run>/{wildcards.dataset}/references/{name}_{part}.npz"
-    return {key: found for key, found in files.items() if found}
 
 
 rule reference:
@@ -125,9 +90,9 @@ rule collect_scores:
         "<joblogs>/collect_scores.log",
     benchmark:
         "<times>/collect_scores.tsv"
+    localrule: True
     conda:
         "../envs/nrcg.yaml"
-    localrule: True
     params:
         scores=lambda w, input: flags(
             {"given": f"{w.dataset}={input[0]}"}

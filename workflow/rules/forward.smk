@@ -56,11 +56,11 @@ rule curves:
         "<joblogs>/figure{number}_data.log",
     benchmark:
         "<times>/figure{number}_data.tsv"
-    conda:
-        "../envs/nrcg.yaml"
     wildcard_constraints:
         number="[1-4]",
     localrule: True
+    conda:
+        "../envs/nrcg.yaml"
     params:
         options=lambda w: flags({"metric": FORWARD_FIGURES[w.number], "setup": figure_setups(w.dataset, w.number)}),
     shell:

@@ -1,24 +1,6 @@
 # Samples in shards: a shard is a range of seeds, the same whatever the batch size or machine.
 
 
-@cache
-def point_options(dataset, setup, scale):
-    """Options of `nrcg sample` that all shards of a point have; unguided samples have no guidance."""
-    data = config["datasets"][dataset]
-    options = {"precision": data["sampling"]["precision"], "seed": config["seed"]}
-    if setup != UNGUIDED:
-        options |= {"target": data["target"], "scale": scale, "guidance": guidance(dataset, setup)}
-    return flags({**options, "num_inference_steps": data["sampling"]["num_inference_steps"]})
-
-
-def shard_options(wildcards):
-    """The same, and the seeds of a shard."""
-    size = settings(wildcards)["sampling"]["shard_size"]
-    start = int(wildcards.shard) * size
-    stop = min(start + size, n_samples(wildcards.dataset, wildcards.setup))
-    return f"{point_options(wildcards.dataset, wildcards.setup, wildcards.scale)} --start {start} --stop {stop}"
-
-
 rule sample:
     input:
         ddpm=lambda w: ddpm(w.dataset),

@@ -1,0 +1,109 @@
+# Inputs and options of single jobs, derived from the config and the wildcards; nothing is run here.
+
+INCEPTION = config["inception_weights"] or "<downloads>/pt_inception-2015-12-05-6726825d.pth"
+
+
+def image_sources(wildcards):
+    """The files that a data set is made from: the user's icons, or a download where it names no folder."""
+    data = settings(wildcards)
+    source = data["images"].get("source")
+    if data["kind"] == "celeba" and not source:
+        return ["<downloads>/celeba/list_attr_celeba.txt"]
+    if data["kind"] == "celebahq" and not Path(source).is_dir():
+        return [hub_record("dataset", source)]
+    icons = data["images"].get("icons")
+    return sorted(map(str, Path(icons).glob("*.[pP][nN][gG]"))) if icons else []
+
+
+def image_settings(wildcards, input):
+    """The section `images`, with the folder of what was downloaded."""
+    images = settings(wildcards)["images"]
+    downloaded = {"source": str(Path(input[0]).parent)} if "source" in images and input else {}
+    return as_json({**images, **downloaded})
+
+
+def ddpm_sources(wildcards):
+    """The file that an import of a DDPM waits for; none where it is a folder of the user's."""
+    data = settings(wildcards)
+    if not data["ddpm"]["pretrained"]:
+        return [f"<downloads>/authors/{data['kind']}/ddpm.safetensors"]
+    folder = Path(data["ddpm"]["pretrained"]).is_dir()
+    return [] if folder else [hub_record("model", data["ddpm"]["pretrained"])]
+
+
+def ddpm_import_options(wildcards, input):
+    """The source of an import, and for a bare U-Net file its architecture."""
+    data = settings(wildcards)
+    if data["ddpm"]["pretrained"]:
+        return flags({"source": Path(input[0]).parent if input else data["ddpm"]["pretrained"]})
+    origin = AUTHORS[data["kind"]]["ddpm"]
+    return flags({"source": input[0], **origin, "unet": data["ddpm"]["unet"], "scheduler": data["scheduler"]})
+
+
+def needed_downloads(wildcards):
+    """Every file that this run needs from elsewhere."""
+    files = [INCEPTION] if "inception" in config["extractors"] and not config["inception_weights"] else []
+    for name in DATASETS:
+        data, place = config["datasets"][name], Wildcards(fromdict={"dataset": name})
+        files += [] if data["images"].get("icons") else image_sources(place)
+        files += ddpm_sources(place) if data["ddpm"]["pretrained"] else []
+        if data["weights"] == "authors":
+            files += collect(
+                "<downloads>/authors/{kind}/{role}.safetensors", kind=data["kind"], role=AUTHORS[data["kind"]]
+            )
+    return files
+
+
+@cache
+def point_options(dataset, setup, scale):
+    """Options of `nrcg sample` that all shards of a point have; unguided samples have no guidance."""
+    data = config["datasets"][dataset]
+    options = {"precision": data["sampling"]["precision"], "seed": config["seed"]}
+    if setup != UNGUIDED:
+        options |= {"target": data["target"], "scale": scale, "guidance": guidance(dataset, setup)}
+    return flags({**options, "num_inference_steps": data["sampling"]["num_inference_steps"]})
+
+
+def shard_options(wildcards):
+    """The same, and the seeds of a shard."""
+    size = settings(wildcards)["sampling"]["shard_size"]
+    start = int(wildcards.shard) * size
+    stop = min(start + size, n_samples(wildcards.dataset, wildcards.setup))
+    return f"{point_options(wildcards.dataset, wildcards.setup, wildcards.scale)} --start {start} --stop {stop}"
+
+
+def extractor_files(dataset, extractor):
+    """The files of an extractor's weights, if it has any."""
+    return {"inception": [INCEPTION], "judge": classifier(dataset, "judge")}.get(extractor, [])
+
+
+def extractor_weights(extractor, files):
+    """What an extractor is loaded from: Inception's file, the judge's folder, or nothing."""
+    return str(Path(files[0]).parent if extractor == "judge" else files[0]) if files else None
+
+
+def also_scored_by(wildcards):
+    """The other classifiers that guide in this data set, who score the unguided samples too, as a level to compare."""
+    others = set(guiding_classifiers(wildcards.dataset)) - {SETUPS[UNGUIDED]["classifier"]}
+    return sorted(others) if wildcards.setup == UNGUIDED else []
+
+
+def references(wildcards, input):
+    """For each extractor its weights and the statistics of the training images."""
+    return {
+        name: {
+            "weights": extractor_weights(name, input.get(f"weights_{name}")),
+            "all": input[f"all_{name}"],
+            "target": input[f"target_{name}"],
+        }
+        for name in config["extractors"]
+    }
+
+
+def reference_files(wildcards):
+    """Input function: the files of `references`."""
+    files = {f"weights_{name}": extractor_files(wildcards.dataset, name) for name in config["extractors"]}
+    for name in config["extractors"]:
+        for part in ("all", "target"):
+            files[f"{part}_{name}"] = f"<run>/{wildcards.dataset}/references/{name}_{part}.npz"
+    return {key: found for key, found in files.items() if found}
