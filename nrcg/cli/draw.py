@@ -1,275 +1,69 @@
-"""Verbs that draw: figures, grids and tables, from CSV files and sample shards."""
+"""The verb that draws: figures, grids and tables by name, from CSV files and sample shards."""
 
-from pathlib import Path
-from typing import Annotated
+from importlib import import_module
+from inspect import getdoc, signature
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from typer import Argument, Option
+from typer import Argument, Context, Option
+from typer.core import TyperCommand
 
-from nrcg.cli.options import Dataset, Note, Outs, Paper, Setups, Style, Title, draw_verbs, split_pair
+from nrcg.cli.options import Note, Outs, Style, Title, app, parse_json
 from nrcg.errors import NrcgError
+from nrcg.plots import figures
+from nrcg.registry import call
 
-Csv = Annotated[Path, Argument(help="Tidy CSV file to draw.")]
-PaperTable = Annotated[Path, Option("--paper", help="Table (TSV) of what the paper reports, to show beside.")]
-TargetName = Annotated[str, Option("--target", help="Name of the target class, for labels.")]
+DEFINED_IN = ("plots.forward", "plots.scales", "plots.samples", "plots.before_after", "plots.training")
+DEFINED_IN += ("report.tables", "report.comparison", "report.findings")
 
 
-@draw_verbs.command("forward")
-def plot_forward(
-    csv: Csv,
+def load_figures() -> None:
+    """Import all modules that register figures, which takes matplotlib and so a moment."""
+    for name in DEFINED_IN:
+        import_module(f"nrcg.{name}")
+
+
+class _Draw(TyperCommand):
+    """Its help lists the figures."""
+
+    def format_help(self, ctx: Context, formatter: Any) -> None:
+        load_figures()
+        texts = [f"{name}: {(getdoc(drawn) or '').partition(chr(10))[0]}" for name, drawn in figures.items()]
+        self.epilog = "\n\n".join(["Figures:", *texts])
+        super().format_help(ctx, formatter)
+
+
+@app.command("draw", cls=_Draw)
+def draw(
+    figure: Annotated[str, Argument(metavar="FIGURE", help="Its name; see below.", show_default=False)],
+    arguments: Annotated[str, Option(help="Keyword arguments of the figure: JSON, or @file.json.")],
     out: Outs,
-    setups: Setups,
-    chance: Annotated[float | None, Option(help="Accuracy of guessing, drawn as a line.")] = None,
     style: Style = None,
     title: Title = "",
     note: Note = (),
 ) -> None:
-    """Figures 1 to 4: a metric along the forward process, a curve a setup."""
-    from nrcg.plots.forward import plot_forward as plot
-
-    plot(csv, out, setups_tsv=setups, chance=chance, style=style, title=title, note="\n".join(note))
-
-
-@draw_verbs.command("scales")
-def plot_scales(
-    csv: Csv,
-    metric: Annotated[str, Option(help="accuracy, accuracy_judge, fid, cfid, fd_judge or cfd_judge.")],
-    out: Outs,
-    setups: Setups,
-    dataset: Dataset = None,
-    paper: Paper = None,
-    style: Style = None,
-    title: Title = "",
-    note: Note = (),
-) -> None:
-    """Figures 5 to 8: a score against the guidance scale, one line per setup."""
-    from nrcg.plots.scales import plot_scales as plot
-
-    plot(
-        csv,
-        metric,
-        out,
-        setups_tsv=setups,
-        dataset=dataset,
-        paper_csv=paper,
-        style=style,
-        title=title,
-        note="\n".join(note),
-    )
+    """Draw a figure or write a table, from files that were made before."""
+    load_figures()
+    drawn, given = figures[figure], parse_json(arguments, "--arguments")
+    common = {"style": style, "title": title, "note": "\n".join(note)}
+    common = {key: value for key, value in common.items() if key in signature(drawn).parameters}
+    hints = get_type_hints(drawn.__wrapped__ if hasattr(drawn, "__wrapped__") else drawn)
+    for key, value in given.items():
+        if key in hints and not _fits(value, hints[key]):
+            kind = hints[key].__name__ if isinstance(hints[key], type) else hints[key]
+            raise NrcgError(f"figure {figure}: {key} {value!r}: must be {kind}")
+    call(drawn, f"figure {figure}", given, out, **common)
 
 
-@draw_verbs.command("contrast")
-def plot_contrast(
-    csv: Csv,
-    out: Outs,
-    setups: Setups,
-    target: TargetName,
-    setup: Annotated[list[str], Option(help="The setup with the logit objective, then the one with log_prob.")],
-    dataset: Dataset = None,
-    style: Style = None,
-    title: Title = "",
-    note: Note = (),
-) -> None:
-    """Share of the target class by the guiding classifier and by the judge, for two objectives."""
-    from nrcg.plots.scales import plot_contrast as plot
-
-    if len(setup) != 2:
-        raise NrcgError(f"--setup: {len(setup)} given; give two, logit and log_prob")
-    plot(
-        csv,
-        out,
-        setups_tsv=setups,
-        target_name=target,
-        setups=(setup[0], setup[1]),
-        dataset=dataset,
-        style=style,
-        title=title,
-        note="\n".join(note),
-    )
-
-
-@draw_verbs.command("table")
-def table(
-    csv: Csv,
-    out: Outs,
-    setups: Setups,
-    target: TargetName,
-    paper: PaperTable,
-    dataset: Dataset = None,
-    title: Title = "",
-    note: Note = (),
-) -> None:
-    """Tables 1 to 3: unconditional and guided samples, the paper's numbers beside ours."""
-    from nrcg.report.tables import write_table
-
-    write_table(
-        csv,
-        out,
-        setups_tsv=setups,
-        target_name=target,
-        paper_csv=paper,
-        dataset=dataset,
-        title=title,
-        note="\n".join(note),
-    )
-
-
-@draw_verbs.command("points")
-def all_points(
-    csv: Csv, out: Outs, setups: Setups, dataset: Dataset = None, title: Title = "", note: Note = ()
-) -> None:
-    """Every score of every point, as one table."""
-    from nrcg.report.tables import write_all_points
-
-    write_all_points(csv, out, setups_tsv=setups, dataset=dataset, title=title, note="\n".join(note))
-
-
-@draw_verbs.command("comparison")
-def comparison(
-    scores: Annotated[list[Path], Argument(help="Collected scores (CSV), of one or more data sets.")],
-    out: Outs,
-    setups: Setups,
-    paper: PaperTable,
-    weights: Annotated[list[str], Option(help="DATASET=TEXT, whose networks were run; repeat.")],
-    title: Title = "",
-    note: Note = (),
-) -> None:
-    """Every number that the paper reports, and ours beside it."""
-    from nrcg.report.comparison import write_comparison
-
-    texts = dict(split_pair(text, "--weights") for text in weights)
-    write_comparison(scores, out, paper_tsv=paper, setups_tsv=setups, weights=texts, title=title, note="\n".join(note))
-
-
-@draw_verbs.command("grid")
-def grid(
-    shards: Annotated[list[Path], Argument(help="Sample shards (.npy), in order.")],
-    out: Outs,
-    n: Annotated[int, Option(help="Samples to show.", min=1)] = 256,
-    columns: Annotated[int, Option(min=1)] = 16,
-    style: Style = None,
-    title: Title = "",
-    note: Note = (),
-) -> None:
-    """Figure 9: the first samples of a point."""
-    from nrcg.plots.samples import plot_grid
-
-    plot_grid(shards, out, n=n, columns=columns, style=style, title=title, note="\n".join(note))
-
-
-@draw_verbs.command("side-by-side")
-def side_by_side(
-    scores: Annotated[Path, Option(help="Collected scores (CSV), which say the best scale of each setup.")],
-    point: Annotated[list[str], Option(help="SETUP:SCALE=SHARD, SCALE - where there is none; repeat.")],
-    out: Outs,
-    setups: Setups,
-    dataset: Dataset = None,
-    n: Annotated[int, Option(help="Seeds to show.", min=1)] = 10,
-    style: Style = None,
-    title: Title = "",
-    note: Note = (),
-) -> None:
-    """The same seeds under each setup, at the scale that comes nearest to the target class."""
-    from nrcg.plots.samples import plot_side_by_side
-    from nrcg.report.best import best_rows
-
-    shards = {}
-    for name, path in (split_pair(text, "--point") for text in point):
-        setup, _, scale = name.rpartition(":")
-        try:
-            shards[setup, None if scale == "-" else float(scale)] = Path(path)
-        except ValueError:
-            raise NrcgError(f"--point {name!r}: write SETUP:SCALE=SHARD") from None
-    rows = best_rows(scores, shards, setups, dataset)
-    plot_side_by_side(rows, out, n=n, style=style, title=title, note="\n".join(note))
-
-
-@draw_verbs.command("before-after")
-def before_after(
-    before: Annotated[list[Path], Option(help="Unguided sample shards (.npy); repeat.")],
-    after: Annotated[list[Path], Option(help="Guided sample shards (.npy); repeat.")],
-    verdicts_before: Annotated[Path, Option(help="Verdicts of `nrcg score` on the unguided samples (CSV).")],
-    verdicts_after: Annotated[Path, Option(help="Verdicts on the guided samples (CSV).")],
-    target: TargetName,
-    out: Outs,
-    classifier: Annotated[str, Option(help="Whose verdicts count: guiding or judge.")] = "guiding",
-    n: Annotated[int, Option(help="Seeds to show, up to 12.", min=1)] = 10,
-    style: Style = None,
-    title: Title = "",
-    note: Note = (),
-) -> None:
-    """Seeds that were another class than the target, before and after guidance."""
-    from nrcg.plots.before_after import plot_before_after as plot
-
-    plot(
-        before,
-        after,
-        out,
-        verdicts_before=verdicts_before,
-        verdicts_after=verdicts_after,
-        classifier=classifier,
-        target_name=target,
-        n=n,
-        style=style,
-        title=title,
-        note="\n".join(note),
-    )
-
-
-@draw_verbs.command("ddpm-log")
-def plot_ddpm_log(csv: Csv, out: Outs, style: Style = None, title: Title = "", note: Note = ()) -> None:
-    """Training loss of a DDPM."""
-    from nrcg.plots.training import plot_ddpm_log as plot
-
-    plot(csv, out, style=style, title=title, note="\n".join(note))
-
-
-@draw_verbs.command("classifier-logs")
-def plot_classifier_logs(
-    curves: Annotated[list[str], Option(help="ROLE=CSV, for example robust=log.csv; repeat.")],
-    out: Outs,
-    setups: Setups,
-    style: Style = None,
-    title: Title = "",
-    note: Note = (),
-) -> None:
-    """Loss and validation accuracy while the classifiers train."""
-    from nrcg.plots.training import plot_classifier_logs as plot
-
-    logs = [split_pair(text, "--curves") for text in curves]
-    plot(logs, out, setups_tsv=setups, style=style, title=title, note="\n".join(note))
-
-
-@draw_verbs.command("findings")
-def findings(
-    scores: Annotated[Path, Option(help="Collected scores (CSV).")],
-    unconditional: Annotated[list[Path], Option(help="Unguided sample shards (.npy); repeat.")],
-    out: Outs,
-    setups: Setups,
-    target: TargetName,
-    dataset: Annotated[str, Option(help="Data set.")],
-    classes: Annotated[int, Option(help="Number of classes.", min=2)],
-    figure: Annotated[
-        list[str] | None, Option(help="NUMBER=CSV of figures 1 to 4, where there are any; repeat.")
-    ] = None,
-    classifier: Annotated[
-        list[str] | None, Option(help="ROLE=CARD.JSON, whose valid_accuracy the page quotes; repeat.")
-    ] = None,
-    title: Title = "",
-    note: Note = (),
-) -> None:
-    """The paper's claims, each with what was measured and whether it is seen."""
-    from nrcg.report.findings import write_findings
-
-    write_findings(
-        out,
-        figures={int(number): Path(csv) for number, csv in (split_pair(text, "--figure") for text in figure or [])},
-        classifiers=dict(split_pair(text, "--classifier") for text in classifier or []),
-        scores=scores,
-        unconditional_shards=unconditional,
-        setups_tsv=setups,
-        target_name=target,
-        n_classes=classes,
-        dataset=dataset,
-        title=title,
-        note="\n".join(note),
-    )
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a JSON value is what a parameter's annotation says; a path is a text."""
+    inner = get_args(hint)
+    if get_origin(hint) is UnionType:
+        return any(_fits(value, part) for part in inner)
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(part, inner[0]) for part in value)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(_fits(part, inner[1]) for part in value.values())
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, hint)

@@ -31,7 +31,6 @@ def _group(name: str, help: str) -> typer.Typer:
 data_verbs = _group("data", "Make image sets.")
 train_verbs = _group("train", "Train classifiers and DDPMs.")
 measure_verbs = _group("measure", "Measure the forward process, and score samples.")
-draw_verbs = _group("draw", "Draw figures and write tables, from files that were made before.")
 get_verbs = _group("get", "Fetch files, and bring published weights into the project's folders.")
 
 Out = Annotated[Path, typer.Option("--out", help="Folder or file to write.")]

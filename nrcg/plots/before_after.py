@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nrcg.checks import check, whole
 from nrcg.errors import NrcgError
 from nrcg.io.shards import Shard, open_shards
 from nrcg.io.tables import read_table
-from nrcg.plots.samples import Cell, cell_of, draw_sheet, same_size
-from nrcg.plots.style import new_figure, save, styled, wrapped
+from nrcg.plots.samples import Cell, draw_sheet, same_size
+from nrcg.plots.style import File, Page, draws, new_figure, wrapped
 
 JUDGE = "judge"  # the column of a classifier that never guided
 FEWEST, MOST = 5, 12  # columns that the page has room for: samples neither blown up nor narrower than their text
@@ -35,73 +35,65 @@ class _Side:
         if JUDGE in self.verdicts and (other := self.verdicts.at[seed, JUDGE]) != own:
             lines.append((f"judge: {other}", other == target))
         shard = next(shard for shard in self.shards if seed in shard.seeds)
-        return cell_of(shard, seed, tuple(lines))
+        return Cell.of(shard, seed, tuple(lines))
 
 
+@draws("before_after")
 def plot_before_after(
-    before_shards: Sequence[str | Path],
-    after_shards: Sequence[str | Path],
-    outputs: Sequence[str | Path],
-    *,
-    verdicts_before: str | Path,
-    verdicts_after: str | Path,
+    page: Page,
+    before: list[str],
+    after: list[str],
+    verdicts_before: File,
+    verdicts_after: File,
+    target: str,
     classifier: str = "guiding",
-    target_name: str,
     n: int = 10,
-    style: str | Path | None = None,
-    title: str = "",
-    note: str = "",
 ) -> Figure:
-    """Draw seeds whose unguided sample is not of the target class, above the guided samples of the same seeds.
+    """Seeds whose unguided sample is not of the target class, above the guided samples of the same seeds.
 
-    before_shards    unguided samples, .npy with a card beside each
-    after_shards     guided ones
-    outputs          .png and .pdf paths
-    verdicts_before  verdicts of `nrcg score` (CSV) about the seeds of `before_shards`, and perhaps more seeds
-    verdicts_after   the same about `after_shards`
-    classifier       the column that decides; a column "judge" is counted too, and shown where it differs
-    target_name      the class asked for
-    n                at most this many seeds, up to 12: the first in order, of those in both shards, that `classifier`
-                     calls another class than the target; one that diverged is of no class
+    The small print counts those that became the target, among all such seeds that have verdicts both ways.
 
-    The small print counts those that became the target, among all such seeds that have verdicts both ways. Raises
-    NrcgError naming the file.
+    Args:
+        before: unguided samples, .npy with a card beside each.
+        after: guided ones.
+        verdicts_before: the classifiers' verdicts (CSV) about the seeds of `before`, and perhaps more seeds.
+        verdicts_after: the same about `after`.
+        target: name of the class asked for.
+        classifier: the column that decides; a column "judge" is counted too, and shown where it differs.
+        n: at most this many seeds, up to MOST: the first in order, of those in both shards, that `classifier` calls
+            another class than the target; one that diverged is of no class.
+
+    Raises:
+        NrcgError: naming the file.
     """
-    if n > MOST:
-        raise NrcgError(f"n = {n}: the names of classes fit below at most {MOST} samples a row")
-    before = _read(before_shards, verdicts_before, classifier)
-    after = _read(after_shards, verdicts_after, classifier)
-    same_size([*before.shards, *after.shards])
-    both = before.verdicts.index.intersection(after.verdicts.index).sort_values()
+    check("before_after", {"n": n}, {"n": whole(1, MOST)})  # as many as the names of classes fit below
+    sides = [_read(before, verdicts_before, classifier), _read(after, verdicts_after, classifier)]
+    same_size([shard for side in sides for shard in side.shards])
+    first, last = (side.verdicts for side in sides)
+    both = first.index.intersection(last.index).sort_values()
     if both.empty:
         raise NrcgError(f"{verdicts_after}: none of its seeds is in {verdicts_before}; name shards of the same seeds")
-    others = [seed for seed in both if before.verdicts.at[seed, classifier] not in ("", target_name)]
-    counts = _counts(after.verdicts, others, len(both), target_name, classifier)
-    shown = [seed for seed in others if before.has(seed) and after.has(seed)][:n]
-    with styled(style):
-        if shown:
-            order = f"Shown: the first {len(shown)} of the {len(others)}, in the order of their seeds."
-            who = "judge" if classifier == JUDGE else f"{classifier} classifier"
-            legend = f"Below each sample: the class that the {who} assigns to it, right or wrong; bold: {target_name}."
-            if JUDGE in after.verdicts and classifier != JUDGE:
-                legend += " Where the judge disagrees, its class is printed underneath."
-            cells = [side.cell(seed, target_name, classifier) for side in (before, after) for seed in shown]
-            fig = draw_sheet(cells, len(shown), title, "\n".join(filter(None, [f"{counts} {order} {legend}", note])),
-                             labels=["unguided", "guided"], heads=shown, caption=f"{who}:", span=FEWEST)  # fmt: skip
-        else:
-            fig = new_figure(title, note, height=0.4)
-            fig.text(0.01, 0.5, wrapped(counts, fig.get_figwidth(), per_inch=13), va="center", ha="left",
-                     fontsize=matplotlib.rcParams["font.size"])  # fmt: skip
-        save(fig, outputs)
-    return fig
-
-
-def _counts(after: pd.DataFrame, others: Sequence[int], n_both: int, target: str, classifier: str) -> str:
-    """How many seeds were another class, and how many of these became the target, in words."""
+    others = [seed for seed in both if first.at[seed, classifier] not in ("", target)]
     who = "judge" if classifier == JUDGE else f"{classifier} classifier"
-    text = (
-        f"Of {n_both} seeds, the {who} assigns {len(others) or 'none'} to another class than {target} without guidance"
-    )
+    counts = _counts(last, others, len(both), target, classifier, who)
+    shown = [seed for seed in others if all(side.has(seed) for side in sides)][:n]
+    if not shown:
+        fig = new_figure(page.title, page.note, height=0.4)
+        fig.text(0.01, 0.5, wrapped(counts, fig.get_figwidth(), per_inch=13), va="center", ha="left",
+                 fontsize=matplotlib.rcParams["font.size"])  # fmt: skip
+        return fig
+    counts += f" Shown: the first {len(shown)} of the {len(others)}, in the order of their seeds."
+    counts += f" Below each sample: the class that the {who} assigns to it, right or wrong; bold: {target}."
+    if JUDGE in last and classifier != JUDGE:
+        counts += " Where the judge disagrees, its class is printed underneath."
+    cells = [side.cell(seed, target, classifier) for side in sides for seed in shown]
+    return draw_sheet(cells, len(shown), page.title, f"{counts}\n{page.note}".strip(), labels=["unguided", "guided"],
+                      heads=shown, caption=f"{who}:", span=FEWEST)  # fmt: skip
+
+
+def _counts(after: pd.DataFrame, others: Sequence[int], n: int, target: str, classifier: str, who: str) -> str:
+    """How many of n seeds were another class, and how many of these became the target, in words."""
+    text = f"Of {n} seeds, the {who} assigns {len(others) or 'none'} to another class than {target} without guidance"
     if not others:
         return f"{text}: there is no change to show."
     hits = {name: int((after.loc[others, name] == target).sum()) for name in after}
@@ -111,7 +103,7 @@ def _counts(after: pd.DataFrame, others: Sequence[int], n_both: int, target: str
     return f"{text}."
 
 
-def _read(paths: Sequence[str | Path], verdicts: str | Path, classifier: str) -> _Side:
+def _read(paths: Sequence[File], verdicts: File, classifier: str) -> _Side:
     """The shards, and verdicts: of their samples at least, which must agree about which diverged."""
     shards = open_shards(paths)
     table = read_table(verdicts, text=(classifier,), numbers=("seed",))

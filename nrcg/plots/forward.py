@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,7 @@ from nrcg.plots.forward_table import (
     ranges,
     read_forward,
 )
-from nrcg.plots.style import GREY, Setup, known_setups, legend_below, new_figure, read_setups, save, styled
+from nrcg.plots.style import GREY, File, Page, Setup, draws, known_setups, legend_below, new_figure, read_setups
 
 BAND_NOTE = "Shaded around a line: mean + 1 s.d. over images, mirrored below the mean on the log axis."
 LOWEST = 0.01  # share of the means that may lie below a log axis
@@ -31,65 +30,46 @@ ALWAYS = 0.99  # share of images from which on all count as given one class
 PALE = 0.3
 
 
-def plot_forward(
-    csv: str | Path,
-    outputs: Sequence[str | Path],
-    *,
-    setups_tsv: str | Path,
-    chance: float | None = None,
-    style: str | Path | None = None,
-    title: str = "",
-    note: str = "",
-) -> Figure:
-    """Draw a figure of the forward analysis against the diffusion step t, a line per setup.
+@draws("forward")
+def plot_forward(page: Page, csv: File, setups: File, chance: float | None = None) -> Figure:
+    """A metric along the forward process, a curve for each setup: figures 1 to 4.
 
-    accuracy               0…1, linear axis, with its 95 % Wilson interval
-    logit_sensitivity      eq. 3, log axis
-    gradient_sensitivity   eq. 4 and 6, log axis; below it, where the file has it, relative_sensitivity
-
-    The band of a sensitivity reaches from mean² / (mean + std) to mean + std: one standard deviation upwards, and
-    as far down on the log axis, where mean − std would often be negative. Log axes show all but the lowest LOWEST of
-    the means. Where `saturated` or `clipped` say that gradients mean nothing, the figure is shaded in the colour of the
-    curves concerned, these are pale, and the axes do not extend to them.
+    Accuracy has its 95 % Wilson interval. The band of a sensitivity (eq. 3, 4 and 6; log axis) reaches from
+    mean² / (mean + std) to mean + std: one standard deviation upwards, and as far down on the log axis, where
+    mean − std would often be negative. Log axes show all but the lowest LOWEST of the means. Where `saturated` or
+    `clipped` say that gradients mean nothing, the figure is shaded in the colour of the curves concerned, these are
+    pale, and the axes do not extend to them.
 
     Args:
-        csv: columns setup, metric, t, mean, std, n; one of the metrics above, and those that `read_forward` knows.
-        outputs: .png and .pdf paths.
-        setups_tsv: labels and looks; `stabilizer` is named in the small print with the sum of its weights.
+        csv: columns setup, metric, t, mean, std, n; the metrics are those of one figure, see `read_forward`.
+        setups: labels and looks; stabilisers are named in the small print with the sum of their weights.
         chance: accuracy of guessing, 0…1, a dashed line in the accuracy figure.
-        style: a matplotlib style file of the caller's, on top of the project's.
-        title: above the figure.
-        note: the last line of the small print.
 
     Raises:
         NrcgError: naming the file and column that does not fit.
     """
     table, metric = read_forward(csv)
-    with styled(style):
-        setups = read_setups(setups_tsv)
-        names = known_setups(setups, list(table["setup"].unique()), csv, setups_tsv)
-        shown = [setups[name] for name in names]
-        steps = pd.Index(sorted(table["t"].unique()))
-        gradients = metric == "gradient_sensitivity"
-        out = {name: left_out(table, name) if gradients else pd.Series("", index=steps) for name in names}
-        panels = [metric, RELATIVE] if gradients and (table["metric"] == RELATIVE).any() else [metric]
-        lines = [*_small_print(table, metric, shown, steps, out), note]
-        fig = new_figure(title, "\n".join(filter(None, lines)), height=1.0 if len(panels) == 1 else 1.6)
-        axes = fig.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-        for ax, name in zip(axes, panels, strict=True):
-            _panel(ax, table, name, shown, out)
-        if metric == "accuracy":
-            _always_one_class(axes[0], table, shown, steps)
-            if chance is not None:
-                axes[0].axhline(chance, color=GREY, linestyle="--", linewidth=1.0, label="guessing")
-        for _, runs, who in _gaps(shown, steps, out):
-            for (low, high), ax in product(runs, axes):
-                ax.axvspan(low - 0.5, high + 0.5, color=who[0].color, alpha=0.08, linewidth=0, zorder=0)
-        axes[-1].set_xlim(steps[0], steps[-1])
-        axes[-1].set_xticks(_ticks(steps[0], steps[-1]))
-        axes[-1].set_xlabel("diffusion step t")
-        legend_below(fig, *axes[0].get_legend_handles_labels())
-        save(fig, outputs)
+    shown = known_setups(read_setups(setups), list(table["setup"].unique()), csv, setups)
+    steps = pd.Index(sorted(table["t"].unique()))
+    gradients = metric == "gradient_sensitivity"
+    out = {s.name: left_out(table, s.name) if gradients else pd.Series("", index=steps) for s in shown}
+    panels = [metric, RELATIVE] if gradients and (table["metric"] == RELATIVE).any() else [metric]
+    notes = _small_print(table, metric, shown, steps, out)
+    fig = new_figure(page.title, *notes, page.note, height=1.0 if len(panels) == 1 else 1.6)
+    axes = fig.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for ax, name in zip(axes, panels, strict=True):
+        _panel(ax, table, name, shown, out)
+    if metric == "accuracy":
+        _always_one_class(axes[0], table, shown, steps)
+        if chance is not None:
+            axes[0].axhline(chance, color=GREY, linestyle="--", linewidth=1.0, label="guessing")
+    for _, runs, who in _gaps(shown, steps, out):
+        for (low, high), ax in product(runs, axes):
+            ax.axvspan(low - 0.5, high + 0.5, color=who[0].color, alpha=0.08, linewidth=0, zorder=0)
+    axes[-1].set_xlim(steps[0], steps[-1])
+    axes[-1].set_xticks(_ticks(steps[0], steps[-1]))
+    axes[-1].set_xlabel("diffusion step t")
+    legend_below(fig, axes[0].get_legend_handles_labels()[0])
     return fig
 
 
@@ -177,11 +157,5 @@ def _gaps(
 def _ticks(first: int, last: int) -> list[int]:
     """Round numbers, and the first t, which is 1 or near."""
     apart = (last - first) / 20
-    return [
-        first,
-        *(
-            int(t)
-            for t in MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(first, last)
-            if first + apart < t <= last
-        ),
-    ]
+    ticks = MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(first, last)
+    return [first, *(int(t) for t in ticks if first + apart < t <= last)]

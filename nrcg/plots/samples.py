@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -15,10 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
+from nrcg.checks import check, whole
 from nrcg.errors import NrcgError
 from nrcg.io.shards import Shard, open_shards
-from nrcg.plots.style import GREY, mathtext, save, styled, wrapped
-from nrcg.plots.tiles import grid
+from nrcg.io.tables import read_points
+from nrcg.plots.best import best_setup
+from nrcg.plots.style import GREY, File, Page, draws, mathtext, read_setups, wrapped
+from nrcg.registry import call
 
 WIDTH_INCHES = 7.2  # of the sheet; the labels of its rows come on top
 LEAST_PIXELS = 1500  # across the sheet: small images are enlarged by a whole factor until they reach it
@@ -34,53 +36,63 @@ class Cell:
     lost: bool  # the trajectory diverged
     lines: tuple[tuple[str, bool], ...] = ()  # text below it, and whether it is bold
 
+    @classmethod
+    def of(cls, shard: Shard, seed: int, lines: tuple[tuple[str, bool], ...] = ()) -> "Cell":
+        """The sample of a seed."""
+        index = seed - shard.seeds.start
+        return cls(shard.images[index], bool(shard.diverged[index]), lines)
 
-def plot_grid(
-    shards: Sequence[str | Path],
-    outputs: Sequence[str | Path],
-    *,
-    n: int = 256,
-    columns: int = 16,
-    style: str | Path | None = None,
-    title: str = "",
-    note: str = "",
-) -> Figure:
-    """Draw the first samples by seed, row by row: figure 9.
 
-    shards   .npy files of one point, cards beside them
-    outputs  .png and .pdf paths
-    n        at most this many samples
-    columns  samples per row
+@dataclass(frozen=True)
+class Point:
+    """The samples of a setup at a scale, None if unguided."""
 
-    The small print says which seeds these are. A red frame marks a sample whose trajectory diverged. Raises NrcgError
-    naming the file.
+    setup: str
+    shard: str
+    scale: float | None = None
+
+
+@draws("grid")
+def plot_grid(page: Page, shards: list[str], n: int = 256, columns: int = 16) -> Figure:
+    """The first samples of a point by seed, row by row: figure 9.
+
+    The small print says which seeds these are. A red frame marks a sample whose trajectory diverged.
+
+    Args:
+        shards: .npy files of one point, cards beside them, in any order.
+        n: at most this many samples.
+        columns: samples per row.
+
+    Raises:
+        NrcgError: naming the file.
     """
+    check("grid", {"n": n, "columns": columns}, {"n": whole(1), "columns": whole(1)})
     opened = same_size(open_shards(shards))
-    cells = [cell_of(shard, seed) for shard in opened for seed in shard.seeds[:n]][:n]
+    cells = [Cell.of(shard, seed) for shard in opened for seed in shard.seeds[:n]][:n]
     seeds = f"Seeds {opened[0].seeds.start} to {opened[0].seeds.start + len(cells) - 1}, row by row."
-    with styled(style):
-        fig = draw_sheet(cells, min(columns, len(cells)), title, f"{seeds}\n{note}".strip())
-        save(fig, outputs)
-    return fig
+    return draw_sheet(cells, min(columns, len(cells)), page.title, f"{seeds}\n{page.note}".strip())
 
 
+@draws("side_by_side")
 def plot_side_by_side(
-    rows: Sequence[tuple[str, str | Path]],
-    outputs: Sequence[str | Path],
-    *,
-    n: int = 10,
-    style: str | Path | None = None,
-    title: str = "",
-    note: str = "",
+    page: Page, scores: File, setups: File, points: list[dict], dataset: str | None = None, n: int = 10
 ) -> Figure:
-    """Draw the same seeds under several setups and scales: one row each, one column per seed.
+    """The same seeds under each setup at its best scale: a row for each setup, a column for each seed.
 
-    rows     (label, shard .npy) pairs; all shards start at the same seed
-    outputs  .png and .pdf paths
-    n        seeds, fewer where a shard holds fewer
+    A red frame marks a sample whose trajectory diverged.
 
-    A red frame marks a sample whose trajectory diverged. Raises NrcgError naming the file.
+    Args:
+        scores: collected scores, which say the best scale of each setup; those that it does not hold are left out.
+        setups: labels and the order of the rows.
+        points: {"setup": name, "scale": number or null, "shard": path} of each point; all start at one seed.
+        dataset: which data set of `scores`; None takes its only one.
+        n: seeds, fewer where a shard holds fewer.
+
+    Raises:
+        NrcgError: naming the file, or the point whose shard is not given.
     """
+    check("side_by_side", {"n": n}, {"n": whole(1)})
+    rows = _best_rows(scores, [call(Point, "points", point) for point in points], setups, dataset)
     shards = same_size([Shard.open(path) for _, path in rows])
     for shard in shards:
         if shard.seeds.start != shards[0].seeds.start:
@@ -89,11 +101,26 @@ def plot_side_by_side(
                 f"{shards[0].seeds.start}; a column is one seed, so name shards of the same range"
             )
     seeds = min((shard.seeds for shard in shards), key=len)[:n]
-    cells = [cell_of(shard, seed) for shard in shards for seed in seeds]
-    with styled(style):
-        fig = draw_sheet(cells, len(seeds), title, note, labels=[label for label, _ in rows], heads=seeds)
-        save(fig, outputs)
-    return fig
+    cells = [Cell.of(shard, seed) for shard in shards for seed in seeds]
+    return draw_sheet(cells, len(seeds), page.title, page.note, labels=[label for label, _ in rows], heads=seeds)
+
+
+def _best_rows(csv: File, given: list[Point], setups: File, dataset: str | None) -> list[tuple[str, str]]:
+    """(label, shard) of the unguided samples and of each setup at its best scale, in the order of the setups."""
+    points, shards, rows = read_points(csv, dataset), {(p.setup, p.scale): p.shard for p in given}, []
+    for setup in read_setups(setups).values():
+        part = points[points["setup"] == setup.name]
+        if part.empty:
+            continue
+        try:
+            scale = None if part["scale"].isna().any() else best_setup(part)[1]
+        except NrcgError as error:
+            raise NrcgError(f"{csv}: {setup.name}: {error}") from None
+        at, label = ("no scale", "") if scale is None else (f"scale {scale:g}", f", s = {scale:g}")
+        if (setup.name, scale) not in shards:
+            raise NrcgError(f"no shard of {setup.name} at {at}; give one")
+        rows.append((f"{setup.label}{label}", shards[setup.name, scale]))
+    return rows
 
 
 def same_size(shards: list[Shard]) -> list[Shard]:
@@ -104,11 +131,6 @@ def same_size(shards: list[Shard]) -> list[Shard]:
         if shard.images.shape[1:] != shards[0].images.shape[1:]:
             raise NrcgError(f"{shard.path}: images of another size than those of {shards[0].path}")
     return shards
-
-
-def cell_of(shard: Shard, seed: int, lines: tuple[tuple[str, bool], ...] = ()) -> Cell:
-    index = seed - shard.seeds.start
-    return Cell(shard.images[index], bool(shard.diverged[index]), lines)
 
 
 def draw_sheet(
@@ -124,22 +146,25 @@ def draw_sheet(
 ) -> Figure:
     """Samples with whole-number enlargement on whole pixels of the page, text in margins measured to fit it.
 
-    cells    row by row, images of one size
-    columns  samples per row
-    labels   left of the rows
-    heads    seeds above the columns
-    caption  left of the cells' lines, in every row that has a label: whose words they are
-    span     columns that the page has room for, at least `columns`: a few samples are not blown up to its width
+    Call inside `styled`. A cell's lines are broken to its width.
 
-    A cell's lines are broken to its width. Call inside `styled`.
+    Args:
+        cells: row by row, images of one size.
+        columns: samples per row.
+        title: above the sheet.
+        note: small print below.
+        labels: left of the rows.
+        heads: seeds above the columns.
+        caption: left of the cells' lines, in every row that has a label: whose words they are.
+        span: columns that the page has room for, at least `columns`: a few samples are not blown up to its width.
     """
-    height, width = cells[0].image.shape[:2]
+    (height, width), small = cells[0].image.shape[:2], matplotlib.rcParams["figure.labelsize"]
     room = max(columns, span) * (width + PAD) + PAD
     factor = max(1, -(-LEAST_PIXELS // room))
     dpi = room * factor / WIDTH_INCHES
     texts = [_broken(cell.lines, 0.95 * width * factor, dpi) for cell in cells]
     gap = round((max(map(len, texts)) + 0.5) * _line_points() * dpi / 72) if any(texts) else 0
-    sheet = _pixels([cell.image for cell in cells], columns, factor, gap)
+    sheet, pitch = _pixels([cell.image for cell in cells], columns, factor, gap)
     if any(cell.lost for cell in cells):
         note = f"{note}\n" if note else ""
         note += "Red frame: the trajectory diverged; grey stands for the missing sample."
@@ -147,20 +172,18 @@ def draw_sheet(
     # Enlarged before, not by the renderer or the PDF viewer, which might smooth. Units are pixels of the samples.
     ax.imshow(sheet, interpolation="none", aspect="auto",
               extent=(0, sheet.shape[1] / factor, sheet.shape[0] / factor, 0))  # fmt: skip
-    pitch = height + PAD + (PAD + gap / factor if gap else 0)  # from row to row
-    corners = [(PAD + i % columns * (width + PAD), PAD + i // columns * pitch) for i in range(len(cells))]
+    corners = [(PAD + i % columns * (width + PAD), PAD + i // columns * pitch / factor) for i in range(len(cells))]
     for (x, y), cell, lines in zip(corners, cells, texts, strict=True):
         if cell.lost:
             ax.add_patch(Rectangle((x - PAD / 2, y - PAD / 2), width + PAD, height + PAD, fill=False,
                                    edgecolor="#C00000", linewidth=1.0))  # fmt: skip
         for i, (line, bold) in enumerate(lines):
             _annotate(ax, line, (x + width / 2, y + height + PAD), (0, -2 - i * _line_points()), va="top", ha="center",
-                      fontsize=matplotlib.rcParams["figure.labelsize"], **_weight(bold))  # fmt: skip
+                      fontsize=small, **_weight(bold))  # fmt: skip
     for label, (_, y) in zip(labels, corners[::columns], strict=False):
         _annotate(ax, label, (0, y + height / 2), (-5, 0), va="center", ha="right")
         if caption:
-            _annotate(ax, caption, (0, y + height + PAD), (-5, -2), va="top", ha="right", color=GREY,
-                      fontsize=matplotlib.rcParams["figure.labelsize"])  # fmt: skip
+            _annotate(ax, caption, (0, y + height + PAD), (-5, -2), va="top", ha="right", color=GREY, fontsize=small)
     for i, (head, (x, _)) in enumerate(zip(heads, corners, strict=False)):
         _annotate(ax, f"seed {head}" if i == 0 else str(head), (x + width / 2, 0), (0, 2), va="bottom", ha="center",
                   color=GREY, fontsize=matplotlib.rcParams["xtick.labelsize"])  # fmt: skip
@@ -191,15 +214,21 @@ def _page(
     return fig, ax
 
 
-def _pixels(images: Sequence[np.ndarray], columns: int, factor: int, gap: int) -> np.ndarray:
-    """The enlarged samples, uint8 H'×W'×3; below each row a band of `gap` pixels of the page's colour, for text."""
-    step = columns if gap else len(images)
-    parts = []
-    for start in range(0, len(images), step):
-        rows = grid(np.stack(images[start : start + step]), columns, pad=PAD, background=LINES)
-        band = np.full((gap, rows.shape[1] * factor, 3), to_rgb(matplotlib.rcParams["figure.facecolor"]))
-        parts += [rows.repeat(factor, axis=0).repeat(factor, axis=1), np.uint8(band * 255)]
-    return np.concatenate(parts)
+def _pixels(images: Sequence[np.ndarray], columns: int, factor: int, gap: int) -> tuple[np.ndarray, int]:
+    """The enlarged samples, uint8 H'×W'×3, and its pixels from row to row.
+
+    Below each row is a band of `gap` pixels of the page's colour, for text.
+    """
+    rows, (height, width), pad = -(-len(images) // columns), images[0].shape[:2], PAD * factor
+    pitch = height * factor + pad + (pad + gap if gap else 0)
+    shape = (rows * pitch + (0 if gap else pad), columns * (width * factor + pad) + pad, 3)
+    sheet = np.full(shape, LINES, np.uint8)
+    for i, image in enumerate(images):
+        top, left = pad + i // columns * pitch, pad + i % columns * (width * factor + pad)
+        sheet[top:, left:][: height * factor, : width * factor] = image.repeat(factor, 0).repeat(factor, 1)
+    for end in range(pitch, shape[0] + 1, pitch) if gap else ():
+        sheet[end - gap : end] = np.uint8(np.multiply(to_rgb(matplotlib.rcParams["figure.facecolor"]), 255))
+    return sheet, pitch
 
 
 def _annotate(ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:

@@ -1,7 +1,5 @@
 """Figures 5 to 8: scores against the guidance scale; and what the guiding classifier and a judge say."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,18 +15,20 @@ from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, mark_notes, wilson
 from nrcg.io.tables import read_paper, read_points
 from nrcg.plots.style import (
     GREY,
+    File,
+    Page,
     Setup,
     classifier_label,
+    draws,
     is_share,
     known_setups,
     legend_below,
     metric_label,
     new_figure,
     read_setups,
-    save,
-    styled,
 )
 
+OWN = {"linestyle": ":", "marker": "o", "markerfacecolor": "white"}  # the guiding classifier, beside the judge
 ALIKE, APART = 20, 1.06  # shares within 1/20 at one scale are drawn with scales 6 % apart
 LOG_DECADES = 1.5  # distances that span more than this are drawn on a log axis
 TICK_DECADES = 2.2  # scales within fewer than this are labelled at 1, 2, 5, not at powers of ten alone
@@ -37,65 +37,56 @@ NOTE_ALL = (
     "A higher distance to all images is expected of better steering, which leaves the other classes out; it also rises "
     "where samples break. The distance to the target class tells the two apart."
 )
-CONTRAST = ("nonrobust_x0_ema0.99", "nonrobust_x0_ema0.99_logprob")
+CONTRAST = {"ema": "the raw logit", "log_prob": "log p"}  # role of the setup in each panel: what it is guided by
 
 
+@draws("scales")
 def plot_scales(
-    csv: str | Path,
-    metric: str,
-    outputs: Sequence[str | Path],
-    *,
-    setups_tsv: str | Path,
-    dataset: str | None = None,
-    paper_csv: str | Path | None = None,
-    style: str | Path | None = None,
-    title: str = "",
-    note: str = "",
+    page: Page, csv: File, metric: str, setups: File, dataset: str | None = None, paper: File | None = None
 ) -> Figure:
-    """Draw one metric against the guidance scale (log axis), a line per setup, unconditional as a dashed level.
-
-    csv         collected metrics: dataset, setup, scale, metric, value, stderr, n, n_diverged, features
-    metric      accuracy, accuracy_judge, fid, cfid, fd_judge, cfd_judge or judge_share/CLASS
-    outputs     .png and .pdf paths
-    dataset     which data set of the file; None takes its only one
-    paper_csv   the paper's numbers: its point an open star, its unconditional value a dotted level; only metrics
-                that the paper has (accuracy, fid, cfid) ever match
+    """A score against the guidance scale, a line for each setup, unguided as a dashed level: figures 5 to 8.
 
     Bars are 95 % intervals of shares. Points of equal scale and share stand beside each other. A hollow marker is a
     point of which samples diverged; distances from few samples are marked in the legend. With the accuracy, the
-    unconditional samples have a level for each classifier NAME that scored them as accuracy/NAME, in the colour of the
-    setup that it guides. Raises NrcgError naming the file and column.
+    unguided samples have a level for each classifier NAME that scored them as accuracy/NAME, in the colour of the
+    setup that it guides.
+
+    Args:
+        csv: collected scores: dataset, setup, scale, metric, value, stderr, n, n_diverged, features.
+        metric: one of the file, such as accuracy, accuracy_judge, fid, cfid, fd_NAME, cfd_NAME or judge_share/CLASS.
+        setups: labels and looks.
+        dataset: which data set of the file; None takes its only one.
+        paper: the paper's numbers: its point is an open star, its unguided value a dotted level.
+
+    Raises:
+        NrcgError: naming the file and column.
     """
     points = read_points(csv, dataset)
     levels = points["metric"].str.startswith(f"{metric}/") & points["scale"].isna()
     rows = points[((points["metric"] == metric) | levels) & points["value"].notna()]
     if rows.empty:
         raise NrcgError(f"{csv}: column 'metric' has no value for {metric!r}")
-    paper = None if paper_csv is None else read_paper(paper_csv, points["dataset"].iloc[0]).query("metric == @metric")
-    with styled(style):
-        setups = read_setups(setups_tsv)
-        names = known_setups(setups, list(rows["setup"].unique()), csv, setups_tsv)
-        marks = {name: _worst_mark(rows[rows["setup"] == name]) for name in names}
-        notes = [note, NOTE_BARS if is_share(metric) else "", NOTE_ALL if metric in ("fid", "fd_judge") else ""]
-        notes += mark_notes(marks.values())
-        fig = new_figure(title, "\n".join(filter(None, notes)))
-        ax = fig.add_subplot()
-        _scale_axis(ax, rows["scale"])
-        handles = []
-        for row in rows[rows["scale"].isna()].itertuples():
-            handles.append(_level(ax, row, setups, metric, marks[row.setup]))
-        guided = _side_by_side(rows[rows["scale"].notna()], is_share(metric))
-        for name in names:
-            if len(part := guided[guided["setup"] == name].sort_values("scale")):
-                handles.append(_line(ax, part, setups[name], metric, marks[name]))
-        if (rows["n_diverged"] > 0).any():
-            handles.append(Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle=""))
-            handles[-1].set_label("hollow: some samples diverged")
-        if paper is not None:
-            handles += _paper(ax, paper, setups)
-        _value_axis(ax, metric, rows["value"])
-        legend_below(fig, handles, [handle.get_label() for handle in handles])
-        save(fig, outputs)
+    known = read_setups(setups)
+    shown = known_setups(known, list(rows["setup"].unique()), csv, setups)
+    marks = {setup.name: _worst_mark(rows[rows["setup"] == setup.name]) for setup in shown}
+    to_all = metric == "fid" or metric.startswith("fd_")
+    notes = [NOTE_BARS if is_share(metric) else "", NOTE_ALL if to_all else "", *mark_notes(marks.values())]
+    fig = new_figure(page.title, page.note, *notes)
+    ax = fig.add_subplot()
+    _scale_axis(ax, rows["scale"])
+    unguided = rows[rows["scale"].isna()]
+    handles = [_level(ax, row, known, metric, marks[row.setup]) for row in unguided.itertuples()]
+    guided = _side_by_side(rows[rows["scale"].notna()], is_share(metric))
+    for setup in shown:
+        if len(part := guided[guided["setup"] == setup.name].sort_values("scale")):
+            handles.append(_line(ax, part, setup, metric, marks[setup.name]))
+    if (rows["n_diverged"] > 0).any():
+        hollow = {"marker": "o", "markerfacecolor": "white", "linestyle": ""}
+        handles.append(Line2D([], [], color=GREY, **hollow, label="hollow: some samples diverged"))
+    if paper is not None:
+        handles += _paper(ax, read_paper(paper, points["dataset"].iloc[0]).query("metric == @metric"), known)
+    _value_axis(ax, metric, rows["value"])
+    legend_below(fig, handles)
     return fig
 
 
@@ -115,7 +106,7 @@ def _side_by_side(rows: pd.DataFrame, shares: bool) -> pd.DataFrame:
 def _level(ax: Axes, row: Any, setups: dict[str, Setup], metric: str, mark: str) -> Line2D:
     """Draw the unconditional samples' value across the axes; returns its entry of the legend."""
     name = row.metric.removeprefix(metric).removeprefix("/")
-    guided = next((setup for setup in setups.values() if setup.classifier == name), setups[row.setup])
+    guided = next((s for s in setups.values() if s.guided and s.classifier == name), setups[row.setup])
     if is_share(metric):
         ax.axhspan(*wilson(row.value, row.n), color=guided.color, alpha=0.10, linewidth=0)
     label = f"{setups[row.setup].label}{mark}" + (f" ({classifier_label(name)} classifier)" if name else "")
@@ -176,87 +167,69 @@ def _value_axis(ax: Axes, metric: str, values: pd.Series) -> None:
         ax.set_ylim(bottom=min(0.0, values.min()))
 
 
+@draws("contrast")
 def plot_contrast(
-    csv: str | Path,
-    outputs: Sequence[str | Path],
-    *,
-    setups_tsv: str | Path,
-    target_name: str,
-    setups: tuple[str, str] = CONTRAST,
-    dataset: str | None = None,
-    style: str | Path | None = None,
-    title: str = "",
-    note: str = "",
+    page: Page, csv: File, setups: File, target: str, roles: dict[str, str], dataset: str | None = None
 ) -> Figure:
-    """Draw what the guiding classifier says of its samples against what the judge says, a panel per objective.
+    """Share of the target class by the guiding classifier and by the judge, a panel for each objective.
 
-    csv          collected metrics with accuracy and accuracy_judge of both setups; judge_share/TARGET_NAME or
-                 accuracy_judge of the unconditional samples gives the level to beat
-    target_name  the class asked for, as in "is a baseball"
-    setups       the setup that follows the raw logit, and the one that follows log p
+    The shaded gap is the share of samples, net, that are of the target class to the guiding classifier and not to the
+    judge. judge_share/TARGET or accuracy_judge of the unguided samples gives the level to beat.
 
-    Both panels have one range of scales. The shaded gap is the share of samples, net, that are TARGET_NAME to the
-    guiding classifier and not to the judge.
-    Raises NrcgError naming the file and column.
+    Args:
+        csv: collected scores with accuracy and accuracy_judge of both setups.
+        setups: labels and looks.
+        target: name of the class asked for, as in "is a baseball".
+        roles: names of the setups to compare: `ema` follows the raw logit, `log_prob` log p; others are ignored.
+        dataset: which data set of the file; None takes its only one.
+
+    Raises:
+        NrcgError: naming the file and column, or the role that is missing.
     """
-    points = read_points(csv, dataset)
-    with styled(style):
-        table = read_setups(setups_tsv)
-        known_setups(table, list(setups), setups_tsv, setups_tsv)
-        fig = new_figure(title, f"{note}\n{NOTE_BARS}".strip())
-        axes = fig.subplots(1, 2, sharex=True, sharey=True)
-        for ax, name, objective in zip(axes, setups, ("the raw logit", "log p"), strict=True):
-            own = _share_over_scale(points, name, "accuracy", csv)
-            judge = _share_over_scale(points, name, "accuracy_judge", csv)
-            _contrast_panel(ax, own, judge, table[name].color)
-            level = _unconditional_share(points, target_name)
-            if level is not None:
-                ax.axhline(level, color="black", linestyle="--", linewidth=1.0)
-            ax.set_title(f"guided by {objective}")
-        _scale_axis(axes[0], points[points["setup"].isin(setups)]["scale"])
-        axes[1].set_xlabel(axes[0].get_xlabel())
-        axes[0].set_ylim(-0.02, 1.05)
-        axes[0].set_ylabel("share of samples")
-        _contrast_legend(fig, target_name, level is not None)
-        save(fig, outputs)
+    if missing := [role for role in CONTRAST if role not in roles]:
+        raise NrcgError(f"roles: no key {missing[0]}; give the name of a setup")
+    points, known, pair = read_points(csv, dataset), read_setups(setups), [roles[role] for role in CONTRAST]
+    known_setups(known, pair, "roles", setups)
+    fig = new_figure(page.title, page.note, NOTE_BARS)
+    axes = fig.subplots(1, 2, sharex=True, sharey=True)
+    level = _unguided_share(points, target)
+    for ax, name, objective in zip(axes, pair, CONTRAST.values(), strict=True):
+        _contrast_panel(ax, *(_over_scale(points, name, m, csv) for m in ("accuracy", "accuracy_judge")), known[name])
+        if level is not None:
+            ax.axhline(level, color="black", linestyle="--", linewidth=1.0)
+        ax.set_title(f"guided by {objective}")
+    _scale_axis(axes[0], points[points["setup"].isin(pair)]["scale"])
+    axes[1].set_xlabel(axes[0].get_xlabel())
+    axes[0].set(ylim=(-0.02, 1.05), ylabel="share of samples")
+    handles = [
+        Line2D([], [], **OWN, color=GREY, label=f"{target} by the guiding classifier"),
+        Line2D([], [], color=GREY, marker="o", label=f"{target} by the judge"),
+        Patch(color=GREY, alpha=0.25, linewidth=0, label="by the guiding classifier alone, net"),
+        Line2D([], [], color="black", linestyle="--", linewidth=1.0, label=f"{target} without guidance, by the judge"),
+    ]
+    legend_below(fig, handles[: 3 if level is None else 4])
     return fig
 
 
-def _share_over_scale(points: pd.DataFrame, setup: str, metric: str, csv: str | Path) -> pd.DataFrame:
+def _over_scale(points: pd.DataFrame, setup: str, metric: str, csv: File) -> pd.DataFrame:
     rows = points[(points["setup"] == setup) & (points["metric"] == metric) & points["scale"].notna()]
     if rows["value"].notna().sum() == 0:
         raise NrcgError(f"{csv}: no {metric!r} of setup {setup!r} in columns 'setup' and 'metric'")
     return rows.sort_values("scale").reset_index(drop=True).assign(at=lambda table: table["scale"])
 
 
-def _unconditional_share(points: pd.DataFrame, target_name: str) -> float | None:
-    for metric in (f"judge_share/{target_name}", "accuracy_judge"):
+def _unguided_share(points: pd.DataFrame, target: str) -> float | None:
+    for metric in (f"judge_share/{target}", "accuracy_judge"):
         values = points[(points["metric"] == metric) & points["scale"].isna()]["value"].dropna()
         if len(values):
             return float(values.iloc[0])
     return None
 
 
-def _contrast_panel(ax: Axes, own: pd.DataFrame, judge: pd.DataFrame, color: str) -> None:
+def _contrast_panel(ax: Axes, own: pd.DataFrame, judge: pd.DataFrame, setup: Setup) -> None:
     both = own.merge(judge, on="scale", suffixes=("_own", "_judge"))
     low, high = both["value_judge"], both["value_own"]
-    ax.fill_between(both["scale"], low, high, where=high >= low, interpolate=True, color=color, alpha=0.18, linewidth=0)
-    _with_bars(ax, own, "accuracy", color=color, linestyle=":", marker="o", markerfacecolor="white")
-    _with_bars(ax, judge, "accuracy_judge", color=color, linestyle="-", marker="o")
-
-
-def _contrast_legend(fig: Figure, target_name: str, level: bool) -> None:
-    handles = [
-        Line2D([], [], color=GREY, linestyle=":", marker="o", markerfacecolor="white"),
-        Line2D([], [], color=GREY, marker="o"),
-        Patch(color=GREY, alpha=0.25, linewidth=0),
-    ]
-    labels = [
-        f"{target_name} by the guiding classifier",
-        f"{target_name} by the judge",
-        "by the guiding classifier alone, net",
-    ]
-    if level:
-        handles.append(Line2D([], [], color="black", linestyle="--", linewidth=1.0))
-        labels.append(f"{target_name} without guidance, by the judge")
-    legend_below(fig, handles, labels)
+    gap = {"where": high >= low, "interpolate": True, "alpha": 0.18, "linewidth": 0}
+    ax.fill_between(both["scale"], low, high, color=setup.color, **gap)
+    _with_bars(ax, own, "accuracy", color=setup.color, **OWN)
+    _with_bars(ax, judge, "accuracy_judge", color=setup.color, linestyle="-", marker="o")

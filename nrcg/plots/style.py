@@ -1,47 +1,87 @@
 """One look for all figures: a setup's colour and marker, the style file, and files of the same bytes every time."""
 
+import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from importlib.resources import as_file, files
+from inspect import Parameter, Signature, signature
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.style
+import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nrcg.checks import NAME, Rule, check
 from nrcg.errors import NrcgError
-from nrcg.io.files import save_with
-from nrcg.io.tables import read_table
+from nrcg.io.files import read_text, save_with
+from nrcg.plots import figures
 
 MARKERS = ("o", "s", "^", "D", "v", "<", ">", "P", "X", "d", "p", "h")
 GREY = "#666666"
-
-# No date and no version in the file: identical data gives identical bytes.
-METADATA = {
+METADATA = {  # no date and no version in the file: identical data gives identical bytes
     ".png": {"Software": None},
     ".pdf": {"Creator": "nrcg", "Producer": None, "CreationDate": None},
 }
+File = str | Path
+ROW = {"label": NAME, "classifier": NAME, "guidance": Rule("an object", lambda value: isinstance(value, dict))}
+CHEAPER = {"jacobian": False, "every": None, "interval": None}  # what makes guidance cheaper; None: any value
 
-METRIC_LABELS = {
-    "accuracy": "accuracy (guiding classifier)",
-    "accuracy_judge": "accuracy (judge)",
-    "fid": "FID",
-    "cfid": "cFID",
-    "fd_judge": "FD (judge)",
-    "cfd_judge": "FD to target class (judge)",
-}
+
+@dataclass(frozen=True)
+class Page:
+    """What every figure may say around what it shows."""
+
+    title: str = ""  # above
+    note: str = ""  # lines of small print below, such as the size of the run
+
+
+def draws(name: str) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
+    """Decorator that registers a function (page, arguments) → Figure as a figure (outputs, *, arguments, …).
+
+    What is registered takes, first, the paths to save the figure as, .png or .pdf; and beside the function's own
+    arguments `title` and `note`, which make its page, and `style`: a matplotlib style file on top of the project's.
+    """
+
+    def register(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+        @wraps(draw)
+        def drawn(
+            outputs: Sequence[File], *, style: File | None = None, title: str = "", note: str = "", **arguments: Any
+        ) -> Figure:
+            with styled(style):
+                fig = draw(Page(title, note), **arguments)
+                save(fig, outputs)
+            return fig
+
+        outputs, *common, _ = signature(drawn, follow_wrapped=False).parameters.values()
+        own = [part.replace(kind=Parameter.KEYWORD_ONLY) for part in list(signature(draw).parameters.values())[1:]]
+        drawn.__signature__ = Signature([outputs, *own, *common])
+        return figures.register(name)(drawn)
+
+    return register
+
+
+def extractor_of(metric: str) -> str:
+    """Whose features a distance is of: `Inception`, or NAME of fd_NAME and cfd_NAME; empty for another metric."""
+    name = re.fullmatch(r"c?fd_(.+)", metric)
+    return name[1] if name else "Inception" if metric in ("fid", "cfid") else ""
 
 
 def metric_label(metric: str) -> str:
     """A metric's name for readers; "FID" and "cFID" are the Inception ones alone."""
-    if metric.startswith("judge_share/"):
-        return f"share of {metric.removeprefix('judge_share/')} (judge)"
-    if metric.startswith("accuracy/"):
-        return f"accuracy ({classifier_label(metric.removeprefix('accuracy/'))} classifier)"
-    return METRIC_LABELS.get(metric, metric)
+    kind, _, name = metric.partition("/")
+    if kind == "judge_share":
+        return f"share of {name} (judge)"
+    if kind == "accuracy":
+        return f"accuracy ({classifier_label(name) if name else 'guiding'} classifier)"
+    if metric.startswith(("fd_", "cfd_")):
+        return f"{'FD to target class' if metric.startswith('c') else 'FD'} ({extractor_of(metric)})"
+    return {"accuracy_judge": "accuracy (judge)", "fid": "FID", "cfid": "cFID"}.get(metric, metric)
 
 
 def classifier_label(name: str) -> str:
@@ -56,39 +96,54 @@ def is_share(metric: str) -> bool:
 
 @dataclass(frozen=True)
 class Setup:
-    """One row of the setups table as it is drawn."""
+    """One row of the setups as it is drawn."""
 
     name: str
     label: str  # plain Unicode; `mathtext` makes it drawable
-    classifier: str  # its role, "-" without guidance
-    objective: str
+    classifier: str  # that guides; of an unguided row the one that scores it
+    guided: bool
+    stabilizer: Any  # the section of `guidance`, None without one
     color: str
     marker: str
     linestyle: str
-    stabilizer: str = "none"  # as in the table, for `decay_note`
 
 
-def read_setups(path: str | Path) -> dict[str, Setup]:
-    """Setups by name in row order, which fixes colour and marker; call inside `styled`, whose colours it takes.
+def read_setups(path: File) -> dict[str, Setup]:
+    """Setups by name in the order of their rows, which fixes colour and marker; inside `styled` with its colours.
 
-    The unconditional setup (classifier "-") is dashed black, an objective other than the default dash-dotted, cheaper
-    guidance dotted, so that setups that share a colour differ in their lines.
-    Raises NrcgError naming the file and column.
+    An unguided one is dashed black, one with an objective of its own dash-dotted, cheaper guidance dotted, so that
+    setups that share a colour differ in their lines.
+
+    Args:
+        path: YAML, a row `name: {label: …, classifier: …, guidance: …}` for each setup.
+
+    Raises:
+        NrcgError: naming the file, row and key.
     """
-    table = read_table(path, text=("setup", "label", "classifier", "objective", "economy", "stabilizer"))
-    if table["setup"].duplicated().any():
-        name = table["setup"][table["setup"].duplicated()].iloc[0]
-        raise NrcgError(f"{path}: column 'setup' holds {name!r} twice")
-    colors = cycle_colors()
-    setups, index = {}, 0
-    for name, label, classifier, objective, economy, stabilizer in table.itertuples(index=False):
-        if classifier == "-":
-            setups[name] = Setup(name, label, classifier, objective, "black", "", "--")
-            continue
-        line = ":" if economy != "none" else "-" if objective == "default" else "-."
-        color, marker = colors[index % len(colors)], MARKERS[index % len(MARKERS)]
-        setups[name] = Setup(name, label, classifier, objective, color, marker, line, stabilizer)
-        index += 1
+    text = read_text(path)
+    try:
+        rows, node = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise NrcgError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(rows, dict) or not all(isinstance(name, str) for name in rows):
+        raise NrcgError(f"{path}: write a row for each setup, as name: {{label: TEXT, classifier: NAME}}")
+    names = [key.value for key, _ in node.value]
+    if double := [name for name in rows if names.count(name) > 1]:
+        raise NrcgError(f"{path}: setup {double[0]!r} stands there twice")
+    colors, setups, index = cycle_colors(), {}, 0
+    for name, row in rows.items():
+        check(f"{path}: {name}", row, ROW)
+        for key in ("label", "classifier"):
+            if key not in row:
+                raise NrcgError(f"{path}: {name}: no key {key}; give one")
+        guidance, look = row.get("guidance"), ("black", "", "--")
+        if guidance is not None:
+            cheaper = any(key in guidance and value in (None, guidance[key]) for key, value in CHEAPER.items())
+            line = ":" if cheaper else "-." if "objective" in guidance else "-"
+            look = (colors[index % len(colors)], MARKERS[index % len(MARKERS)], line)
+            index += 1
+        stabilizer = (guidance or {}).get("stabilizer")
+        setups[name] = Setup(name, row["label"], row["classifier"], guidance is not None, stabilizer, *look)
     return setups
 
 
@@ -97,14 +152,12 @@ def cycle_colors() -> list[str]:
     return matplotlib.rcParams["axes.prop_cycle"].by_key().get("color", ["black"])
 
 
-def known_setups(
-    setups: dict[str, Setup], present: Sequence[str], csv: str | Path, setups_tsv: str | Path
-) -> list[str]:
-    """The setups in `present` in the table's order; raises NrcgError on one that the table does not list."""
+def known_setups(setups: dict[str, Setup], present: Sequence[str], csv: File, path: File) -> list[Setup]:
+    """Those of `present` in the order of the setups (read from `path`); raises NrcgError on one that is not there."""
     for name in present:
         if name not in setups:
-            raise NrcgError(f"{csv}: column 'setup' holds {name!r}, which {setups_tsv} does not list")
-    return [name for name in setups if name in set(present)]
+            raise NrcgError(f"{csv}: column 'setup' holds {name!r}, which {path} does not list")
+    return [setup for name, setup in setups.items() if name in set(present)]
 
 
 def mathtext(text: str) -> str:
@@ -113,7 +166,7 @@ def mathtext(text: str) -> str:
 
 
 @contextmanager
-def styled(style: str | Path | None) -> Iterator[None]:
+def styled(style: File | None) -> Iterator[None]:
     """Draw and save with the project's style, or with a matplotlib style file of the caller's on top of it."""
     with matplotlib.rc_context(), as_file(files("nrcg.plots") / "nrcg.mplstyle") as own:
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the figures
@@ -125,17 +178,18 @@ def styled(style: str | Path | None) -> Iterator[None]:
         yield
 
 
-def new_figure(title: str = "", note: str = "", *, height: float = 1.0) -> Figure:
-    """A figure of the style's size, `height` times as high, with a title above and a small grey note below."""
+def new_figure(title: str = "", *notes: str, height: float = 1.0) -> Figure:
+    """A figure of the style's size, `height` times as high, with a title above and small grey notes below."""
+    note = "\n".join(filter(None, notes))
     width, base_height = matplotlib.rcParams["figure.figsize"]
     fig = Figure(figsize=(width, base_height * height), layout="constrained")
     FigureCanvasAgg(fig)
     if title:
         fig.suptitle(wrapped(title, width, per_inch=15), x=0.01, ha="left")
     if note:
-        fig.text(0.01, 0.01, wrapped(note, width), ha="left", va="bottom", color=GREY,
-                 fontsize=matplotlib.rcParams["figure.labelsize"])  # fmt: skip
-        fig.set_figheight(fig.get_figheight() + fig.texts[-1].get_window_extent().height / fig.dpi)
+        small = matplotlib.rcParams["figure.labelsize"]
+        text = fig.text(0.01, 0.01, wrapped(note, width), ha="left", va="bottom", color=GREY, fontsize=small)
+        fig.set_figheight(fig.get_figheight() + text.get_window_extent().height / fig.dpi)
         _above_note(fig)
     return fig
 
@@ -155,11 +209,12 @@ def wrapped(text: str, inches: float, per_inch: int = 20) -> str:
     return mathtext("\n".join(lines))
 
 
-def legend_below(fig: Figure, handles: list, labels: list[str]) -> None:
+def legend_below(fig: Figure, handles: Sequence[Any]) -> None:
     """The legend between axes and note, in as many columns as fit, on a figure that is higher by its height."""
     look = {"loc": "lower center", "borderaxespad": 0.0, "handlelength": 2.2, "columnspacing": 1.0}
+    labels = [mathtext(handle.get_label()) for handle in handles]
     for columns in (4, 3, 2, 1):
-        legend = fig.legend(handles, [mathtext(label) for label in labels], ncols=columns, **look)
+        legend = fig.legend(handles, labels, ncols=columns, **look)
         size = legend.get_window_extent(fig.canvas.get_renderer())
         if size.width <= fig.bbox.width or columns == 1:
             break
@@ -168,7 +223,7 @@ def legend_below(fig: Figure, handles: list, labels: list[str]) -> None:
     legend.set_bbox_to_anchor((0.5, _above_note(fig, size.height)), fig.transFigure)
 
 
-def save(fig: Figure, outputs: Sequence[str | Path]) -> None:
+def save(fig: Figure, outputs: Sequence[File]) -> None:
     """Write the figure to each path, PNG or PDF by suffix, whole or not at all; raises NrcgError on another suffix."""
     for path in map(Path, outputs):
         if path.suffix not in METADATA:

@@ -1,15 +1,13 @@
 """Claims about a classifier along the forward process, figures 1 to 4: what was measured, and whether it is seen."""
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from nrcg.plots.decay import decay_note
 from nrcg.plots.forward_table import REASONS, in_words, ranges
-from nrcg.report.measurements import Absent, Evidence, Finding, claim, percent
-
-NONROBUST, X0, ADAM, EMA = "nonrobust", "nonrobust_x0", "nonrobust_x0_adam", "nonrobust_x0_ema0.99"
+from nrcg.report.measurements import Absent, Evidence, claim, percent
 
 GUESSING = 0.1  # accuracy above chance that still counts as guessing
 RESTORED = 0.9  # of the accuracy at the least t
@@ -29,8 +27,8 @@ def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
     f"accuracy ≤ 1/classes + {GUESSING:g} at some t < T/4, and on average from there on",
 )
 def collapse(evidence: Evidence) -> tuple[str, bool]:
-    curves = evidence.forward(1, NONROBUST, "robust")
-    accuracy, steps = curves[NONROBUST], evidence.steps(1)
+    curves, steps = evidence.forward(1, "nonrobust", "robust"), evidence.steps(1)
+    accuracy = curves["nonrobust"]
     t = _fall(evidence, accuracy)
     if t is None:
         return f"never: lowest {percent(accuracy.min())} at t = {accuracy.idxmin()} of {steps}", False
@@ -45,30 +43,31 @@ def collapse(evidence: Evidence) -> tuple[str, bool]:
     f"where the accuracy on x_t first is that of guessing, on x̂₀ ≥ {RESTORED:g} of that at the least t",
 )
 def restored(evidence: Evidence) -> tuple[str, bool]:
-    curves = evidence.forward(1, NONROBUST, X0)
-    t, accuracy = _fall(evidence, curves[NONROBUST]), curves[X0]
+    curves = evidence.forward(1, "nonrobust", "x0")
+    t, accuracy = _fall(evidence, curves["nonrobust"]), curves["x0"]
     if t is None:
         return "nothing to restore: on x_t it never falls to guessing", False
     enough = RESTORED * accuracy.iloc[0]
-    text = f"at t = {t}: x_t {percent(curves[NONROBUST][t])}, x̂₀ {percent(accuracy[t])}; x̂₀ at "
+    text = f"at t = {t}: x_t {percent(curves['nonrobust'][t])}, x̂₀ {percent(accuracy[t])}; x̂₀ at "
     below = accuracy.index[accuracy < enough]
     until = f"first below {percent(enough)} at t = {below[0]}" if len(below) else "above the threshold at every t"
     return f"{text}t = {accuracy.index[0]}: {percent(accuracy.iloc[0])}, {until}", accuracy[t] >= enough
 
 
 def _measurable(
-    evidence: Evidence, figure: int, *setups: str, until: float = np.inf, relative: bool = False
+    evidence: Evidence, figure: int, *roles: str, until: float = np.inf, relative: bool = False
 ) -> tuple[pd.DataFrame, str]:
     """The setups' curves at the t (up to `until`) where all are positive and their gradients mean something.
 
     And how many t these are, in words, with those that are left out. Raises Absent when they are fewer than ENOUGH.
     """
-    curves = evidence.forward(figure, *setups)
-    reasons = pd.concat([evidence.left_out[figure, setup] for setup in setups], axis=1).sort_index().loc[:until]
+    curves = evidence.forward(figure, *roles)
+    own = {role: evidence.curve(figure, role) for role in roles}
+    reasons = pd.concat([curve.left_out for curve in own.values()], axis=1).sort_index().loc[:until]
     if relative:
-        if missing := [setup for setup in setups if evidence.relative[figure, setup].empty]:
+        if missing := [role for role, curve in own.items() if curve.relative.empty]:
             raise Absent(f"no relative sensitivity of {evidence.label(missing[0])} for figure {figure}")
-        curves = pd.concat({setup: evidence.relative[figure, setup] for setup in setups}, axis=1)
+        curves = pd.concat({role: curve.relative for role, curve in own.items()}, axis=1)
     curves = curves.reindex(reasons.index[~reasons.isin(list(REASONS)).any(axis=1)])
     curves = curves[((curves > 0) & np.isfinite(curves)).all(axis=1)]
     words = f"on {len(curves)} of {len(reasons)} t"
@@ -101,64 +100,52 @@ def _both(evidence: Evidence, figure: int, above: str, below: str, who: str) -> 
     return ratio, times, len(curves), text
 
 
-def _far_above(figure: int, name: str) -> Callable[[Evidence], Finding]:
-    @claim(
+def _far_above(figure: int, evidence: Evidence) -> tuple[str, bool]:
+    ratio, _, _, text = _both(evidence, figure, "nonrobust", "robust", "non-robust above robust")
+    return text, ratio >= FAR
+
+
+def _lowered(figure: int, evidence: Evidence) -> tuple[str, bool]:
+    ratio, times, n, text = _both(evidence, figure, "x0", "nonrobust", "x̂₀ above x_t")
+    return text, ratio < 1 and times < n / 2
+
+
+for figure, name in ((2, "logit"), (3, "gradient")):
+    claim(
         f"On x_t the non-robust classifier's {name} sensitivity lies far above the robust one's.",
         f"mean ratio over t: ≥ {FAR:g}",
-    )
-    def far_above(evidence: Evidence) -> tuple[str, bool]:
-        ratio, _, _, text = _both(evidence, figure, NONROBUST, "robust", "non-robust above robust")
-        return text, ratio >= FAR
-
-    return far_above
-
-
-def _lowered(figure: int, name: str) -> Callable[[Evidence], Finding]:
-    @claim(
+    )(partial(_far_above, figure))
+    claim(
         f"x̂₀ lowers the non-robust classifier's {name} sensitivity.",
         "mean ratio of x̂₀ to x_t over t: < 1, and x̂₀ above x_t at fewer than half of the t",
-    )
-    def lowered(evidence: Evidence) -> tuple[str, bool]:
-        ratio, times, n, text = _both(evidence, figure, X0, NONROBUST, "x̂₀ above x_t")
-        return text, ratio < 1 and times < n / 2
-
-    return lowered
+    )(partial(_lowered, figure))
 
 
 @claim(
-    "x̂₀ + EMA 0.99 reaches the robust classifier's gradient sensitivity in the first half of the process.",
+    "{ema} reaches the robust classifier's gradient sensitivity in the first half of the process.",
     f"mean ratio to the robust one over t ≤ T/2: ≤ {LEVEL:g}, of eq. 4 and of the relative sensitivity, which EMA's "
     "factor 1 − β does not lower",
 )
 def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
-    half = evidence.steps(4) / 2 if any(figure == 4 for figure, _ in evidence.curves) else np.inf
-    curves, words = _measurable(evidence, 4, EMA, X0, "robust", until=half)
-    ratio, relative = _ratio(curves, EMA, "robust")[0], _relative(evidence, 4, EMA, "robust", half)
-    text = f"eq. 4: ratio {ratio:.3g} (x̂₀ without EMA: {_ratio(curves, X0, 'robust')[0]:.3g}) {words}; "
-    text += f"relative: {relative:.3g} (without EMA: {_relative(evidence, 4, X0, 'robust', half):.3g})"
-    text += f"; {decay_note(evidence.setups[EMA].stabilizer, len(evidence.curves[4, EMA]))}"
-    return text, max(ratio, relative) <= LEVEL
+    half = evidence.steps(4) / 2
+    curves, words = _measurable(evidence, 4, "ema", "x0", "robust", until=half)
+    ratio, relative = _ratio(curves, "ema", "robust")[0], _relative(evidence, 4, "ema", "robust", half)
+    text = f"eq. 4: ratio {ratio:.3g} (x̂₀ without EMA: {_ratio(curves, 'x0', 'robust')[0]:.3g}) {words}; "
+    text += f"relative: {relative:.3g} (without EMA: {_relative(evidence, 4, 'x0', 'robust', half):.3g})"
+    decay = decay_note(evidence.setup("ema").stabilizer, len(evidence.curve(4, "ema").mean))
+    return "; ".join(filter(None, [text, decay])), max(ratio, relative) <= LEVEL
 
 
 @claim(
-    "x̂₀ + ADAM gets worse as t grows.",
+    "{adam} gets worse as t grows.",
     "mean gradient sensitivity in the last quarter of the measured t over that in the first: > 1, and more than "
     "without ADAM",
 )
 def adam_gets_worse(evidence: Evidence) -> tuple[str, bool]:
-    curves, words = _measurable(evidence, 4, ADAM, X0)
+    curves, words = _measurable(evidence, 4, "adam", "x0")
     logs = np.log(curves)
     low, high = logs.index.min(), logs.index.max()
     first, last = logs[logs.index <= low + (high - low) / 4], logs[logs.index > high - (high - low) / 4]
     growth = np.exp(last.mean() - first.mean())
-    text = f"from t ≤ {first.index.max()} to t ≥ {last.index.min()}: times {growth[ADAM]:.3g} with ADAM, "
-    return f"{text}{growth[X0]:.3g} without, {words}", growth[ADAM] > max(1.0, growth[X0])
-
-
-CLAIMS = (
-    collapse,
-    restored,
-    *(check(figure, name) for figure, name in ((2, "logit"), (3, "gradient")) for check in (_far_above, _lowered)),
-    ema_reaches_robust,
-    adam_gets_worse,
-)
+    text = f"from t ≤ {first.index.max()} to t ≥ {last.index.min()}: times {growth['adam']:.3g} with ADAM, "
+    return f"{text}{growth['x0']:.3g} without, {words}", growth["adam"] > max(1.0, growth["x0"])

@@ -1,15 +1,14 @@
 """Claims about guided and unguided samples, figures 5 to 9: what was measured, and whether it is seen."""
 
-from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 
 from nrcg.plots.style import metric_label
-from nrcg.report.measurements import Absent, Evidence, Finding, claim, mean_background, percent
+from nrcg.report import claims_forward  # noqa: F401  (its claims come first)
+from nrcg.report.measurements import Absent, Evidence, claim, mean_background, percent
 
-NONROBUST, X0, ADAM, LOGPROB = "nonrobust", "nonrobust_x0", "nonrobust_x0_adam", "nonrobust_x0_ema0.99_logprob"
-EMAS = ("nonrobust_x0_ema0.9", "nonrobust_x0_ema0.99")
-
+EMAS = ("ema_low", "ema")
 REACHED = 0.95  # share of samples in the target class that counts as reached
 GAP = 0.1  # by which the judge's share lies clearly lower
 MUCH_SMALLER = 10  # ratio of scales
@@ -19,39 +18,31 @@ SHARES = (0.2, 0.5)  # of each class, by the judge, of unguided SportBalls
 BACKGROUND = 0.97  # least mean brightness on [0, 1]
 
 
-def _steering(evidence: Evidence, setup: str) -> tuple[str, bool]:
+def _steering(role: str, evidence: Evidence) -> tuple[str, bool]:
     """The best point in words: nearest to the target class where the target share is reached, else of largest share."""
-    rows, unguided = evidence.scales(setup, "accuracy_judge", "cfd_judge"), evidence.unguided("cfd_judge")
+    rows, unguided = evidence.scales(role, "accuracy_judge", "cfd_judge"), evidence.unguided("cfd_judge")
     good = rows[(rows["accuracy_judge"] >= REACHED) & (rows["cfd_judge"] < unguided)]
     best = rows.loc[rows["accuracy_judge"].idxmax() if good.empty else good["cfd_judge"].idxmin()]
     text = f"at best {percent(best['accuracy_judge'])} {evidence.target} by the judge and FD {best['cfd_judge']:.4g} "
     text += f"(unguided {percent(evidence.unguided('accuracy_judge'))} and {unguided:.4g}) at s = {best.name:g}, "
-    text += f"{_own_there(evidence, setup, best.name)}; steers at {len(good)} of {len(rows)} scales; {_diverged(rows)}"
+    text += f"{_own_there(role, evidence, best.name)}; steers at {len(good)} of {len(rows)} scales; {_diverged(rows)}"
     return text, not good.empty
 
 
-def _own_there(evidence: Evidence, setup: str, scale: float) -> str:
+def _own_there(role: str, evidence: Evidence, scale: float) -> str:
     """The share by the guiding classifier at a scale, and its unguided one."""
     try:
-        share, unguided = evidence.scales(setup, "accuracy").loc[scale, "accuracy"], evidence.unguided_by(setup)
+        share, unguided = evidence.scales(role, "accuracy").loc[scale, "accuracy"], evidence.unguided_by(role)
     except (Absent, KeyError):
         return "not measured by its own classifier"
     return f"{percent(share)} by its own classifier (unguided {percent(unguided)})"
 
 
-def _reaches(setup: str, name: str) -> Callable[[Evidence], Finding]:
-    @claim(
-        f"{name} reaches the target class by its own classifier, the paper's measure.",
-        f"≥ {percent(REACHED)} at one scale, and more than the unguided samples by the same classifier",
-    )
-    def reaches(evidence: Evidence) -> tuple[str, bool]:
-        rows, unguided = evidence.scales(setup, "accuracy"), evidence.unguided_by(setup)
-        best = rows["accuracy"].idxmax()
-        text = f"at best {percent(rows['accuracy'][best])} {evidence.target} at s = {best:g} (unguided "
-        text += f"{percent(unguided)}); {evidence.clean(setup)}"
-        return text, rows["accuracy"][best] >= REACHED and rows["accuracy"][best] > unguided
-
-    return reaches
+def _reaches(role: str, evidence: Evidence) -> tuple[str, bool]:
+    shares, unguided = evidence.scales(role, "accuracy")["accuracy"], evidence.unguided_by(role)
+    best = shares.idxmax()
+    text = f"at best {percent(shares[best])} {evidence.target} at s = {best:g} (unguided {percent(unguided)}); "
+    return text + evidence.clean(role), shares[best] >= REACHED and shares[best] > unguided
 
 
 def _diverged(rows: pd.DataFrame) -> str:
@@ -69,8 +60,8 @@ STEERED = f"≥ {percent(REACHED)} by the judge with FD (judge) to the target cl
     f"at no scale: {STEERED}",
 )
 def unstabilised_fails(evidence: Evidence) -> tuple[str, bool]:
-    text, steers = _steering(evidence, NONROBUST)
-    rows = evidence.scales(NONROBUST, "accuracy", "cfd_judge")
+    text, steers = _steering("nonrobust", evidence)
+    rows = evidence.scales("nonrobust", "accuracy", "cfd_judge")
     satisfied = rows[rows["accuracy"] >= REACHED]["cfd_judge"] / evidence.unguided("cfd_judge")
     if satisfied.empty:
         text += f"; its own classifier never reaches {percent(REACHED)} (at best {percent(rows['accuracy'].max())})"
@@ -79,7 +70,7 @@ def unstabilised_fails(evidence: Evidence) -> tuple[str, bool]:
         text += f"; its own classifier reaches {percent(REACHED)} at s = {scales}: FD there {satisfied.min():.3g} to "
         text += f"{satisfied.max():.3g} times the unguided one"
     try:
-        text += f". For comparison x̂₀ + EMA 0.99: {_steering(evidence, EMAS[1])[0]}"
+        text += f". For comparison {evidence.label('ema')}: {_steering('ema', evidence)[0]}"
     except Absent as absent:
         text += f". For comparison: {absent}"
     return text, not steers
@@ -90,38 +81,36 @@ def unstabilised_fails(evidence: Evidence) -> tuple[str, bool]:
     "at some scale every sample diverged, that is became infinite or not a number",
 )
 def none_survives(evidence: Evidence) -> tuple[str, bool]:
-    rows = evidence.scales(NONROBUST, "accuracy")
+    rows = evidence.scales("nonrobust", "accuracy")
     return _diverged(rows), bool((rows["n_diverged"] == rows["n"]).any())
 
 
-@claim("Guidance by the robust classifier steers.", STEERED)
-def robust_steers(evidence: Evidence) -> tuple[str, bool]:
-    return _steering(evidence, "robust")
+for role, who in (("robust", "by the robust classifier"), ("ema", "with {ema}")):
+    claim(f"Guidance {who} steers.", STEERED)(partial(_steering, role))
+    claim(
+        f"Guidance {who} reaches the target class by its own classifier, the paper's measure.",
+        f"≥ {percent(REACHED)} at one scale, and more than the unguided samples by the same classifier",
+    )(partial(_reaches, role))
 
 
-@claim("Guidance by the non-robust classifier with x̂₀ + EMA 0.99 steers.", STEERED)
-def ema_steers(evidence: Evidence) -> tuple[str, bool]:
-    return _steering(evidence, EMAS[1])
-
-
-def _gap(evidence: Evidence, setup: str) -> tuple[float | None, str]:
+def _gap(role: str, evidence: Evidence) -> tuple[float | None, str]:
     """Own minus judge's share at the first scale that satisfies the own classifier, None if none does; in words."""
-    rows = evidence.scales(setup, "accuracy", "accuracy_judge")
-    rows = rows.assign(gap=rows["accuracy"] - rows["accuracy_judge"])
+    rows = evidence.scales(role, "accuracy", "accuracy_judge")
     satisfied = rows[rows["accuracy"] >= REACHED]
     if satisfied.empty:
         return None, f"its own classifier never reaches {percent(REACHED)} (at best {percent(rows['accuracy'].max())})"
-    first, gaps = satisfied.iloc[0], 100 * satisfied["gap"]
+    first, gaps = satisfied.iloc[0], 100 * (satisfied["accuracy"] - satisfied["accuracy_judge"])
     text = f"own {percent(first['accuracy'])}, judge {percent(first['accuracy_judge'])} at s = {first.name:g}; gap "
-    return float(first["gap"]), text + f"{gaps.min():.1f} to {gaps.max():.1f} points over the {len(gaps)} such scales"
+    text += f"{gaps.min():.1f} to {gaps.max():.1f} points over the {len(gaps)} such scales"
+    return float(first["accuracy"] - first["accuracy_judge"]), text
 
 
 @claim(
-    "x̂₀ + EMA 0.99 with log_prob satisfies its own classifier while the judge lies clearly lower.",
+    "{log_prob} satisfies its own classifier while the judge lies clearly lower.",
     f"a gap ≥ {100 * GAP:g} points at the first scale where its own classifier gives ≥ {percent(REACHED)}",
 )
 def log_prob_fools(evidence: Evidence) -> tuple[str, bool]:
-    gap, text = _gap(evidence, LOGPROB)
+    gap, text = _gap("log_prob", evidence)
     return text, gap is not None and gap >= GAP
 
 
@@ -130,18 +119,17 @@ def log_prob_fools(evidence: Evidence) -> tuple[str, bool]:
     f"at the first such scale a gap < {100 * GAP:g} points and smaller than with log_prob",
 )
 def logit_does_not(evidence: Evidence) -> tuple[str, bool]:
-    (gap, text), (fooled, contrast) = _gap(evidence, EMAS[1]), _gap(evidence, LOGPROB)
+    (gap, text), (fooled, contrast) = _gap("ema", evidence), _gap("log_prob", evidence)
     holds = gap is not None and fooled is not None and gap < min(GAP, fooled)
     return f"{text}; with log_prob: {contrast}", holds
 
 
-@claim("x̂₀ + ADAM needs much smaller scales.", f"best scale ≤ 1/{MUCH_SMALLER} of every best one of x̂₀ without it")
+@claim("{adam} needs much smaller scales.", f"best scale ≤ 1/{MUCH_SMALLER} of every best one of x̂₀ without it")
 def adam_scales(evidence: Evidence) -> tuple[str, bool]:
     metric = evidence.criterion()
-    adam = evidence.scales(ADAM, metric)[metric].idxmin()
-    others = {name: evidence.scales(name, metric)[metric].idxmin() for name in (X0, *EMAS)}
-    text = ", ".join(f"{evidence.label(name)}: {scale:g}" for name, scale in {ADAM: adam, **others}.items())
-    return f"{text} (by {metric_label(metric)})", adam <= min(others.values()) / MUCH_SMALLER
+    best = {role: evidence.scales(role, metric)[metric].idxmin() for role in ("adam", "x0", *EMAS)}
+    text = ", ".join(f"{evidence.label(role)}: {scale:g}" for role, scale in best.items())
+    return f"{text} (by {metric_label(metric)})", best.pop("adam") <= min(best.values()) / MUCH_SMALLER
 
 
 @claim(
@@ -163,14 +151,14 @@ def robust_turns(evidence: Evidence) -> tuple[str, bool]:
 def celeba_stable(evidence: Evidence) -> tuple[str, bool]:
     evidence.only_for("celeba")
     metric, texts, holds = evidence.criterion(), [], True
-    for setup in EMAS:
-        rows = evidence.scales(setup, metric).loc[NEAR_500[0] : NEAR_500[1]]
+    for role in EMAS:
+        rows = evidence.scales(role, metric).loc[NEAR_500[0] : NEAR_500[1]]
         if rows.empty:
-            raise Absent(f"no scale near 500 of {evidence.label(setup)}")
+            raise Absent(f"no scale near 500 of {evidence.label(role)}")
         row = rows.loc[min(rows.index, key=lambda scale: abs(scale - 500))]
         holds &= bool(row["n_diverged"] == 0 and row[metric] < evidence.unguided(metric))
         lost = f"{row['n_diverged']:.0f} diverged"
-        texts.append(f"{evidence.label(setup)}: {row[metric]:.4g} at s = {row.name:g}, {lost}")
+        texts.append(f"{evidence.label(role)}: {row[metric]:.4g} at s = {row.name:g}, {lost}")
     return f"{'; '.join(texts)}; unguided {evidence.unguided(metric):.4g} ({metric_label(metric)})", holds
 
 
@@ -182,12 +170,12 @@ def best_inside(evidence: Evidence) -> tuple[str, bool]:
     metric = evidence.criterion()
     unguided, places = evidence.unguided(metric), {"inside": [], "AT AN END": [], "no scale below unguided": []}
     present = evidence.guided[metric].dropna().index.unique("setup")
-    for name in (name for name in evidence.setups if name in present):
-        values = evidence.scales(name, metric)[metric]
+    for setup in (setup for setup in evidence.setups.values() if setup.name in present):
+        values = evidence.scales(setup, metric)[metric]
         best = values.idxmin()
         at_end = best in (values.index[0], values.index[-1])
         place = "no scale below unguided" if values[best] >= unguided else "AT AN END" if at_end else "inside"
-        places[place].append(f"{evidence.label(name)} {best:g} of {values.index[0]:g}–{values.index[-1]:g}")
+        places[place].append(f"{setup.label} {best:g} of {values.index[0]:g}–{values.index[-1]:g}")
     text = "; ".join(f"{place}: {', '.join(names)}" for place, names in places.items() if names)
     return f"{text} ({metric_label(metric)})", bool(places["inside"]) and not places["AT AN END"]
 
@@ -211,21 +199,3 @@ def on_white(evidence: Evidence) -> tuple[str, bool]:
         raise Absent("no unguided samples")
     mean, darkest, n = mean_background(evidence.shards)
     return f"{mean:.4f} over {n} samples; darkest of them {darkest:.3f}", mean >= BACKGROUND
-
-
-CLAIMS = (
-    unstabilised_fails,
-    none_survives,
-    robust_steers,
-    _reaches("robust", "Guidance by the robust classifier"),
-    ema_steers,
-    _reaches(EMAS[1], "Guidance by the non-robust classifier with x̂₀ + EMA 0.99"),
-    log_prob_fools,
-    logit_does_not,
-    adam_scales,
-    robust_turns,
-    celeba_stable,
-    best_inside,
-    every_class,
-    on_white,
-)

@@ -1,29 +1,20 @@
 """Every number that the paper reports, ours beside it; where there is none, the reason, never another number."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import mark_notes
 from nrcg.io.tables import read_points, read_table
-from nrcg.plots.style import is_share, metric_label
-from nrcg.report.text_tables import NOTE_ERROR, Table, cell, field, plain, setup_column, write
+from nrcg.plots import figures
+from nrcg.plots.style import File, extractor_of, is_share, metric_label, read_setups
+from nrcg.report.text_tables import NOTE_ERROR, Table, cell, plain, write
 
-MEASURED_BY = {
-    "accuracy": "the guiding classifier",
-    "fid": "Inception (pytorch-fid)",
-    "cfid": "Inception (pytorch-fid)",
-}
+MEASURED_BY = {"accuracy": "the guiding classifier", "Inception": "Inception (pytorch-fid)"}
 STATES = ("measured", "not measured", "not run")
-
-HEADER = ["data set", "setup", "s", "metric", "paper", "ours", "difference", "n", "measured by", "weights"]
-ALIGN = "llrlrrrrll"
-DATA = ["dataset", "setup", "scale", "metric", "paper", "ours", "stderr", "difference", "n", "n_diverged", "features",
-        "measured_by", "weights", "state"]  # fmt: skip
+POINT = ["dataset", "setup", "scale"]
+DATA = [*POINT, "metric", "paper", "ours", "stderr", "difference", "n", "n_diverged", "features", "measured_by",
+        "weights", "state"]  # fmt: skip
 
 NOTE_DIFFERENCE = "Difference: ours − the paper's; of accuracies in percentage points (pp)."
 NOTE_ABSENT = {
@@ -36,98 +27,83 @@ NOTE_PAPER = (
 NOTE_N = "The paper's n is 50 176 samples, 1 024 for CelebA-HQ."
 
 
+@figures.register("comparison")
 def write_comparison(
-    scores: Sequence[str | Path],
-    outputs: Sequence[str | Path],
-    *,
-    paper_tsv: str | Path,
-    setups_tsv: str | Path,
-    weights: Mapping[str, str],
-    title: str = "",
+    outputs: list[str], *, scores: list[str], paper: File, setups: File, weights: dict[str, str], title: str = "",
     note: str = "",
-) -> None:
-    """Write a row for every number of the paper: its value, ours of the same setup and scale, and the difference.
+) -> None:  # fmt: skip
+    """Every number of the paper, and ours of the same setup and scale with the difference.
 
-    scores     collected metrics: dataset, setup, scale, metric, value, stderr, n, n_diverged, features; each data set
-               in one file
-    outputs    .csv (plain numbers: shares and their differences 0…1), .md, .tex (booktabs) and .html paths
-    paper_tsv  the paper's numbers, columns dataset, setup, scale (blank if unconditional), metric, value
-    weights    for each data set in `scores`, whose networks were run, in words
+    What was not run or not measured says so. A distance from few samples is marked as in tables 1 to 3.
 
-    What was not run or not measured says so. A distance from few samples is marked as in tables 1 to 3. Raises
-    NrcgError naming the file or data set.
+    Args:
+        outputs: .csv (plain numbers: shares and their differences 0…1), .md, .tex (booktabs) and .html paths.
+        scores: collected scores: dataset, setup, scale, metric, value, stderr, n, n_diverged, features; each data set
+            in one file.
+        paper: the paper's numbers, columns dataset, setup, scale (blank if unguided), metric, value.
+        setups: labels.
+        weights: for each data set in `scores`, whose networks were run, in words.
+        title: caption.
+        note: lines of small print.
+
+    Raises:
+        NrcgError: naming the file or data set.
     """
-    ours = _read_scores(scores)
-    for name in ours:
+    ours, known = _read_scores(scores), read_setups(setups)
+    for name in ours["dataset"].unique():
         if name not in weights:
             raise NrcgError(f"weights: nothing about data set {name!r}; say whose networks were run")
-    paper = read_table(paper_tsv, text=("dataset", "setup", "metric"), numbers=("scale", "value"))
-    labels = setup_column(setups_tsv)
-    rows, data = [], [DATA]
-    for _, theirs in paper[paper["value"].notna()].iterrows():
-        state, row = _find(ours.get(theirs["dataset"]), theirs)
-        rows.append(_cells(theirs, row, state, labels, weights))
-        data.append(_numbers(theirs, row, state, weights))
-    counts = Counter(line[-1] for line in data[1:])
-    notes = [f"{len(rows)} numbers: {', '.join(f'{counts[state]} {state}' for state in STATES)} here.", NOTE_DIFFERENCE,
-             NOTE_ERROR, *mark_notes(*rows), *(text for state, text in NOTE_ABSENT.items() if counts[state]),
+    told = read_table(paper, text=("dataset", "setup", "metric"), numbers=("scale", "value")).dropna(subset="value")
+    table = told.rename(columns={"value": "paper"})
+    table = table.merge(ours.dropna(subset="value"), "left", [*POINT, "metric"])
+    table = table.merge(ours[POINT].drop_duplicates().assign(run=True), "left", POINT).rename(columns={"value": "ours"})
+    measured = table["ours"].notna()
+    table["state"] = np.select([measured, table["run"].notna()], STATES[:2], STATES[2])
+    table["difference"] = table["ours"] - table["paper"]
+    table["measured_by"] = table.apply(_measured_by, axis=1).where(measured)
+    table["weights"] = table["dataset"].map(weights).where(measured)
+    text = pd.DataFrame([_cells(row) for _, row in table.iterrows()])
+    text["setup"] = text["setup"].map(lambda name: known[name].label if name in known else name)
+    counts = {state: int((table["state"] == state).sum()) for state in STATES}
+    notes = [f"{len(text)} numbers: {', '.join(f'{n} {state}' for state, n in counts.items())} here.", NOTE_DIFFERENCE,
+             NOTE_ERROR, *mark_notes(text.to_numpy().ravel()), *(line for state, line in NOTE_ABSENT.items() if counts[state]),
              NOTE_PAPER, NOTE_N, *note.splitlines()]  # fmt: skip
-    write(Table(title or "The paper's numbers, and ours", HEADER, rows, notes, data, ALIGN), outputs)
+    caption = title or "The paper's numbers, and ours"
+    write(outputs, Table(caption, text, table[DATA], notes, align="llrlrrrrll"))
 
 
-def _read_scores(paths: Sequence[str | Path]) -> dict[str, pd.DataFrame]:
-    """The points of each data set."""
+def _read_scores(paths: list[str]) -> pd.DataFrame:
+    """The points of all data sets."""
     points: dict[str, pd.DataFrame] = {}
     for path in paths:
         for name in read_table(path, text=("dataset",))["dataset"].unique():
             if name in points:
                 raise NrcgError(f"{path}: data set {name!r} is in another file of scores too; name one of them")
             points[name] = read_points(path, name)
-    return points
+    if not points:
+        raise NrcgError("scores: name at least one file")
+    return pd.concat(points.values())
 
 
-def _find(points: pd.DataFrame | None, theirs: pd.Series) -> tuple[str, pd.Series | None]:
-    """Which of STATES the paper's number is in here, and our row of the same setup, scale and metric."""
-    if points is None:
-        return "not run", None
-    same_scale = points["scale"].isna() if np.isnan(theirs["scale"]) else points["scale"] == theirs["scale"]
-    point = points[(points["setup"] == theirs["setup"]) & same_scale]
-    if point.empty:
-        return "not run", None
-    row = point[(point["metric"] == theirs["metric"]) & point["value"].notna()]
-    return ("not measured", None) if row.empty else ("measured", row.iloc[0])
+def _cells(row: pd.Series) -> dict[str, str]:
+    """A row for reading."""
+    metric, theirs, ours = row["metric"], pd.Series({"value": row["paper"]}), row.rename({"ours": "value"})
+    start = {"data set": row["dataset"], "setup": row["setup"], "s": plain(row["scale"]) or "–",
+             "metric": metric_label(metric), "paper": cell(theirs, metric, digits=2)}  # fmt: skip
+    if row["state"] != "measured":
+        return start | {"ours": row["state"]} | dict.fromkeys(("difference", "n", "measured by", "weights"), "–")
+    factor, unit = (100, " pp") if is_share(metric) else (1, "")
+    lost = f" ({row['n_diverged']:g} diverged)" if row["n_diverged"] > 0 else ""
+    return start | {
+        "ours": cell(ours, metric, digits=2),
+        "difference": f"{factor * row['difference']:+.2f}{unit}".replace("-", "−"),
+        "n": f"{plain(row['n'])}{lost}",
+        "measured by": row["measured_by"],
+        "weights": row["weights"],
+    }
 
 
-def _cells(
-    theirs: pd.Series, ours: pd.Series | None, state: str, labels: Mapping[str, str], weights: Mapping[str, str]
-) -> list[str]:
-    metric, scale = theirs["metric"], theirs["scale"]
-    start = [theirs["dataset"], labels.get(theirs["setup"], theirs["setup"]), plain(scale) or "–", metric_label(metric),
-             cell(theirs, metric, digits=2)]  # fmt: skip
-    if ours is None:
-        return [*start, state, "–", "–", "–", "–"]
-    return [*start, cell(ours, metric, digits=2), _difference(theirs, ours), _count(ours), _measured_by(ours),
-            weights[theirs["dataset"]]]  # fmt: skip
-
-
-def _numbers(theirs: pd.Series, ours: pd.Series | None, state: str, weights: Mapping[str, str]) -> list[str]:
-    difference = "" if ours is None else plain(ours["value"] - theirs["value"])
-    by, whose = ("", "") if ours is None else (_measured_by(ours), weights[theirs["dataset"]])
-    return [theirs["dataset"], theirs["setup"], plain(theirs["scale"]), theirs["metric"], plain(theirs["value"]),
-            field(ours, "value"), field(ours, "stderr"), difference, field(ours, "n"), field(ours, "n_diverged"),
-            field(ours, "features"), by, whose, state]  # fmt: skip
-
-
-def _difference(theirs: pd.Series, ours: pd.Series) -> str:
-    factor, unit = (100, " pp") if is_share(theirs["metric"]) else (1, "")
-    return f"{factor * (ours['value'] - theirs['value']):+.2f}{unit}".replace("-", "−")
-
-
-def _count(ours: pd.Series) -> str:
-    lost = ours["n_diverged"]
-    return plain(ours["n"]) + (f" ({lost:g} diverged)" if lost > 0 else "")
-
-
-def _measured_by(ours: pd.Series) -> str:
-    by = MEASURED_BY.get(ours["metric"], "–")
-    return by if np.isnan(ours["features"]) else f"{by}, {ours['features']:g} features"
+def _measured_by(row: pd.Series) -> str:
+    extractor = extractor_of(row["metric"])
+    by = MEASURED_BY.get(extractor or row["metric"], extractor or "–")
+    return by if np.isnan(row["features"]) else f"{by}, {row['features']:g} features"

@@ -4,22 +4,16 @@ Each claim is a small function in `claims_forward` and `claims_samples`. A numbe
 verdict "not measured", never a guess.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from html import escape
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
-from nrcg.errors import NrcgError
-from nrcg.io.files import write_text
-from nrcg.report import claims_forward, claims_samples, pages
+from nrcg.checks import check, whole
+from nrcg.plots import figures as registry
+from nrcg.plots.style import File
+from nrcg.report import claims_samples  # noqa: F401  (it files claims)
 from nrcg.report.claims_forward import FAR, LEVEL
-from nrcg.report.measurements import AWAY, VERDICTS, Evidence, Finding, read_evidence
-
-HEADER = ("claim", "measured", "threshold", "verdict")
-CLAIMS = (*claims_forward.CLAIMS, *claims_samples.CLAIMS)
+from nrcg.report.measurements import AWAY, CLAIMS, read_evidence
+from nrcg.report.text_tables import Table, write
 
 NOTES = (
     "Ratios of curves are geometric means over t, as one reads them off a log axis; t at which a curve is zero or not "
@@ -36,74 +30,52 @@ NOTES = (
 )
 
 
+@registry.register("findings")
 def write_findings(
-    outputs: Sequence[str | Path],
+    outputs: list[str],
     *,
-    figures: Mapping[int, str | Path],
-    scores: str | Path,
-    unconditional_shards: Sequence[str | Path],
-    setups_tsv: str | Path,
-    target_name: str,
-    n_classes: int,
+    figures: dict[str, str],
+    scores: File,
+    unconditional: list[str],
+    setups: File,
+    roles: dict[str, str],
+    target: str,
+    classes: int,
     dataset: str,
-    classifiers: Mapping[str, str | Path] | None = None,
+    classifiers: dict[str, str] | None = None,
     title: str = "",
     note: str = "",
 ) -> None:
-    """Write every claim with what was measured, its threshold, and the verdict: seen, not seen or not measured.
+    """The paper's claims, each with what was measured, its threshold, and whether it is seen.
 
-    outputs               .md and .html (pages) and .csv (columns claim, measured, threshold, verdict) paths
-    figures               figure number, 1 to 4, → its CSV file as drawn by `plot_forward`; any may be missing
-    scores                collected metrics: dataset, setup, scale, metric, value, stderr, n, n_diverged, features
-    unconditional_shards  unguided samples, .npy with a card beside each; may be empty
-    target_name           the class asked for
-    n_classes             of the data set; chance is one in as many
-    dataset               which data set of `scores`; some claims are about one alone
-    classifiers           role of a guiding classifier → its card.json, whose valid_accuracy is quoted
-    title                 of the pages
-    note                  how large the run was
+    Args:
+        outputs: .md, .html, .tex and .csv (columns claim, measured, threshold, verdict) paths.
+        figures: figure number, 1 to 4 → its CSV file as drawn by `plot_forward`; any may be missing.
+        scores: collected scores: dataset, setup, scale, metric, value, stderr, n, n_diverged, features.
+        unconditional: unguided samples, .npy with a card beside each; may be empty.
+        setups: labels, classifiers and stabilisers.
+        roles: which setup the claims mean, by the keys of `measurements.ROLES`; without one, its claims are not
+            measured.
+        target: name of the class asked for.
+        classes: number of classes; chance is one in as many.
+        dataset: which data set of `scores`; some claims are about one alone.
+        classifiers: name of a guiding classifier → its card.json, whose valid_accuracy is quoted.
+        title: of the pages.
+        note: how large the run was.
 
-    Raises NrcgError naming a file and column that does not fit.
+    Raises:
+        NrcgError: naming a file and column that does not fit.
     """
-    outputs = [Path(path) for path in outputs]
-    for path in outputs:
-        if path.suffix not in (".md", ".html", ".csv"):
-            raise NrcgError(f"{path}: findings are written as .md, .html or .csv; choose one of these names")
-    evidence = read_evidence(figures, scores, unconditional_shards, setups_tsv=setups_tsv,
-                             classifiers=classifiers or {}, target_name=target_name, n_classes=n_classes,
-                             dataset=dataset)  # fmt: skip
-    findings = [claim(evidence) for claim in CLAIMS]
-    title = title or "Findings"
-    intro = [_intro(evidence), *note.splitlines(), _counts(findings)]
-    for path in outputs:
-        if path.suffix == ".csv":
-            write_text(path, pd.DataFrame(map(asdict, findings)).to_csv(index=False, lineterminator="\n"))
-        else:
-            write_text(path, (_markdown if path.suffix == ".md" else _html)(title, intro, findings))
-
-
-def _intro(evidence: Evidence) -> str:
+    check("findings", {"classes": classes}, {"classes": whole(2)})
+    evidence = read_evidence(figures, scores, unconditional, setups, roles, classifiers or {}, target, classes, dataset)
+    found = pd.DataFrame([evidence.judge(claim) for claim in CLAIMS])
     sizes = sorted({f"{n:g}" for n in evidence.points["n"].dropna()}, key=float)
-    return (
-        f"The paper's claims and what this run measured on {evidence.dataset}, target class {evidence.target}, with "
-        f"{' or '.join(sizes)} samples per point. Numbers and verdicts are computed from the run's own files alone."
-    )
-
-
-def _counts(findings: Sequence[Finding]) -> str:
-    counts = [f"{sum(finding.verdict == verdict for finding in findings)} {verdict}" for verdict in VERDICTS]
-    return f"{len(findings)} claims: {', '.join(counts)}."
-
-
-def _markdown(title: str, intro: Sequence[str], findings: Sequence[Finding]) -> str:
-    rows = [(f.claim, f.measured, f.threshold, f"**{f.verdict}**") for f in findings]
-    table = [HEADER, ("---",) * 4, *rows]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
-    parts = [f"# {title}", *intro, "\n".join(lines), "\n".join(f"- {line}" for line in NOTES)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _html(title: str, intro: Sequence[str], findings: Sequence[Finding]) -> str:
-    header, rows = HEADER[-1:] + HEADER[:-1], [(f.verdict, f.claim, f.measured, f.threshold) for f in findings]
-    body = pages.table(header, rows, align="llll", caption="Claims of the paper")
-    return pages.page(title, f"<h1>{escape(title)}</h1>", *map(pages.paragraph, intro), body, pages.notes(NOTES))
+    counts = [f"{(found['verdict'] == verdict).sum()} {verdict}" for verdict in ("seen", "not seen", "not measured")]
+    intro = [
+        f"The paper's claims and what this run measured on {dataset}, target class {target}, with "
+        f"{' or '.join(sizes)} samples per point. Numbers and verdicts are computed from the run's own files alone.",
+        *note.splitlines(),
+        f"{len(found)} claims: {', '.join(counts)}.",
+    ]
+    text = found[["verdict", "claim", "measured", "threshold"]]
+    write(outputs, Table(title or "Findings", text, found, NOTES, intro, align="llll"))

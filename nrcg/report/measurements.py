@@ -1,69 +1,107 @@
-"""The curves, points and samples against which the claims of `findings` are checked."""
+"""The curves, points and samples against which the claims of `findings` are checked, and how a claim is made."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, wraps
-from pathlib import Path
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from nrcg.checks import number
 from nrcg.errors import NrcgError
 from nrcg.io.files import read_json
 from nrcg.io.shards import Shard
 from nrcg.io.tables import read_points
+from nrcg.plots.best import criterion
 from nrcg.plots.forward_table import RELATIVE, curve, left_out, read_forward
-from nrcg.plots.style import Setup, classifier_label, known_setups, metric_label, read_setups, styled
+from nrcg.plots.style import File, Setup, classifier_label, known_setups, metric_label, read_setups
 
 FIGURES = {1: "accuracy", 2: "logit_sensitivity", 3: "gradient_sensitivity", 4: "gradient_sensitivity"}
-UNGUIDED_BY = "nonrobust"  # the classifier of the unguided samples' plain accuracy
+ROLES = {  # what a claim needs a setup for: its name where a run has none
+    "robust": "robust",
+    "nonrobust": "non-robust",
+    "x0": "non-robust + x̂₀",
+    "adam": "non-robust + x̂₀ + ADAM",
+    "ema_low": "non-robust + x̂₀ + EMA of a smaller β",
+    "ema": "non-robust + x̂₀ + EMA",
+    "log_prob": "non-robust + x̂₀ + EMA (log p)",
+}
 AWAY = 0.4  # image widths from the ball's centre at which the background begins
-VERDICTS = ("seen", "not seen", "not measured")
 CHUNK = 256  # samples in memory at a time
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A row of the page; `verdict` is "seen", "not seen" or "not measured"."""
-
-    claim: str
-    measured: str
-    threshold: str
-    verdict: str
 
 
 class Absent(Exception):
     """What a claim needs and the files do not hold, in words."""
 
 
+class Claim(NamedTuple):
+    """A sentence of the paper, when it counts as seen, and the check: measured numbers in words, and whether."""
+
+    text: str  # {ROLE} stands for the label of the setup in that role
+    threshold: str
+    check: Callable[["Evidence"], tuple[str, bool]]
+
+
+CLAIMS: list[Claim] = []  # in the order of the page
+
+
+def claim(text: str, threshold: str) -> Callable[[Callable], Callable]:
+    """Decorator that files a check as the next claim."""
+
+    def file(check: Callable) -> Callable:
+        CLAIMS.append(Claim(text, threshold, check))
+        return check
+
+    return file
+
+
+class Curve(NamedTuple):
+    """A setup in a figure of the forward process, indexed by t."""
+
+    mean: pd.Series
+    relative: pd.Series  # sensitivity; empty where not measured
+    left_out: pd.Series  # why gradients mean nothing at a t, or an empty string
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """What the files hold; every method raises Absent for what they do not."""
+    """What the files hold, by the roles of the setups; every method raises Absent for what they do not."""
 
-    curves: dict[tuple[int, str], pd.Series]  # (figure, setup) → mean, indexed by t
+    curves: dict[tuple[int, str], Curve]  # by figure and role
     points: pd.DataFrame  # as read by `read_points`
-    shards: Sequence[Path]  # unguided samples
+    shards: Sequence[File]  # unguided samples
     setups: dict[str, Setup]
-    valid_accuracy: dict[str, float]  # by a classifier's role, on clean images
+    roles: Mapping[str, str]
+    valid_accuracy: dict[str, float]  # by a classifier's name, on clean images
     target: str
     n_classes: int
     dataset: str
-    relative: dict[tuple[int, str], pd.Series]  # as `curves`, of the relative sensitivity; empty where not measured
-    left_out: dict[tuple[int, str], pd.Series]  # why gradients mean nothing at a t, or an empty string
 
-    def forward(self, figure: int, *setups: str) -> pd.DataFrame:
-        """The setups' curves, a column each, at the t where all have a number, upwards."""
-        for setup in setups:
-            if (figure, setup) not in self.curves:
-                raise Absent(f"no curve of {self.label(setup)} for figure {figure}")
-        frame = pd.concat({name: self.curves[figure, name] for name in setups}, axis=1).dropna().sort_index()
+    def setup(self, role: str) -> Setup:
+        if role not in self.roles:
+            raise Absent(f"no setup is named as {role} ({ROLES[role]})")
+        return self.setups[self.roles[role]]
+
+    def label(self, role: str) -> str:
+        return self.setup(role).label if role in self.roles else ROLES[role]
+
+    def forward(self, figure: int, *roles: str) -> pd.DataFrame:
+        """The setups' curves, a column for each role, at the t where all have a number, upwards."""
+        for role in roles:
+            if (figure, self.setup(role).name) not in self.curves:
+                raise Absent(f"no curve of {self.label(role)} for figure {figure}")
+        frame = pd.concat({role: self.curve(figure, role).mean for role in roles}, axis=1).dropna().sort_index()
         if frame.empty:
             raise Absent(f"no t that the curves of figure {figure} share")
         return frame
 
-    def steps(self, figure: int) -> int:
-        """T, the largest t of the figure, whichever curve reaches it."""
-        return max(curve.index.max() for (number, _), curve in self.curves.items() if number == figure)
+    def curve(self, figure: int, role: str) -> Curve:
+        return self.curves[figure, self.setup(role).name]
+
+    def steps(self, figure: int) -> float:
+        """T, the largest t of the figure, whichever curve reaches it; infinite where it has none."""
+        return max((c.mean.index.max() for (number, _), c in self.curves.items() if number == figure), default=np.inf)
 
     @cached_property
     def guided(self) -> pd.DataFrame:
@@ -72,12 +110,13 @@ class Evidence:
         values = rows.pivot(index=["setup", "scale"], columns="metric", values="value")
         return values.join(rows.groupby(["setup", "scale"])[["n", "n_diverged"]].max()).sort_index()
 
-    def scales(self, setup: str, *metrics: str) -> pd.DataFrame:
-        """Metrics, n and n_diverged of the setup's points that have all of them, indexed by scale upwards."""
-        table = self.guided[self.guided.index.get_level_values("setup") == setup].droplevel("setup")
+    def scales(self, of: str | Setup, *metrics: str) -> pd.DataFrame:
+        """Metrics, n and n_diverged of a role's or setup's points that have all of them, indexed by scale upwards."""
+        setup = self.setup(of) if isinstance(of, str) else of
+        table = self.guided[self.guided.index.get_level_values("setup") == setup.name].droplevel("setup")
         table = table.reindex(columns=[*metrics, "n", "n_diverged"]).dropna()
         if table.empty:
-            raise Absent(f"no {' with '.join(map(metric_label, metrics))} of {self.label(setup)}")
+            raise Absent(f"no {' with '.join(map(metric_label, metrics))} of {setup.label}")
         return table
 
     def unguided(self, metric: str) -> float:
@@ -86,52 +125,40 @@ class Evidence:
             raise Absent(f"no {metric_label(metric)} of unguided samples")
         return float(values.iloc[0])
 
-    def unguided_by(self, setup: str) -> float:
-        """The unguided samples' share by the classifier that guides `setup`: accuracy/NAME, or the plain accuracy."""
-        name = self.setups[setup].classifier
-        return self.unguided("accuracy" if name == UNGUIDED_BY else f"accuracy/{name}")
+    def unguided_by(self, role: str) -> float:
+        """The unguided samples' share by the role's classifier: their accuracy if it scores them, else accuracy/NAME."""
+        name = self.setup(role).classifier
+        unguided = self.points["setup"][self.points["scale"].isna()].unique()
+        theirs = name in {self.setups[setup].classifier for setup in unguided}
+        return self.unguided("accuracy" if theirs else f"accuracy/{name}")
 
-    def clean(self, setup: str) -> str:
-        """How good the classifier that guides `setup` is on clean images, in words."""
-        name = self.setups[setup].classifier
+    def clean(self, role: str) -> str:
+        """How good the role's classifier is on clean images, in words."""
+        name = self.setup(role).classifier
         if name not in self.valid_accuracy:
             return f"the card of the {classifier_label(name)} classifier holds no accuracy on clean images"
         accuracy = percent(self.valid_accuracy[name])
         return f"the {classifier_label(name)} classifier is right on {accuracy} of clean validation images"
 
     def criterion(self) -> str:
-        """The distance to the target class by which a scale is best: cFID where measured, else the judge's."""
-        for metric in ("cfid", "cfd_judge"):
-            if metric in self.guided and self.guided[metric].notna().any():
-                return metric
-        raise Absent("no distance to the target class of guided samples")
-
-    def label(self, setup: str) -> str:
-        return self.setups[setup].label if setup in self.setups else setup
+        """The distance to the target class by which a scale is best."""
+        if (metric := criterion(self.points)) is None:
+            raise Absent("no distance to the target class of guided samples")
+        return metric
 
     def only_for(self, dataset: str) -> None:
         if self.dataset != dataset:
             raise Absent(f"a claim about {dataset}, not {self.dataset}")
 
-
-Check = Callable[[Evidence], tuple[str, bool]]
-
-
-def claim(text: str, threshold: str) -> Callable[[Check], Callable[[Evidence], Finding]]:
-    """Make a Finding of a check that returns the measured numbers in words and whether they meet the threshold."""
-
-    def register(check: Check) -> Callable[[Evidence], Finding]:
-        @wraps(check)
-        def finding(evidence: Evidence) -> Finding:
-            try:
-                measured, holds = check(evidence)
-            except Absent as absent:
-                return Finding(text, str(absent), threshold, "not measured")
-            return Finding(text, measured, threshold, "seen" if holds else "not seen")
-
-        return finding
-
-    return register
+    def judge(self, claim: Claim) -> dict[str, str]:
+        """A row of the page: claim, measured, threshold, and the verdict seen, not seen or not measured."""
+        try:
+            measured, holds = claim.check(self)
+            verdict = "seen" if holds else "not seen"
+        except Absent as absent:
+            measured, verdict = str(absent), "not measured"
+        text = claim.text.format_map({role: self.label(role) for role in ROLES})
+        return {"claim": text, "measured": measured, "threshold": claim.threshold, "verdict": verdict}
 
 
 def percent(share: float) -> str:
@@ -139,49 +166,41 @@ def percent(share: float) -> str:
 
 
 def read_evidence(
-    figures: Mapping[int, str | Path],
-    scores: str | Path,
-    shards: Sequence[str | Path],
-    *,
-    setups_tsv: str | Path,
-    classifiers: Mapping[str, str | Path],
-    target_name: str,
-    n_classes: int,
-    dataset: str,
-) -> Evidence:
+    figures: Mapping[str, File], scores: File, shards: Sequence[File], setups: File, roles: Mapping[str, str],
+    classifiers: Mapping[str, File], target: str, classes: int, dataset: str,
+) -> Evidence:  # fmt: skip
     """Read the files of `write_findings`; raises NrcgError naming a file and column that does not fit."""
-    with styled(None):
-        setups = read_setups(setups_tsv)
-    curves, relative, out = {}, {}, {}
+    known, curves = read_setups(setups), {}
+    for role, name in roles.items():
+        if role not in ROLES:
+            raise NrcgError(f"roles: unknown key {role}; use {', '.join(ROLES)}")
+        known_setups(known, [name], f"roles: {role}", setups)
     for figure, path in figures.items():
-        if figure not in FIGURES:
+        expected = FIGURES.get(int(figure)) if str(figure).isdecimal() else None
+        if expected is None:
             raise NrcgError(f"figure {figure} ({path}): claims are about figures {', '.join(map(str, FIGURES))}")
         table, metric = read_forward(path)
-        if metric != FIGURES[figure]:
-            raise NrcgError(
-                f"{path}: column 'metric' must hold {FIGURES[figure]!r}, not {metric!r}, for figure {figure}"
-            )
-        for setup in known_setups(setups, list(table["setup"].unique()), path, setups_tsv):
-            curves[figure, setup] = curve(table, setup, metric)["mean"]
-            relative[figure, setup] = curve(table, setup, RELATIVE)["mean"]
-            out[figure, setup] = left_out(table, setup)
+        if metric != expected:
+            raise NrcgError(f"{path}: column 'metric' must hold {expected!r}, not {metric!r}, for figure {figure}")
+        for setup in known_setups(known, list(table["setup"].unique()), path, setups):
+            means = (curve(table, setup.name, name)["mean"] for name in (metric, RELATIVE))
+            curves[int(figure), setup.name] = Curve(*means, left_out(table, setup.name))
     points = read_points(scores, dataset)
-    known_setups(setups, list(points["setup"].unique()), scores, setups_tsv)
-    clean = {role: _valid_accuracy(path) for role, path in classifiers.items()}
-    clean = {role: accuracy for role, accuracy in clean.items() if accuracy is not None}
-    paths = [Path(path) for path in shards]
-    return Evidence(curves, points, paths, setups, clean, target_name, n_classes, dataset, relative, out)
+    known_setups(known, list(points["setup"].unique()), scores, setups)
+    accuracies = {name: _valid_accuracy(path) for name, path in classifiers.items()}
+    accuracies = {name: accuracy for name, accuracy in accuracies.items() if accuracy is not None}
+    return Evidence(curves, points, shards, known, roles, accuracies, target, classes, dataset)
 
 
-def _valid_accuracy(card: str | Path) -> float | None:
+def _valid_accuracy(card: File) -> float | None:
     """Of a classifier's card; one that was imported may not know it."""
     value = read_json(card).get("valid_accuracy")
-    if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
+    if value is not None and not number(0, 1).holds(value):
         raise NrcgError(f"{card}: valid_accuracy {value!r} is no share from 0 to 1; make the classifier again")
     return value
 
 
-def mean_background(shards: Sequence[Path]) -> tuple[float, float, int]:
+def mean_background(shards: Sequence[File]) -> tuple[float, float, int]:
     """Brightness on [0, 1] away from the ball: the mean over samples, the darkest sample's, and their number.
 
     The background is every pixel farther than AWAY image widths from the centre of darkness, the mean position

@@ -1,10 +1,10 @@
 """Tables of text: how a number looks in a cell, and the formats CSV, Markdown, LaTeX and HTML."""
 
-import csv as csv_module
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,38 +12,43 @@ import pandas as pd
 from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, wilson
 from nrcg.io.files import write_text
-from nrcg.io.tables import read_table
-from nrcg.plots.style import is_share
-from nrcg.report import pages
+from nrcg.plots.style import File, is_share
 
 NOTE_ERROR = f"Brackets: {NOTE_INTERVAL}. n counts all samples, diverged ones included."
-
-LATEX = {
+LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "≤": r"$\le$", "†": r"$\dagger$",
-    "‡": r"$\ddagger$", "–": "--", "—": "---", "−": "$-$", "×": r"$\times$", "<": r"$<$", ">": r"$>$",
-}  # fmt: skip
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "≤": r"$\le$", "≥": r"$\ge$",
+    "†": r"$\dagger$", "‡": r"$\ddagger$", "–": "--", "—": "---", "−": "$-$", "×": r"$\times$", "<": r"$<$",
+    ">": r"$>$",
+})  # fmt: skip
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 2em auto; padding: 0 1.5em; max-width: 80em; }
+h1 { font-size: 1.3em; }
+div { overflow-x: auto; }
+table { border-collapse: collapse; margin: 1em 0; }
+th, td { padding: .35em .7em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+thead th { border-bottom: 2px solid #888; }
+.notes { color: #555; font-size: 90%; }
+"""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of strings for reading and its plain numbers for the machine."""
+    """A table for reading, and its plain numbers for the machine."""
 
     caption: str
-    header: list[str]
-    rows: list[list[str]]
-    notes: list[str]
-    data: list[list]  # rows of the CSV file, its header first
+    text: pd.DataFrame  # strings
+    data: pd.DataFrame  # what the CSV file holds; shares 0…1
+    notes: Sequence[str]
+    intro: Sequence[str] = ()  # paragraphs above it
     align: str = ""  # l or r for each column; blank is l, then r
 
     def sides(self) -> str:
-        return self.align or "l" + "r" * (len(self.header) - 1)
+        return self.align or "l" + "r" * (self.text.shape[1] - 1)
 
-
-def setup_column(setups_tsv: str | Path, column: str = "label") -> dict[str, str]:
-    """Labels by setup, or another column, in row order."""
-    table = read_table(setups_tsv, text=("setup", column))
-    return dict(zip(table["setup"], table[column], strict=True))
+    def escaped(self, by: Callable[[str], str]) -> pd.DataFrame:
+        """The text, headings too, escaped for a format."""
+        return self.text.map(by).rename(columns=by)
 
 
 def cell(row: pd.Series | None, metric: str, digits: int = 1) -> str:
@@ -59,70 +64,77 @@ def cell(row: pd.Series | None, metric: str, digits: int = 1) -> str:
     return f"{text} [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
 
 
-def field(row: pd.Series | None, name: str) -> str:
-    """A number of the row as the CSV holds it, blank for an absent row."""
-    return "" if row is None else plain(row[name])
-
-
-def plain(value: float) -> str:
-    """A number as the CSV holds it: no rounding, no trailing .0, blank for none."""
-    if np.isnan(value):
-        return ""
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+def plain(value: Any) -> str:
+    """A number as the CSV holds it: no rounding, no trailing .0, blank for none; text as it is."""
+    if isinstance(value, str):
+        return value
+    return "" if pd.isna(value) else str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def latex_escape(text: str) -> str:
     """Plain Unicode text for LaTeX, x̂₀ as a formula."""
-    pieces = ["".join(LATEX.get(char, char) for char in piece) for piece in text.split("x̂₀")]
-    return r"$\hat{x}_0$".join(pieces)
+    return r"$\hat{x}_0$".join(piece.translate(LATEX) for piece in text.split("x̂₀"))
 
 
 def to_csv(table: Table) -> str:
-    """Plain numbers, a header line first; shares 0…1."""
-    buffer = io.StringIO()
-    csv_module.writer(buffer, lineterminator="\n").writerows(table.data)
-    return buffer.getvalue()
+    """Plain numbers, a header line first."""
+    return table.data.map(plain).to_csv(index=False, lineterminator="\n")
 
 
 def to_markdown(table: Table) -> str:
-    """A caption line, a pipe table, and the notes."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    rule = "|" + "|".join("---" if side == "l" else "---:" for side in table.sides()) + "|"
-    lines = [f"**{table.caption}**", "", line(table.header), rule, *map(line, table.rows), ""]
-    return "\n".join([*lines, *(f"{note}  " for note in table.notes)]).rstrip() + "\n"
+    """A heading, the paragraphs above, a pipe table, and a list of the notes."""
+    sides = [{"l": "left", "r": "right"}[side] for side in table.sides()]
+    frame = table.escaped(lambda text: text.replace("|", r"\|"))
+    grid = frame.to_markdown(index=False, tablefmt="pipe", colalign=sides, disable_numparse=True)
+    notes = "\n".join(f"- {note}" for note in table.notes)
+    return "\n\n".join([f"# {table.caption}", *table.intro, grid, notes]) + "\n"
 
 
 def to_latex(table: Table) -> str:
     """A `table` environment; needs the package booktabs."""
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(latex_escape, cells)) + r" \\"
-
-    notes = r" \\ ".join(map(latex_escape, table.notes))
-    return "\n".join(
-        [r"\begin{table}", r"\centering", rf"\caption{{{latex_escape(table.caption)}}}",
-         rf"\begin{{tabular}}{{{table.sides()}}}", r"\toprule", line(table.header), r"\midrule",
-         *map(line, table.rows), r"\bottomrule", r"\end{tabular}", "",
-         rf"\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}", r"\end{table}", ""]
-    )  # fmt: skip
+    body = table.escaped(latex_escape).to_latex(index=False, escape=False, column_format=table.sides())
+    notes = r" \\ ".join(map(latex_escape, [*table.intro, *table.notes]))
+    caption = rf"\caption{{{latex_escape(table.caption)}}}"
+    small = rf"\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}"
+    return "\n".join([r"\begin{table}", r"\centering", caption, body, small, r"\end{table}", ""])
 
 
 def to_html(table: Table) -> str:
     """A page that a browser opens by itself."""
-    body = pages.table(table.header, table.rows, align=table.sides(), caption=table.caption)
-    return pages.page(table.caption, body, pages.notes(table.notes))
+    right = (f"tr :nth-child({i + 1})" for i, side in enumerate(table.sides()) if side == "r")
+    style = (
+        f"{STYLE}{', '.join(right)} {{ text-align: right; white-space: nowrap; }}\n" if "r" in table.sides() else STYLE
+    )
+    with pd.option_context("display.max_colwidth", None):
+        body = table.text.to_html(index=False, border=0, justify="unset")
+    intro = "".join(f"<p>{escape(line)}</p>\n" for line in table.intro)
+    notes = "".join(f"<li>{escape(note)}</li>\n" for note in table.notes)
+    title = escape(table.caption)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{intro}<div>{body}</div>
+<ul class="notes">
+{notes}</ul>
+</body>
+</html>
+"""
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex, ".html": to_html}
 
 
-def write(table: Table, outputs: Sequence[str | Path]) -> None:
+def write(outputs: Iterable[File], table: Table) -> None:
     """Write the table to each path, in the format of its suffix; raises NrcgError on one that is not in FORMATS."""
-    for path in map(Path, outputs):
+    paths = [Path(path) for path in outputs]
+    for path in paths:
         if path.suffix not in FORMATS:
             raise NrcgError(f"{path}: tables are written as {', '.join(FORMATS)}; choose one of these names")
-    for path in map(Path, outputs):
+    for path in paths:
         write_text(path, FORMATS[path.suffix](table))
