@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nrcg.plots.decay import decay_note
-from nrcg.plots.forward_table import REASONS, in_words, ranges
+from nrcg.plots.forward_table import REASONS, RELATIVE, in_words, ranges
 from nrcg.report.measurements import Absent, Evidence, claim, percent
 
 GUESSING = 0.1  # accuracy above chance that still counts as guessing
@@ -18,7 +18,7 @@ LEVEL = 1.5  # ratio of sensitivities that counts as the same level
 
 def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
     """The first t at which the accuracy is that of guessing."""
-    low = accuracy.index[accuracy <= 1 / evidence.n_classes + GUESSING]
+    low = accuracy.index[accuracy <= 1 / evidence.classes + GUESSING]
     return int(low[0]) if len(low) else None
 
 
@@ -27,7 +27,7 @@ def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
     f"accuracy ≤ 1/classes + {GUESSING:g} at some t < T/4, and on average from there on",
 )
 def collapse(evidence: Evidence) -> tuple[str, bool]:
-    curves, steps = evidence.forward(1, "nonrobust", "robust"), evidence.steps(1)
+    curves, steps = evidence.forward(1, "nonrobust", "robust"), evidence.tables[1]["t"].max()
     accuracy = curves["nonrobust"]
     t = _fall(evidence, accuracy)
     if t is None:
@@ -35,7 +35,7 @@ def collapse(evidence: Evidence) -> tuple[str, bool]:
     after = accuracy.loc[t:].mean()
     text = f"{percent(accuracy.iloc[0])} at t = {accuracy.index[0]}, {percent(accuracy[t])} at t = {t} of {steps}, "
     text += f"{percent(after)} on average from there on; robust at t = {t}: {percent(curves['robust'][t])}"
-    return text, t < steps / 4 and after <= 1 / evidence.n_classes + GUESSING
+    return text, t < steps / 4 and after <= 1 / evidence.classes + GUESSING
 
 
 @claim(
@@ -55,19 +55,14 @@ def restored(evidence: Evidence) -> tuple[str, bool]:
 
 
 def _measurable(
-    evidence: Evidence, figure: int, *roles: str, until: float = np.inf, relative: bool = False
+    evidence: Evidence, figure: int, *roles: str, until: float = np.inf, metric: str = ""
 ) -> tuple[pd.DataFrame, str]:
-    """The setups' curves at the t (up to `until`) where all are positive and their gradients mean something.
+    """The curves at the t up to `until` where all are positive and gradients mean something; and which t, in words.
 
-    And how many t these are, in words, with those that are left out. Raises Absent when they are fewer than ENOUGH.
+    Raises Absent when these are fewer than ENOUGH.
     """
-    curves = evidence.forward(figure, *roles)
-    own = {role: evidence.curve(figure, role) for role in roles}
-    reasons = pd.concat([curve.left_out for curve in own.values()], axis=1).sort_index().loc[:until]
-    if relative:
-        if missing := [role for role, curve in own.items() if curve.relative.empty]:
-            raise Absent(f"no relative sensitivity of {evidence.label(missing[0])} for figure {figure}")
-        curves = pd.concat({role: curve.relative for role, curve in own.items()}, axis=1)
+    curves = evidence.forward(figure, *roles, metric=metric)
+    reasons = evidence.left_out(figure, *roles).loc[:until]
     curves = curves.reindex(reasons.index[~reasons.isin(list(REASONS)).any(axis=1)])
     curves = curves[((curves > 0) & np.isfinite(curves)).all(axis=1)]
     words = f"on {len(curves)} of {len(reasons)} t"
@@ -79,46 +74,35 @@ def _measurable(
     return curves, words
 
 
-def _ratio(curves: pd.DataFrame, above: str, below: str) -> tuple[float, int]:
-    """The geometric mean over t of one curve over the other, and at how many t it is above 1."""
-    difference = np.log(curves[above]) - np.log(curves[below])
-    return float(np.exp(difference.mean())), int((difference > 0).sum())
+def _ratio(curves: pd.DataFrame, above: str, below: str) -> float:
+    """The geometric mean over t of one curve over the other."""
+    return float(np.exp((np.log(curves[above]) - np.log(curves[below])).mean()))
 
 
 def _relative(evidence: Evidence, figure: int, above: str, below: str, until: float = np.inf) -> float:
     """The same of the relative sensitivities; raises Absent where they were not measured."""
-    return _ratio(_measurable(evidence, figure, above, below, until=until, relative=True)[0], above, below)[0]
+    return _ratio(_measurable(evidence, figure, above, below, until=until, metric=RELATIVE)[0], above, below)
 
 
-def _both(evidence: Evidence, figure: int, above: str, below: str, who: str) -> tuple[float, int, int, str]:
-    """Ratio of two curves, at how many t it is above 1, of how many t, and in words; of gradients also the relative."""
+def _compare(figure: int, above: str, below: str, who: str, least: float, evidence: Evidence) -> tuple[str, bool]:
+    """Whether `above` lies by a factor of `least` above `below`; with `least` 0, whether it lies below it."""
     curves, words = _measurable(evidence, figure, above, below)
-    ratio, times = _ratio(curves, above, below)
+    ratio, times = _ratio(curves, above, below), int((curves[above] > curves[below]).sum())
     text = f"ratio {ratio:.3g} {words}; {who} at {times} of {len(curves)} t"
-    if figure > 2:
+    if figure > 2:  # of gradients
         text += f"; relative sensitivity: ratio {_relative(evidence, figure, above, below):.3g}"
-    return ratio, times, len(curves), text
-
-
-def _far_above(figure: int, evidence: Evidence) -> tuple[str, bool]:
-    ratio, _, _, text = _both(evidence, figure, "nonrobust", "robust", "non-robust above robust")
-    return text, ratio >= FAR
-
-
-def _lowered(figure: int, evidence: Evidence) -> tuple[str, bool]:
-    ratio, times, n, text = _both(evidence, figure, "x0", "nonrobust", "x̂₀ above x_t")
-    return text, ratio < 1 and times < n / 2
+    return text, ratio >= least if least else ratio < 1 and times < len(curves) / 2
 
 
 for figure, name in ((2, "logit"), (3, "gradient")):
     claim(
         f"On x_t the non-robust classifier's {name} sensitivity lies far above the robust one's.",
         f"mean ratio over t: ≥ {FAR:g}",
-    )(partial(_far_above, figure))
+    )(partial(_compare, figure, "nonrobust", "robust", "non-robust above robust", FAR))
     claim(
         f"x̂₀ lowers the non-robust classifier's {name} sensitivity.",
         "mean ratio of x̂₀ to x_t over t: < 1, and x̂₀ above x_t at fewer than half of the t",
-    )(partial(_lowered, figure))
+    )(partial(_compare, figure, "x0", "nonrobust", "x̂₀ above x_t", 0))
 
 
 @claim(
@@ -127,12 +111,12 @@ for figure, name in ((2, "logit"), (3, "gradient")):
     "factor 1 − β does not lower",
 )
 def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
-    half = evidence.steps(4) / 2
+    steps, half = len(evidence.forward(4, "ema")), evidence.tables[4]["t"].max() / 2
     curves, words = _measurable(evidence, 4, "ema", "x0", "robust", until=half)
-    ratio, relative = _ratio(curves, "ema", "robust")[0], _relative(evidence, 4, "ema", "robust", half)
-    text = f"eq. 4: ratio {ratio:.3g} (x̂₀ without EMA: {_ratio(curves, 'x0', 'robust')[0]:.3g}) {words}; "
+    ratio, relative = _ratio(curves, "ema", "robust"), _relative(evidence, 4, "ema", "robust", half)
+    text = f"eq. 4: ratio {ratio:.3g} (x̂₀ without EMA: {_ratio(curves, 'x0', 'robust'):.3g}) {words}; "
     text += f"relative: {relative:.3g} (without EMA: {_relative(evidence, 4, 'x0', 'robust', half):.3g})"
-    decay = decay_note(evidence.setup("ema").stabilizer, len(evidence.curve(4, "ema").mean))
+    decay = decay_note(evidence.setup("ema").stabilizer, steps)
     return "; ".join(filter(None, [text, decay])), max(ratio, relative) <= LEVEL
 
 
@@ -143,8 +127,7 @@ def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
 )
 def adam_gets_worse(evidence: Evidence) -> tuple[str, bool]:
     curves, words = _measurable(evidence, 4, "adam", "x0")
-    logs = np.log(curves)
-    low, high = logs.index.min(), logs.index.max()
+    logs, low, high = np.log(curves), curves.index.min(), curves.index.max()
     first, last = logs[logs.index <= low + (high - low) / 4], logs[logs.index > high - (high - low) / 4]
     growth = np.exp(last.mean() - first.mean())
     text = f"from t ≤ {first.index.max()} to t ≥ {last.index.min()}: times {growth['adam']:.3g} with ADAM, "

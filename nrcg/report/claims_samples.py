@@ -2,11 +2,13 @@
 
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
+from nrcg.io.shards import Shard
 from nrcg.plots.style import metric_label
 from nrcg.report import claims_forward  # noqa: F401  (its claims come first)
-from nrcg.report.measurements import Absent, Evidence, claim, mean_background, percent
+from nrcg.report.measurements import Absent, Evidence, claim, percent
 
 EMAS = ("ema_low", "ema")
 REACHED = 0.95  # share of samples in the target class that counts as reached
@@ -15,6 +17,7 @@ MUCH_SMALLER = 10  # ratio of scales
 TURN = 1.1  # ratio of the distance at the largest scale to its minimum
 NEAR_500 = (400, 600)
 SHARES = (0.2, 0.5)  # of each class, by the judge, of unguided SportBalls
+AWAY = 0.4  # image widths from the ball's centre at which the background begins
 BACKGROUND = 0.97  # least mean brightness on [0, 1]
 
 
@@ -186,16 +189,31 @@ def best_inside(evidence: Evidence) -> tuple[str, bool]:
 def every_class(evidence: Evidence) -> tuple[str, bool]:
     evidence.only_for("sportballs")
     rows = evidence.points[evidence.points["scale"].isna() & evidence.points["metric"].str.startswith("judge_share/")]
-    if len(rows) != evidence.n_classes or rows["value"].isna().any():
-        raise Absent(f"{rows['value'].notna().sum()} of {evidence.n_classes} shares of unguided samples")
+    if len(rows) != evidence.classes or rows["value"].isna().any():
+        raise Absent(f"{rows['value'].notna().sum()} of {evidence.classes} shares of unguided samples")
     text = ", ".join(f"{m.partition('/')[2]} {percent(v)}" for m, v in zip(rows["metric"], rows["value"], strict=True))
     return text, bool(rows["value"].between(*SHARES).all())
+
+
+def background(images: np.ndarray) -> np.ndarray:
+    """Brightness on [0, 1] away from the ball, one value for each image of uint8 n×H×W×3; NOTES say how."""
+    brightness = np.asarray(images).mean(axis=3) / 255
+    darkness = 1 - brightness + 1e-9  # the centre of an all-white image is its middle
+    rows, columns = (np.arange(size) for size in brightness.shape[1:])
+    total = darkness.sum(axis=(1, 2))
+    y, x = darkness.sum(axis=2) @ rows / total, darkness.sum(axis=1) @ columns / total
+    squared = ((rows - y[:, None]) ** 2)[:, :, None] + ((columns - x[:, None]) ** 2)[:, None, :]
+    away = squared > (AWAY * brightness.shape[2]) ** 2
+    return (brightness * away).sum(axis=(1, 2)) / away.sum(axis=(1, 2))
 
 
 @claim("Unguided SportBalls samples are on white.", f"mean background ≥ {BACKGROUND:g} on [0, 1]")
 def on_white(evidence: Evidence) -> tuple[str, bool]:
     evidence.only_for("sportballs")
-    if not evidence.shards:
+    shards = [Shard.open(path).images for path in evidence.shards]
+    if not shards:
         raise Absent("no unguided samples")
-    mean, darkest, n = mean_background(evidence.shards)
-    return f"{mean:.4f} over {n} samples; darkest of them {darkest:.3f}", mean >= BACKGROUND
+    values = [background(part[i : i + 256]) for part in shards for i in range(0, len(part), 256)]  # 256 in memory
+    values = np.concatenate(values)
+    text = f"{values.mean():.4f} over {len(values)} samples; darkest of them {values.min():.3f}"
+    return text, values.mean() >= BACKGROUND

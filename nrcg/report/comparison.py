@@ -65,9 +65,9 @@ def write_comparison(
     text = pd.DataFrame([_cells(row) for _, row in table.iterrows()])
     text["setup"] = text["setup"].map(lambda name: known[name].label if name in known else name)
     counts = {state: int((table["state"] == state).sum()) for state in STATES}
-    notes = [f"{len(text)} numbers: {', '.join(f'{n} {state}' for state, n in counts.items())} here.", NOTE_DIFFERENCE,
-             NOTE_ERROR, *mark_notes(text.to_numpy().ravel()), *(line for state, line in NOTE_ABSENT.items() if counts[state]),
-             NOTE_PAPER, NOTE_N, *note.splitlines()]  # fmt: skip
+    notes = [f"{len(text)} numbers: {', '.join(f'{n} {state}' for state, n in counts.items())} here.", NOTE_DIFFERENCE]
+    notes += [NOTE_ERROR, *mark_notes(text.to_numpy().ravel())]
+    notes += [line for state, line in NOTE_ABSENT.items() if counts[state]] + [NOTE_PAPER, NOTE_N, *note.splitlines()]
     caption = title or "The paper's numbers, and ours"
     write(outputs, Table(caption, text, table[DATA], notes, align="llrlrrrrll"))
 

@@ -10,9 +10,9 @@ import pandas as pd
 from nrcg.checks import check, whole
 from nrcg.plots import figures as registry
 from nrcg.plots.style import File
-from nrcg.report import claims_samples  # noqa: F401  (it files claims)
 from nrcg.report.claims_forward import FAR, LEVEL
-from nrcg.report.measurements import AWAY, CLAIMS, read_evidence
+from nrcg.report.claims_samples import AWAY
+from nrcg.report.measurements import CLAIMS, Evidence
 from nrcg.report.text_tables import Table, write
 
 NOTES = (
@@ -67,7 +67,10 @@ def write_findings(
         NrcgError: naming a file and column that does not fit.
     """
     check("findings", {"classes": classes}, {"classes": whole(2)})
-    evidence = read_evidence(figures, scores, unconditional, setups, roles, classifiers or {}, target, classes, dataset)
+    evidence = Evidence(
+        figures, scores, setups, roles, classifiers or {}, shards=unconditional, target=target, classes=classes,
+        dataset=dataset,
+    )  # fmt: skip
     found = pd.DataFrame([evidence.judge(claim) for claim in CLAIMS])
     sizes = sorted({f"{n:g}" for n in evidence.points["n"].dropna()}, key=float)
     counts = [f"{(found['verdict'] == verdict).sum()} {verdict}" for verdict in ("seen", "not seen", "not measured")]

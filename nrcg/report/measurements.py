@@ -1,24 +1,20 @@
-"""The curves, points and samples against which the claims of `findings` are checked, and how a claim is made."""
+"""The curves, points and samples against which claims are checked, and how a claim is made."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from nrcg.checks import number
 from nrcg.errors import NrcgError
 from nrcg.io.files import read_json
-from nrcg.io.shards import Shard
 from nrcg.io.tables import read_points
 from nrcg.plots.best import criterion
-from nrcg.plots.forward_table import RELATIVE, curve, left_out, read_forward
+from nrcg.plots.forward_table import curve, left_out, read_forward
 from nrcg.plots.style import File, Setup, classifier_label, known_setups, metric_label, read_setups
 
 FIGURES = {1: "accuracy", 2: "logit_sensitivity", 3: "gradient_sensitivity", 4: "gradient_sensitivity"}
-ROLES = {  # what a claim needs a setup for: its name where a run has none
+ROLES = {  # what a claim needs a setup for: its label where a run names none
     "robust": "robust",
     "nonrobust": "non-robust",
     "x0": "non-robust + x̂₀",
@@ -27,8 +23,6 @@ ROLES = {  # what a claim needs a setup for: its name where a run has none
     "ema": "non-robust + x̂₀ + EMA",
     "log_prob": "non-robust + x̂₀ + EMA (log p)",
 }
-AWAY = 0.4  # image widths from the ball's centre at which the background begins
-CHUNK = 256  # samples in memory at a time
 
 
 class Absent(Exception):
@@ -36,7 +30,7 @@ class Absent(Exception):
 
 
 class Claim(NamedTuple):
-    """A sentence of the paper, when it counts as seen, and the check: measured numbers in words, and whether."""
+    """A sentence of the paper, from when on it counts as seen, and the check: numbers in words, and whether."""
 
     text: str  # {ROLE} stands for the label of the setup in that role
     threshold: str
@@ -48,67 +42,72 @@ CLAIMS: list[Claim] = []  # in the order of the page
 
 def claim(text: str, threshold: str) -> Callable[[Callable], Callable]:
     """Decorator that files a check as the next claim."""
-
-    def file(check: Callable) -> Callable:
-        CLAIMS.append(Claim(text, threshold, check))
-        return check
-
-    return file
+    return lambda check: CLAIMS.append(Claim(text, threshold, check)) or check
 
 
-class Curve(NamedTuple):
-    """A setup in a figure of the forward process, indexed by t."""
-
-    mean: pd.Series
-    relative: pd.Series  # sensitivity; empty where not measured
-    left_out: pd.Series  # why gradients mean nothing at a t, or an empty string
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
-@dataclass(frozen=True)
 class Evidence:
-    """What the files hold, by the roles of the setups; every method raises Absent for what they do not."""
+    """What the files of `write_findings` hold, by the roles of the setups; all methods raise Absent for what they lack.
 
-    curves: dict[tuple[int, str], Curve]  # by figure and role
-    points: pd.DataFrame  # as read by `read_points`
-    shards: Sequence[File]  # unguided samples
-    setups: dict[str, Setup]
-    roles: Mapping[str, str]
-    valid_accuracy: dict[str, float]  # by a classifier's name, on clean images
-    target: str
-    n_classes: int
-    dataset: str
+    Raises NrcgError naming a file and column that does not fit.
+    """
+
+    def __init__(
+        self, figures: dict[str, str], scores: File, setups: File, roles: dict[str, str], classifiers: dict[str, str],
+        shards: list[str], target: str, classes: int, dataset: str,
+    ) -> None:  # fmt: skip
+        self.shards, self.target, self.classes, self.dataset = shards, target, classes, dataset
+        self.setups, self.tables, self.roles = read_setups(setups), {}, {}
+        for role, name in roles.items():
+            if role not in ROLES:
+                raise NrcgError(f"roles: unknown key {role}; use {', '.join(ROLES)}")
+            (self.roles[role],) = known_setups(self.setups, [name], f"roles: {role}", setups)
+        for figure, path in figures.items():
+            expected = FIGURES.get(int(figure)) if figure.isdecimal() else None
+            if expected is None:
+                raise NrcgError(f"figure {figure} ({path}): claims are about figures {', '.join(map(str, FIGURES))}")
+            self.tables[int(figure)], metric = read_forward(path)
+            if metric != expected:
+                raise NrcgError(f"{path}: column 'metric' must hold {expected!r}, not {metric!r}, for figure {figure}")
+            known_setups(self.setups, self.tables[int(figure)]["setup"].unique(), path, setups)
+        self.points = read_points(scores, dataset)
+        known_setups(self.setups, self.points["setup"].unique(), scores, setups)
+        rows = self.points[self.points["scale"].notna()]
+        values = rows.pivot(index=["setup", "scale"], columns="metric", values="value")
+        self.guided = values.join(rows.groupby(["setup", "scale"])[["n", "n_diverged"]].max()).sort_index()
+        self.accuracies = {name: read_json(path).get("valid_accuracy") for name, path in classifiers.items()}
+        for name, accuracy in self.accuracies.items():
+            if accuracy is not None and not number(0, 1).holds(accuracy):
+                raise NrcgError(f"{classifiers[name]}: valid_accuracy {accuracy!r} is no share; make it again")
 
     def setup(self, role: str) -> Setup:
         if role not in self.roles:
-            raise Absent(f"no setup is named as {role} ({ROLES[role]})")
-        return self.setups[self.roles[role]]
+            raise Absent(f"this run names no setup as {role} ({ROLES[role]})")
+        return self.roles[role]
 
     def label(self, role: str) -> str:
-        return self.setup(role).label if role in self.roles else ROLES[role]
+        return self.roles[role].label if role in self.roles else ROLES[role]
 
-    def forward(self, figure: int, *roles: str) -> pd.DataFrame:
-        """The setups' curves, a column for each role, at the t where all have a number, upwards."""
+    def forward(self, figure: int, *roles: str, metric: str = "") -> pd.DataFrame:
+        """Curves of the figure's metric, or of another, a column for each role, at the t where all have a number."""
+        if figure not in self.tables:
+            raise Absent(f"no curves of figure {figure}")
+        metric, curves = metric or FIGURES[figure], {}
         for role in roles:
-            if (figure, self.setup(role).name) not in self.curves:
-                raise Absent(f"no curve of {self.label(role)} for figure {figure}")
-        frame = pd.concat({role: self.curve(figure, role).mean for role in roles}, axis=1).dropna().sort_index()
+            curves[role] = curve(self.tables[figure], self.setup(role).name, metric)["mean"]
+            if curves[role].empty:
+                raise Absent(f"no {metric.replace('_', ' ')} of {self.label(role)} for figure {figure}")
+        frame = pd.concat(curves, axis=1).dropna().sort_index()
         if frame.empty:
             raise Absent(f"no t that the curves of figure {figure} share")
         return frame
 
-    def curve(self, figure: int, role: str) -> Curve:
-        return self.curves[figure, self.setup(role).name]
-
-    def steps(self, figure: int) -> float:
-        """T, the largest t of the figure, whichever curve reaches it; infinite where it has none."""
-        return max((c.mean.index.max() for (number, _), c in self.curves.items() if number == figure), default=np.inf)
-
-    @cached_property
-    def guided(self) -> pd.DataFrame:
-        """A row for each setup and scale upwards, a column for each metric, n and n_diverged."""
-        rows = self.points[self.points["scale"].notna()]
-        values = rows.pivot(index=["setup", "scale"], columns="metric", values="value")
-        return values.join(rows.groupby(["setup", "scale"])[["n", "n_diverged"]].max()).sort_index()
+    def left_out(self, figure: int, *roles: str) -> pd.DataFrame:
+        """Why gradients mean nothing, a row for each t and a column for each role."""
+        return pd.concat([left_out(self.tables[figure], self.setup(role).name) for role in roles], axis=1).sort_index()
 
     def scales(self, of: str | Setup, *metrics: str) -> pd.DataFrame:
         """Metrics, n and n_diverged of a role's or setup's points that have all of them, indexed by scale upwards."""
@@ -126,19 +125,18 @@ class Evidence:
         return float(values.iloc[0])
 
     def unguided_by(self, role: str) -> float:
-        """The unguided samples' share by the role's classifier: their accuracy if it scores them, else accuracy/NAME."""
-        name = self.setup(role).classifier
-        unguided = self.points["setup"][self.points["scale"].isna()].unique()
-        theirs = name in {self.setups[setup].classifier for setup in unguided}
-        return self.unguided("accuracy" if theirs else f"accuracy/{name}")
+        """The unguided samples' share by the role's classifier: their own accuracy, or accuracy/NAME."""
+        name, unguided = self.setup(role).classifier, self.points["setup"][self.points["scale"].isna()].unique()
+        return self.unguided(
+            "accuracy" if name in {self.setups[s].classifier for s in unguided} else f"accuracy/{name}"
+        )
 
     def clean(self, role: str) -> str:
-        """How good the role's classifier is on clean images, in words."""
+        """How good the role's classifier is on clean images, in words; one that was imported may not know it."""
         name = self.setup(role).classifier
-        if name not in self.valid_accuracy:
+        if (accuracy := self.accuracies.get(name)) is None:
             return f"the card of the {classifier_label(name)} classifier holds no accuracy on clean images"
-        accuracy = percent(self.valid_accuracy[name])
-        return f"the {classifier_label(name)} classifier is right on {accuracy} of clean validation images"
+        return f"the {classifier_label(name)} classifier is right on {percent(accuracy)} of clean validation images"
 
     def criterion(self) -> str:
         """The distance to the target class by which a scale is best."""
@@ -151,7 +149,7 @@ class Evidence:
             raise Absent(f"a claim about {dataset}, not {self.dataset}")
 
     def judge(self, claim: Claim) -> dict[str, str]:
-        """A row of the page: claim, measured, threshold, and the verdict seen, not seen or not measured."""
+        """A row of the page."""
         try:
             measured, holds = claim.check(self)
             verdict = "seen" if holds else "not seen"
@@ -159,65 +157,3 @@ class Evidence:
             measured, verdict = str(absent), "not measured"
         text = claim.text.format_map({role: self.label(role) for role in ROLES})
         return {"claim": text, "measured": measured, "threshold": claim.threshold, "verdict": verdict}
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def read_evidence(
-    figures: Mapping[str, File], scores: File, shards: Sequence[File], setups: File, roles: Mapping[str, str],
-    classifiers: Mapping[str, File], target: str, classes: int, dataset: str,
-) -> Evidence:  # fmt: skip
-    """Read the files of `write_findings`; raises NrcgError naming a file and column that does not fit."""
-    known, curves = read_setups(setups), {}
-    for role, name in roles.items():
-        if role not in ROLES:
-            raise NrcgError(f"roles: unknown key {role}; use {', '.join(ROLES)}")
-        known_setups(known, [name], f"roles: {role}", setups)
-    for figure, path in figures.items():
-        expected = FIGURES.get(int(figure)) if str(figure).isdecimal() else None
-        if expected is None:
-            raise NrcgError(f"figure {figure} ({path}): claims are about figures {', '.join(map(str, FIGURES))}")
-        table, metric = read_forward(path)
-        if metric != expected:
-            raise NrcgError(f"{path}: column 'metric' must hold {expected!r}, not {metric!r}, for figure {figure}")
-        for setup in known_setups(known, list(table["setup"].unique()), path, setups):
-            means = (curve(table, setup.name, name)["mean"] for name in (metric, RELATIVE))
-            curves[int(figure), setup.name] = Curve(*means, left_out(table, setup.name))
-    points = read_points(scores, dataset)
-    known_setups(known, list(points["setup"].unique()), scores, setups)
-    accuracies = {name: _valid_accuracy(path) for name, path in classifiers.items()}
-    accuracies = {name: accuracy for name, accuracy in accuracies.items() if accuracy is not None}
-    return Evidence(curves, points, shards, known, roles, accuracies, target, classes, dataset)
-
-
-def _valid_accuracy(card: File) -> float | None:
-    """Of a classifier's card; one that was imported may not know it."""
-    value = read_json(card).get("valid_accuracy")
-    if value is not None and not number(0, 1).holds(value):
-        raise NrcgError(f"{card}: valid_accuracy {value!r} is no share from 0 to 1; make the classifier again")
-    return value
-
-
-def mean_background(shards: Sequence[File]) -> tuple[float, float, int]:
-    """Brightness on [0, 1] away from the ball: the mean over samples, the darkest sample's, and their number.
-
-    The background is every pixel farther than AWAY image widths from the centre of darkness, the mean position
-    weighted by 1 − brightness; brightness is the mean of R, G and B. `shards` must not be empty.
-    """
-    images = [Shard.open(path).images for path in shards]
-    chunks = [part[i : i + CHUNK] for part in images for i in range(0, len(part), CHUNK)]
-    values = np.concatenate([_background(np.asarray(chunk).mean(axis=3) / 255) for chunk in chunks])
-    return float(values.mean()), float(values.min()), len(values)
-
-
-def _background(brightness: np.ndarray) -> np.ndarray:
-    """One value for each image of n×H×W."""
-    darkness = 1 - brightness + 1e-9  # the centre of an all-white image is its middle
-    rows, columns = np.arange(brightness.shape[1]), np.arange(brightness.shape[2])
-    total = darkness.sum(axis=(1, 2))
-    y, x = darkness.sum(axis=2) @ rows / total, darkness.sum(axis=1) @ columns / total
-    squared = ((rows - y[:, None]) ** 2)[:, :, None] + ((columns - x[:, None]) ** 2)[:, None, :]
-    away = squared > (AWAY * brightness.shape[2]) ** 2
-    return (brightness * away).sum(axis=(1, 2)) / away.sum(axis=(1, 2))

@@ -16,7 +16,7 @@ from nrcg.report.text_tables import NOTE_ERROR, Table, cell, plain, write
 ORDER = ("accuracy", "accuracy/", "accuracy_judge", "fid", "cfid", "fd_", "cfd_")  # whole names, or beginnings
 NUMBERS = {"": "value", "_stderr": "stderr", "_n": "n", "_diverged": "n_diverged"}  # of a column of the CSV file
 
-NOTE_OTHER = "FD ({0}) uses the features of {0}: it is not FID and must not be compared with the paper's FID and cFID."
+NOTE_OTHER = "FD ({0}) uses {0} features: it is not FID and must not be compared with the paper's FID and cFID."
 NOTE_BEST = "Scales: the one of each setup that comes nearest to the target class."
 NOTE_PAPER = "The paper's FID and cFID: torchvision's Inception, its own sample size; ours, where given: pytorch-fid's."
 
@@ -54,30 +54,24 @@ def write_table(
     reported = told[told["scale"].notna()]
     same = points[points["setup"].isin(reported["setup"].iloc[:1]) & points["scale"].notna()]
     try:
-        guided = [_best(part) if len(part) else part for part in (same, points)]
+        same, best = (_by_classifier(_best(part) if len(part) else part, free, known) for part in (same, points))
     except NrcgError as error:
         raise NrcgError(f"{csv}: {error}") from None
-    same, best = (_by_classifier(part, free, known) for part in guided)
-    shown = {"unconditional": free}
-    if len(same):
-        shown[_heading(same, known)] = same
-    if not len(same) or _heading(same, known) != _heading(best, known):
+    shown = {"unconditional": free} | ({_heading(same, known): same} if len(same) else {})
+    if _heading(best, known) not in shown:
         shown[f"our best: {_heading(best, known)}"] = best
     theirs = {}
     if len(reported):
         theirs = {"paper: unconditional": told[told["scale"].isna()], f"paper: {_heading(reported, known)}": reported}
-    metrics = _in_order([*free["metric"], *same["metric"], *best["metric"], *told["metric"]])
-    rows = []
-    for metric in metrics:
-        found = {name: _row(part, metric) for name, part in shown.items()}
-        cells = {name: cell(row, metric) for name, row in found.items()}
-        cells |= {name: cell(_row(part, metric), metric, digits=2) for name, part in theirs.items()}
-        rows.append({"metric": _name(metric, list(found.values())), **cells})
-    for name, column in (("samples n", "n"), ("diverged", "n_diverged")):
-        counts = {heading: _count(part, column) for heading, part in shown.items()}
-        rows.append({"metric": name, **counts, **dict.fromkeys(theirs, "–")})
-    text = pd.DataFrame(rows)
-    data = pd.DataFrame([_numbers(metric, free, same, best, told) for metric in metrics])
+    metrics = _in_order([name for part in (free, same, best, told) for name in part["metric"]])
+    data = _numbers(metrics, {"unconditional": free, "ours": same, "best": best}, told)
+    text = {"metric": [*map(_name, metrics, data["features"]), "samples n", "diverged"]}
+    for heading, part in {**shown, **theirs}.items():
+        cells = [
+            cell(row, row.name, digits=2 if heading in theirs else 1) for _, row in _indexed(part, metrics).iterrows()
+        ]
+        text[heading] = [*cells, _count(part, "n"), _count(part, "n_diverged")]
+    text = pd.DataFrame(text)
     others = dict.fromkeys(name for name in map(extractor_of, metrics) if name not in ("", "Inception"))
     notes = [NOTE_ERROR, NOTE_BEST, *mark_notes(text.to_numpy().ravel()), *map(NOTE_OTHER.format, others)]
     notes += [NOTE_PAPER] if theirs else []
@@ -100,17 +94,15 @@ def write_all_points(
     points = read_points(csv, dataset)
     known = known_setups(read_setups(setups), list(points["setup"].unique()), csv, setups)
     order = {setup.name: i for i, setup in enumerate(known)}
-    keys = ["guided", "place", "scale"]
     points = points.assign(guided=points["scale"].notna(), place=points["setup"].map(order))
     metrics, rows, data = _in_order(points["metric"]), [], []
-    for (guided, place, scale), part in points.groupby(keys, dropna=False):
-        found = {metric: _row(part, metric) for metric in metrics}
-        start = {"setup": known[place].label, "scale": f"{scale:g}" if guided else "–", "n": _count(part, "n")}
-        cells = {metric_label(metric): cell(row, metric) for metric, row in found.items()}
-        rows.append({**start, "diverged": _count(part, "n_diverged"), **cells})
-        counts = {"n": part["n"].max(), "n_diverged": part["n_diverged"].max()}
-        values = {metric: np.nan if row is None else row["value"] for metric, row in found.items()}
-        data.append({"setup": known[place].name, "scale": scale, **counts, **values})
+    for (guided, place, scale), part in points.groupby(["guided", "place", "scale"], dropna=False):
+        found, setup = _indexed(part, metrics), known[place]
+        counts = {"n": _count(part, "n"), "diverged": _count(part, "n_diverged")}
+        cells = {metric_label(metric): cell(row, metric) for metric, row in found.iterrows()}
+        rows.append({"setup": setup.label, "scale": f"{scale:g}" if guided else "–", **counts, **cells})
+        numbers = {"n": part["n"].max(), "n_diverged": part["n_diverged"].max(), **found["value"]}
+        data.append({"setup": setup.name, "scale": scale, **numbers})
     text = pd.DataFrame(rows)
     caption = title or f"{points['dataset'].iloc[0]}: every setup and scale"
     notes = [NOTE_ERROR, *mark_notes(text.to_numpy().ravel()), *note.splitlines()]
@@ -145,33 +137,29 @@ def _in_order(metrics: Sequence[str]) -> list[str]:
     return sorted(dict.fromkeys(metrics), key=place)
 
 
-def _row(points: pd.DataFrame, metric: str) -> pd.Series | None:
-    rows = points[(points["metric"] == metric) & points["value"].notna()]
-    return rows.iloc[0] if len(rows) else None
+def _indexed(points: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """A point's rows indexed by these metrics, NaN where it has no value."""
+    return points.dropna(subset="value").drop_duplicates("metric").set_index("metric").reindex(metrics)
 
 
-def _name(metric: str, rows: Sequence[pd.Series | None]) -> str:
+def _name(metric: str, features: float) -> str:
     """The metric's label, with extractor and feature dimension for a distance that we measured."""
-    features = next((row["features"] for row in rows if row is not None and not np.isnan(row["features"])), None)
     label = metric_label(metric)
-    return label if features is None else f"{label} [{extractor_of(metric) or '?'}, {features:g} features]"
+    return label if np.isnan(features) else f"{label} [{extractor_of(metric) or '?'}, {features:g} features]"
 
 
 def _count(points: pd.DataFrame, column: str) -> str:
-    return plain(points[column].max()) or "–"
+    return (plain(points[column].max()) if column in points else "") or "–"
 
 
-def _numbers(metric: str, free: pd.DataFrame, same: pd.DataFrame, best: pd.DataFrame, told: pd.DataFrame) -> dict:
-    """A row of the CSV file: unguided, the paper's setup, the best one, and the paper's numbers."""
-    line = {"metric": metric, "features": np.nan}
-    for name, part in (("unconditional", free), ("ours", same), ("best", best)):
-        row = _row(part, metric)
+def _numbers(metrics: Sequence[str], ours: dict[str, pd.DataFrame], told: pd.DataFrame) -> pd.DataFrame:
+    """The CSV file: a row for each metric, unguided, of the paper's setup and of the best one, and the paper's own."""
+    found = {name: _indexed(part, metrics) for name, part in ours.items()}
+    data = {"features": pd.concat([frame["features"] for frame in found.values()], axis=1).bfill(axis=1).iloc[:, 0]}
+    for name, frame in found.items():
         if name != "unconditional":
-            line |= {f"{name}_{key}": part[key].iloc[0] if len(part) else np.nan for key in ("setup", "scale")}
-        line |= {f"{name}{end}": np.nan if row is None else row[column] for end, column in NUMBERS.items()}
-        if row is not None and np.isnan(line["features"]):
-            line["features"] = row["features"]
-    unguided, guided = _row(told[told["scale"].isna()], metric), _row(told[told["scale"].notna()], metric)
-    line["paper_unconditional"] = np.nan if unguided is None else unguided["value"]
-    columns = {"paper_setup": "setup", "paper_scale": "scale", "paper_best": "value"}
-    return line | {name: np.nan if guided is None else guided[column] for name, column in columns.items()}
+            data |= {f"{name}_{key}": next(iter(ours[name][key]), np.nan) for key in ("setup", "scale")}
+        data |= {f"{name}{end}": frame[column] for end, column in NUMBERS.items()}
+    free, guided = (_indexed(told[told["scale"].notna() == guided], metrics) for guided in (False, True))
+    data |= {"paper_unconditional": free["value"], "paper_setup": guided["setup"], "paper_scale": guided["scale"]}
+    return pd.DataFrame(data | {"paper_best": guided["value"]}, index=metrics).rename_axis("metric").reset_index()

@@ -51,9 +51,9 @@ class Table:
         return self.text.map(by).rename(columns=by)
 
 
-def cell(row: pd.Series | None, metric: str, digits: int = 1) -> str:
+def cell(row: pd.Series, metric: str, digits: int = 1) -> str:
     """A value with its unit, the interval of a share of n samples, the mark of a distance; an absent one is a dash."""
-    if row is None:
+    if np.isnan(row["value"]):
         return "–"
     if not is_share(metric):
         return f"{row['value']:.2f}{mark(row)}"
@@ -109,22 +109,9 @@ def to_html(table: Table) -> str:
         body = table.text.to_html(index=False, border=0, justify="unset")
     intro = "".join(f"<p>{escape(line)}</p>\n" for line in table.intro)
     notes = "".join(f"<li>{escape(note)}</li>\n" for note in table.notes)
-    title = escape(table.caption)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-{intro}<div>{body}</div>
-<ul class="notes">
-{notes}</ul>
-</body>
-</html>
-"""
+    head = f'<meta charset="utf-8">\n<title>{escape(table.caption)}</title>\n<style>{style}</style>'
+    body = f'<h1>{escape(table.caption)}</h1>\n{intro}<div>{body}</div>\n<ul class="notes">\n{notes}</ul>'
+    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex, ".html": to_html}
