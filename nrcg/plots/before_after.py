@@ -1,7 +1,6 @@
 """The same seeds before and after guidance: those that were another class than the target, and what they became."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import matplotlib
 import pandas as pd
@@ -16,26 +15,6 @@ from nrcg.plots.style import File, Page, draws, new_figure, wrapped
 
 JUDGE = "judge"  # the column of a classifier that never guided
 FEWEST, MOST = 5, 12  # columns that the page has room for: samples neither blown up nor narrower than their text
-
-
-@dataclass(frozen=True)
-class _Side:
-    """Samples of one point by seed, and what the classifiers say of them; a blank for one that diverged."""
-
-    shards: list[Shard]
-    verdicts: pd.DataFrame  # a row per seed, a column per classifier
-
-    def has(self, seed: int) -> bool:
-        """Whether the shards hold this seed's sample; verdicts may know of more."""
-        return any(seed in shard.seeds for shard in self.shards)
-
-    def cell(self, seed: int, target: str, classifier: str) -> Cell:
-        own = self.verdicts.at[seed, classifier]
-        lines = [(own or "diverged", own == target)]
-        if JUDGE in self.verdicts and (other := self.verdicts.at[seed, JUDGE]) != own:
-            lines.append((f"judge: {other}", other == target))
-        shard = next(shard for shard in self.shards if seed in shard.seeds)
-        return Cell.of(shard, seed, tuple(lines))
 
 
 @draws("before_after")
@@ -62,21 +41,18 @@ def plot_before_after(
         classifier: the column that decides; a column "judge" is counted too, and shown where it differs.
         n: at most this many seeds, up to MOST: the first in order, of those in both shards, that `classifier` calls
             another class than the target; one that diverged is of no class.
-
-    Raises:
-        NrcgError: naming the file.
     """
     check("before_after", {"n": n}, {"n": whole(1, MOST)})  # as many as the names of classes fit below
     sides = [_read(before, verdicts_before, classifier), _read(after, verdicts_after, classifier)]
-    same_size([shard for side in sides for shard in side.shards])
-    first, last = (side.verdicts for side in sides)
+    same_size([shard for shards, _ in sides for shard in shards.values()])
+    first, last = (verdicts for _, verdicts in sides)
     both = first.index.intersection(last.index).sort_values()
     if both.empty:
         raise NrcgError(f"{verdicts_after}: none of its seeds is in {verdicts_before}; name shards of the same seeds")
     others = [seed for seed in both if first.at[seed, classifier] not in ("", target)]
     who = "judge" if classifier == JUDGE else f"{classifier} classifier"
     counts = _counts(last, others, len(both), target, classifier, who)
-    shown = [seed for seed in others if all(side.has(seed) for side in sides)][:n]
+    shown = [seed for seed in others if all(seed in shards for shards, _ in sides)][:n]
     if not shown:
         fig = new_figure(page.title, page.note, height=0.4)
         fig.text(0.01, 0.5, wrapped(counts, fig.get_figwidth(), per_inch=13), va="center", ha="left",
@@ -86,7 +62,7 @@ def plot_before_after(
     counts += f" Below each sample: the class that the {who} assigns to it, right or wrong; bold: {target}."
     if JUDGE in last and classifier != JUDGE:
         counts += " Where the judge disagrees, its class is printed underneath."
-    cells = [side.cell(seed, target, classifier) for side in sides for seed in shown]
+    cells = [_cell(seed, *side, target, classifier) for side in sides for seed in shown]
     return draw_sheet(cells, len(shown), page.title, f"{counts}\n{page.note}".strip(), labels=["unguided", "guided"],
                       heads=shown, caption=f"{who}:", span=FEWEST)  # fmt: skip
 
@@ -96,15 +72,22 @@ def _counts(after: pd.DataFrame, others: Sequence[int], n: int, target: str, cla
     text = f"Of {n} seeds, the {who} assigns {len(others) or 'none'} to another class than {target} without guidance"
     if not others:
         return f"{text}: there is no change to show."
-    hits = {name: int((after.loc[others, name] == target).sum()) for name in after}
+    hits = (after.loc[others] == target).sum()
     text += f". With guidance, it assigns {hits[classifier]} of these {len(others)} to {target}"
-    if {JUDGE} < set(hits) and classifier != JUDGE:
-        text += f"; the judge assigns {hits[JUDGE]} of the {len(others)} to {target}"
-    return f"{text}."
+    judged = f"; the judge assigns {hits[JUDGE]} of the {len(others)} to {target}" if JUDGE in hits else ""
+    return f"{text}{judged if classifier != JUDGE else ''}."
 
 
-def _read(paths: Sequence[File], verdicts: File, classifier: str) -> _Side:
-    """The shards, and verdicts: of their samples at least, which must agree about which diverged."""
+def _cell(seed: int, shards: dict[int, Shard], verdicts: pd.DataFrame, target: str, classifier: str) -> Cell:
+    own = verdicts.at[seed, classifier]
+    lines = [(own or "diverged", own == target)]
+    if JUDGE in verdicts and (other := verdicts.at[seed, JUDGE]) != own:
+        lines.append((f"judge: {other}", other == target))
+    return Cell.of(shards[seed], seed, tuple(lines))
+
+
+def _read(paths: Sequence[File], verdicts: File, classifier: str) -> tuple[dict[int, Shard], pd.DataFrame]:
+    """The shard of each seed, and a row of verdicts for it and perhaps for more; blank for a sample that diverged."""
     shards = open_shards(paths)
     table = read_table(verdicts, text=(classifier,), numbers=("seed",))
     if JUDGE in pd.read_csv(verdicts, nrows=0):
@@ -113,4 +96,5 @@ def _read(paths: Sequence[File], verdicts: File, classifier: str) -> _Side:
     blank = dict(zip(table["seed"], table[classifier] == "", strict=True))
     if len(blank) != len(table) or {seed: blank.get(seed) for seed in diverged} != diverged:
         raise NrcgError(f"{verdicts}: not the verdicts of the samples in {shards[0].path.parent}; make them again")
-    return _Side(shards, table.set_index(table["seed"].astype(int)).drop(columns="seed"))
+    table = table.set_index(table["seed"].astype(int)).drop(columns="seed")
+    return {seed: shard for shard in shards for seed in shard.seeds}, table

@@ -22,7 +22,8 @@ from nrcg.plots.forward_table import (
     ranges,
     read_forward,
 )
-from nrcg.plots.style import GREY, File, Page, Setup, draws, known_setups, legend_below, new_figure, read_setups
+from nrcg.plots.setups import Setup, known_setups, read_setups
+from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
 BAND_NOTE = "Shaded around a line: mean + 1 s.d. over images, mirrored below the mean on the log axis."
 LOWEST = 0.01  # share of the means that may lie below a log axis
@@ -44,9 +45,6 @@ def plot_forward(page: Page, csv: File, setups: File, chance: float | None = Non
         csv: columns setup, metric, t, mean, std, n; the metrics are those of one figure, see `read_forward`.
         setups: labels and looks; stabilisers are named in the small print with the sum of their weights.
         chance: accuracy of guessing, 0…1, a dashed line in the accuracy figure.
-
-    Raises:
-        NrcgError: naming the file and column that does not fit.
     """
     table, metric = read_forward(csv)
     shown = known_setups(read_setups(setups), list(table["setup"].unique()), csv, setups)

@@ -19,7 +19,8 @@ from nrcg.errors import NrcgError
 from nrcg.io.shards import Shard, open_shards
 from nrcg.io.tables import read_points
 from nrcg.plots.best import best_setup
-from nrcg.plots.style import GREY, File, Page, draws, mathtext, read_setups, wrapped
+from nrcg.plots.setups import read_setups
+from nrcg.plots.style import GREY, File, Page, draws, mathtext, wrapped
 from nrcg.registry import call
 
 WIDTH_INCHES = 7.2  # of the sheet; the labels of its rows come on top
@@ -62,9 +63,6 @@ def plot_grid(page: Page, shards: list[str], n: int = 256, columns: int = 16) ->
         shards: .npy files of one point, cards beside them, in any order.
         n: at most this many samples.
         columns: samples per row.
-
-    Raises:
-        NrcgError: naming the file.
     """
     check("grid", {"n": n, "columns": columns}, {"n": whole(1), "columns": whole(1)})
     opened = same_size(open_shards(shards))
@@ -87,9 +85,6 @@ def plot_side_by_side(
         points: {"setup": name, "scale": number or null, "shard": path} of each point; all start at one seed.
         dataset: which data set of `scores`; None takes its only one.
         n: seeds, fewer where a shard holds fewer.
-
-    Raises:
-        NrcgError: naming the file, or the point whose shard is not given.
     """
     check("side_by_side", {"n": n}, {"n": whole(1)})
     rows = _best_rows(scores, [call(Point, "points", point) for point in points], setups, dataset)

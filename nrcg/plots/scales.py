@@ -13,20 +13,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, mark_notes, wilson
 from nrcg.io.tables import read_paper, read_points
-from nrcg.plots.style import (
-    GREY,
-    File,
-    Page,
-    Setup,
-    classifier_label,
-    draws,
-    is_share,
-    known_setups,
-    legend_below,
-    metric_label,
-    new_figure,
-    read_setups,
-)
+from nrcg.plots.setups import Setup, classifier_label, is_share, known_setups, metric_label, read_setups
+from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
 OWN = {"linestyle": ":", "marker": "o", "markerfacecolor": "white"}  # the guiding classifier, beside the judge
 ALIKE, APART = 20, 1.06  # shares within 1/20 at one scale are drawn with scales 6 % apart
@@ -57,9 +45,6 @@ def plot_scales(
         setups: labels and looks.
         dataset: which data set of the file; None takes its only one.
         paper: the paper's numbers: its point is an open star, its unguided value a dotted level.
-
-    Raises:
-        NrcgError: naming the file and column.
     """
     points = read_points(csv, dataset)
     levels = points["metric"].str.startswith(f"{metric}/") & points["scale"].isna()
@@ -182,9 +167,6 @@ def plot_contrast(
         target: name of the class asked for, as in "is a baseball".
         roles: names of the setups to compare: `ema` follows the raw logit, `log_prob` log p; others are ignored.
         dataset: which data set of the file; None takes its only one.
-
-    Raises:
-        NrcgError: naming the file and column, or the role that is missing.
     """
     if missing := [role for role in CONTRAST if role not in roles]:
         raise NrcgError(f"roles: no key {missing[0]}; give the name of a setup")

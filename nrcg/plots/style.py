@@ -1,6 +1,5 @@
 """One look for all figures: a setup's colour and marker, the style file, and files of the same bytes every time."""
 
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,24 +12,18 @@ from typing import Any
 
 import matplotlib
 import matplotlib.style
-import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nrcg.checks import NAME, Rule, check
 from nrcg.errors import NrcgError
-from nrcg.io.files import read_text, save_with
+from nrcg.io.files import save_with
 from nrcg.plots import figures
 
 MARKERS = ("o", "s", "^", "D", "v", "<", ">", "P", "X", "d", "p", "h")
 GREY = "#666666"
-METADATA = {  # no date and no version in the file: identical data gives identical bytes
-    ".png": {"Software": None},
-    ".pdf": {"Creator": "nrcg", "Producer": None, "CreationDate": None},
-}
+PNG, PDF = {"Software": None}, {"Creator": "nrcg", "Producer": None, "CreationDate": None}
+METADATA = {".png": PNG, ".pdf": PDF}  # no date and no version in the file: identical data gives identical bytes
 File = str | Path
-ROW = {"label": NAME, "classifier": NAME, "guidance": Rule("an object", lambda value: isinstance(value, dict))}
-CHEAPER = {"jacobian": False, "every": None, "interval": None}  # what makes guidance cheaper; None: any value
 
 
 @dataclass(frozen=True)
@@ -66,98 +59,9 @@ def draws(name: str) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]
     return register
 
 
-def extractor_of(metric: str) -> str:
-    """Whose features a distance is of: `Inception`, or NAME of fd_NAME and cfd_NAME; empty for another metric."""
-    name = re.fullmatch(r"c?fd_(.+)", metric)
-    return name[1] if name else "Inception" if metric in ("fid", "cfid") else ""
-
-
-def metric_label(metric: str) -> str:
-    """A metric's name for readers; "FID" and "cFID" are the Inception ones alone."""
-    kind, _, name = metric.partition("/")
-    if kind == "judge_share":
-        return f"share of {name} (judge)"
-    if kind == "accuracy":
-        return f"accuracy ({classifier_label(name) if name else 'guiding'} classifier)"
-    if metric.startswith(("fd_", "cfd_")):
-        return f"{'FD to target class' if metric.startswith('c') else 'FD'} ({extractor_of(metric)})"
-    return {"accuracy_judge": "accuracy (judge)", "fid": "FID", "cfid": "cFID"}.get(metric, metric)
-
-
-def classifier_label(name: str) -> str:
-    """A classifier's role for readers."""
-    return {"nonrobust": "non-robust"}.get(name, name)
-
-
-def is_share(metric: str) -> bool:
-    """Whether the metric is a share of samples, 0…1, rather than a distance."""
-    return metric.startswith(("accuracy", "judge_share/"))
-
-
-@dataclass(frozen=True)
-class Setup:
-    """One row of the setups as it is drawn."""
-
-    name: str
-    label: str  # plain Unicode; `mathtext` makes it drawable
-    classifier: str  # that guides; of an unguided row the one that scores it
-    guided: bool
-    stabilizer: Any  # the section of `guidance`, None without one
-    color: str
-    marker: str
-    linestyle: str
-
-
-def read_setups(path: File) -> dict[str, Setup]:
-    """Setups by name in the order of their rows, which fixes colour and marker; inside `styled` with its colours.
-
-    An unguided one is dashed black, one with an objective of its own dash-dotted, cheaper guidance dotted, so that
-    setups that share a colour differ in their lines.
-
-    Args:
-        path: YAML, a row `name: {label: …, classifier: …, guidance: …}` for each setup.
-
-    Raises:
-        NrcgError: naming the file, row and key.
-    """
-    text = read_text(path)
-    try:
-        rows, node = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise NrcgError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(rows, dict) or not all(isinstance(name, str) for name in rows):
-        raise NrcgError(f"{path}: write a row for each setup, as name: {{label: TEXT, classifier: NAME}}")
-    names = [key.value for key, _ in node.value]
-    if double := [name for name in rows if names.count(name) > 1]:
-        raise NrcgError(f"{path}: setup {double[0]!r} stands there twice")
-    colors, setups, index = cycle_colors(), {}, 0
-    for name, row in rows.items():
-        check(f"{path}: {name}", row, ROW)
-        for key in ("label", "classifier"):
-            if key not in row:
-                raise NrcgError(f"{path}: {name}: no key {key}; give one")
-        guidance, look = row.get("guidance"), ("black", "", "--")
-        if guidance is not None:
-            cheaper = any(key in guidance and value in (None, guidance[key]) for key, value in CHEAPER.items())
-            line = ":" if cheaper else "-." if "objective" in guidance else "-"
-            look = (colors[index % len(colors)], MARKERS[index % len(MARKERS)], line)
-            index += 1
-        stabilizer = (guidance or {}).get("stabilizer")
-        setups[name] = Setup(name, row["label"], row["classifier"], guidance is not None, stabilizer, *look)
-    return setups
-
-
 def cycle_colors() -> list[str]:
     """The style's colours in order; call inside `styled`."""
     return matplotlib.rcParams["axes.prop_cycle"].by_key().get("color", ["black"])
-
-
-def known_setups(setups: dict[str, Setup], present: Sequence[str], csv: File, path: File) -> list[Setup]:
-    """Those of `present` in the order of the setups (read from `path`); raises NrcgError on one that is not there."""
-    for name in present:
-        if name not in setups:
-            raise NrcgError(f"{csv}: column 'setup' holds {name!r}, which {path} does not list")
-    return [setup for name, setup in setups.items() if name in set(present)]
 
 
 def mathtext(text: str) -> str:

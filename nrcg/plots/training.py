@@ -4,17 +4,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nrcg.io.tables import read_table
-from nrcg.plots.style import (
-    GREY,
-    File,
-    Page,
-    classifier_label,
-    cycle_colors,
-    draws,
-    legend_below,
-    new_figure,
-    read_setups,
-)
+from nrcg.plots.setups import classifier_label, read_setups
+from nrcg.plots.style import GREY, File, Page, cycle_colors, draws, legend_below, new_figure
 
 LEAST_LOSS = 1e-4  # of a classifier; below it there is nothing to compare
 SMOOTHED = 50  # the smooth line has about this many independent values
@@ -26,9 +17,6 @@ def plot_ddpm_log(page: Page, csv: File) -> Figure:
 
     Args:
         csv: columns step, images, loss, lr.
-
-    Raises:
-        NrcgError: naming the file and column.
     """
     log = read_table(csv, numbers=("step", "images", "loss", "lr")).sort_values("step")
     window = max(1, len(log) // SMOOTHED)
@@ -52,9 +40,6 @@ def plot_classifier_logs(page: Page, logs: dict[str, str], setups: File) -> Figu
     Args:
         logs: a classifier's name → CSV, columns epoch, train_loss, valid_loss, valid_accuracy, valid_accuracy_noisy.
         setups: looks.
-
-    Raises:
-        NrcgError: naming the file and column.
     """
     numbers = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "valid_accuracy_noisy")
     tables = {name: read_table(path, numbers=numbers).sort_values("epoch") for name, path in logs.items()}

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nrcg.io.shards import Shard
-from nrcg.plots.style import metric_label
+from nrcg.plots.setups import metric_label
 from nrcg.report import claims_forward  # noqa: F401  (its claims come first)
 from nrcg.report.measurements import Absent, Evidence, claim, percent
 

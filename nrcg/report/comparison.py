@@ -7,7 +7,8 @@ from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import mark_notes
 from nrcg.io.tables import read_points, read_table
 from nrcg.plots import figures
-from nrcg.plots.style import File, extractor_of, is_share, metric_label, read_setups
+from nrcg.plots.setups import extractor_of, is_share, metric_label, read_setups
+from nrcg.plots.style import File
 from nrcg.report.text_tables import NOTE_ERROR, Table, cell, plain, write
 
 MEASURED_BY = {"accuracy": "the guiding classifier", "Inception": "Inception (pytorch-fid)"}
@@ -45,9 +46,6 @@ def write_comparison(
         weights: for each data set in `scores`, whose networks were run, in words.
         title: caption.
         note: lines of small print.
-
-    Raises:
-        NrcgError: naming the file or data set.
     """
     ours, known = _read_scores(scores), read_setups(setups)
     for name in ours["dataset"].unique():

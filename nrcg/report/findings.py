@@ -62,9 +62,6 @@ def write_findings(
         classifiers: name of a guiding classifier → its card.json, whose valid_accuracy is quoted.
         title: of the pages.
         note: how large the run was.
-
-    Raises:
-        NrcgError: naming a file and column that does not fit.
     """
     check("findings", {"classes": classes}, {"classes": whole(2)})
     evidence = Evidence(

@@ -11,7 +11,8 @@ from nrcg.io.files import read_json
 from nrcg.io.tables import read_points
 from nrcg.plots.best import criterion
 from nrcg.plots.forward_table import curve, left_out, read_forward
-from nrcg.plots.style import File, Setup, classifier_label, known_setups, metric_label, read_setups
+from nrcg.plots.setups import Setup, classifier_label, known_setups, metric_label, read_setups
+from nrcg.plots.style import File
 
 FIGURES = {1: "accuracy", 2: "logit_sensitivity", 3: "gradient_sensitivity", 4: "gradient_sensitivity"}
 ROLES = {  # what a claim needs a setup for: its label where a run names none

@@ -10,7 +10,8 @@ from nrcg.evaluation.uncertainty import mark_notes
 from nrcg.io.tables import read_paper, read_points
 from nrcg.plots import figures
 from nrcg.plots.best import best_setup
-from nrcg.plots.style import File, Setup, extractor_of, known_setups, metric_label, read_setups
+from nrcg.plots.setups import Setup, extractor_of, known_setups, metric_label, read_setups
+from nrcg.plots.style import File
 from nrcg.report.text_tables import NOTE_ERROR, Table, cell, plain, write
 
 ORDER = ("accuracy", "accuracy/", "accuracy_judge", "fid", "cfid", "fd_", "cfd_")  # whole names, or beginnings
@@ -42,9 +43,6 @@ def write_table(
         dataset: which data set of the file; None takes its only one.
         title: caption.
         note: lines of small print.
-
-    Raises:
-        NrcgError: naming file and column.
     """
     points, known = read_points(csv, dataset), read_setups(setups)
     dataset = points["dataset"].iloc[0]
@@ -87,9 +85,6 @@ def write_all_points(
 
     Args:
         outputs, csv, setups, dataset, title, note: as for `write_table`.
-
-    Raises:
-        NrcgError: naming file and column.
     """
     points = read_points(csv, dataset)
     known = known_setups(read_setups(setups), list(points["setup"].unique()), csv, setups)

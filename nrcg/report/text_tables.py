@@ -12,7 +12,8 @@ import pandas as pd
 from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, wilson
 from nrcg.io.files import write_text
-from nrcg.plots.style import File, is_share
+from nrcg.plots.setups import is_share
+from nrcg.plots.style import File
 
 NOTE_ERROR = f"Brackets: {NOTE_INTERVAL}. n counts all samples, diverged ones included."
 LATEX = str.maketrans({
