@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, wilson
 from nrcg.plots.decay import decay_note
 from nrcg.plots.forward_table import (
-    FORWARD_LABELS,
     ONE_CLASS,
     REASONS,
     RELATIVE,
@@ -65,7 +64,9 @@ def plot_forward(page: Page, csv: File, setups: File, chance: float | None = Non
         for (low, high), ax in product(runs, axes):
             ax.axvspan(low - 0.5, high + 0.5, color=who[0].color, alpha=0.08, linewidth=0, zorder=0)
     axes[-1].set_xlim(steps[0], steps[-1])
-    axes[-1].set_xticks(_ticks(steps[0], steps[-1]))
+    ticks = MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(steps[0], steps[-1])
+    apart = (steps[-1] - steps[0]) / 20  # from the first t, which is 1 or near
+    axes[-1].set_xticks([steps[0], *(int(t) for t in ticks if steps[0] + apart < t <= steps[-1])])
     axes[-1].set_xlabel("diffusion step t")
     legend_below(fig, axes[0].get_legend_handles_labels()[0])
     return fig
@@ -81,7 +82,7 @@ def _panel(ax: Axes, table: pd.DataFrame, metric: str, shown: Sequence[Setup], o
         valid = out[setup.name].reindex(rows.index, fill_value="").eq("")
         kept.append(rows[valid] if valid.any() else rows)
         _line(ax, rows, valid, setup, metric, stagger=(i + 0.5) / len(shown))
-    ax.set_ylabel({RELATIVE: "relative sensitivity"}.get(metric) or FORWARD_LABELS[metric])
+    ax.set_ylabel(metric.replace("_", " "))
     if metric == "accuracy":
         ax.set_ylim(0.0, 1.03)
         return
@@ -129,10 +130,8 @@ def _small_print(
     images = f"{' or '.join(counts)} images, {len(steps)} values of t."
     if metric == "accuracy":
         return [f"Shaded around a line: {NOTE_INTERVAL}. {images}"]
-    gaps = [
-        f"Shaded, pale, and left out of claims: {in_words(runs)} ({', '.join(setup.label for setup in who)}): {why}."
-        for why, runs, who in _gaps(shown, steps, out)
-    ]
+    gaps = [f"Shaded, pale, and left out of claims: {in_words(runs)} ({', '.join(s.label for s in who)}): {why}."
+            for why, runs, who in _gaps(shown, steps, out)]  # fmt: skip
     notes = dict.fromkeys(decay_note(setup.stabilizer, len(steps)) for setup in shown)
     band = f"{BAND_NOTE} {images}"
     if (table["metric"] == RELATIVE).any():
@@ -140,20 +139,11 @@ def _small_print(
     return [band, *gaps, " ".join(f"{text}." for text in notes if text)]
 
 
-def _gaps(
-    shown: Sequence[Setup], steps: pd.Index, out: dict[str, pd.Series]
-) -> list[tuple[str, list[tuple[int, int]], list[Setup]]]:
-    """Why which ranges of t are left out of which setups' curves; setups that share a range stand together."""
-    gaps: dict[tuple[str, str], tuple[str, list[tuple[int, int]], list[Setup]]] = {}
+def _gaps(shown: Sequence[Setup], steps: pd.Index, out: dict[str, pd.Series]) -> list[tuple]:
+    """(reason, ranges of t, setups) of what is left out; setups that share a range stand together."""
+    gaps: dict[tuple[str, str], tuple] = {}
     for reason, (_, why) in REASONS.items():
         for setup in shown:
             if runs := ranges(steps, out[setup.name] == reason):
                 gaps.setdefault((reason, in_words(runs)), (why, runs, []))[2].append(setup)
     return list(gaps.values())
-
-
-def _ticks(first: int, last: int) -> list[int]:
-    """Round numbers, and the first t, which is 1 or near."""
-    apart = (last - first) / 20
-    ticks = MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(first, last)
-    return [first, *(int(t) for t in ticks if first + apart < t <= last)]

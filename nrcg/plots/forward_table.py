@@ -7,11 +7,7 @@ import pandas as pd
 from nrcg.errors import NrcgError
 from nrcg.io.tables import read_table
 
-FORWARD_LABELS = {
-    "accuracy": "accuracy",
-    "logit_sensitivity": "logit sensitivity",
-    "gradient_sensitivity": "gradient sensitivity",
-}
+FORWARD = ("accuracy", "logit_sensitivity", "gradient_sensitivity")
 RELATIVE = "relative_sensitivity"
 ONE_CLASS = "one_class"
 MOST = 0.5  # share of images, or of the values of x̂_0, from which on a t is left out
@@ -27,14 +23,14 @@ REASONS = {  # metric of `nrcg forward`: what is wrong where it reaches MOST, in
 def read_forward(path: str | Path) -> tuple[pd.DataFrame, str]:
     """A figure's table, columns setup, metric, t (int), mean, std, n (NaN where not given), and which metric it shows.
 
-    Raises NrcgError naming the file and column for a table that is not of exactly one of FORWARD_LABELS, with a row
+    Raises NrcgError naming the file and column for a table that is not of exactly one of FORWARD, with a row
     for each setup and t.
     """
     table = read_table(path, text=("setup", "metric"), numbers=("t", "mean", "std", "n"))
-    shown = [metric for metric in table["metric"].unique() if metric in FORWARD_LABELS]
+    shown = [metric for metric in table["metric"].unique() if metric in FORWARD]
     if len(shown) != 1:
         found = ", ".join(table["metric"].unique())
-        raise NrcgError(f"{path}: column 'metric' must hold one of {', '.join(FORWARD_LABELS)}, not {found}")
+        raise NrcgError(f"{path}: column 'metric' must hold one of {', '.join(FORWARD)}, not {found}")
     if table["t"].isna().any() or table.duplicated(["setup", "metric", "t"]).any():
         raise NrcgError(f"{path}: a row has no t, or a setup has two at one t; make the file again")
     return table.astype({"t": int}), shown[0]

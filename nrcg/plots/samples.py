@@ -200,12 +200,12 @@ def _page(
     FigureCanvasAgg(fig)
     ax = fig.add_axes((left / page[0], bottom / page[1], shape[1] / page[0], shape[0] / page[1]))
     ax.set_axis_off()
-    if title:
-        fig.text(left / page[0], 1 - line / 5 / page[1], mathtext(title), va="top", ha="left",
-                 fontsize=matplotlib.rcParams["figure.titlesize"])  # fmt: skip
-    if note:
-        fig.text(left / page[0], (bottom - line / 5) / page[1], note, va="top", ha="left", color=GREY,
-                 fontsize=matplotlib.rcParams["figure.labelsize"])  # fmt: skip
+    for text, y, part, color in (
+        (mathtext(title), 1 - line / 5 / page[1], "title", "black"),
+        (note, (bottom - line / 5) / page[1], "label", GREY),
+    ):
+        size = matplotlib.rcParams[f"figure.{part}size"]
+        fig.text(left / page[0], y, text, va="top", ha="left", color=color, fontsize=size)
     return fig, ax
 
 

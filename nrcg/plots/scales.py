@@ -16,7 +16,10 @@ from nrcg.io.tables import read_paper, read_points
 from nrcg.plots.setups import Setup, classifier_label, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
-OWN = {"linestyle": ":", "marker": "o", "markerfacecolor": "white"}  # the guiding classifier, beside the judge
+SHARES = {  # in the contrast of the guiding classifier with the judge
+    "accuracy": {"linestyle": ":", "marker": "o", "markerfacecolor": "white"},
+    "accuracy_judge": {"linestyle": "-", "marker": "o"},
+}
 ALIKE, APART = 20, 1.06  # shares within 1/20 at one scale are drawn with scales 6 % apart
 LOG_DECADES = 1.5  # distances that span more than this are drawn on a log axis
 TICK_DECADES = 2.2  # scales within fewer than this are labelled at 1, 2, 5, not at powers of ten alone
@@ -100,12 +103,10 @@ def _level(ax: Axes, row: Any, setups: dict[str, Setup], metric: str, mark: str)
 
 def _line(ax: Axes, rows: pd.DataFrame, setup: Setup, metric: str, mark: str) -> Line2D:
     """Draw the guided points of a setup; returns its entry of the legend."""
-    _with_bars(ax, rows, metric, color=setup.color, linestyle=setup.linestyle, marker=setup.marker)
-    lost = rows[rows["n_diverged"] > 0]
-    ax.plot(lost["at"], lost["value"], color=setup.color, linestyle="", marker=setup.marker,
-            markerfacecolor="white", zorder=3)  # fmt: skip
-    return Line2D([], [], color=setup.color, linestyle=setup.linestyle, marker=setup.marker,
-                  label=f"{setup.label}{mark}")  # fmt: skip
+    look, lost = {"color": setup.color, "marker": setup.marker}, rows[rows["n_diverged"] > 0]
+    _with_bars(ax, rows, metric, linestyle=setup.linestyle, **look)
+    ax.plot(lost["at"], lost["value"], linestyle="", markerfacecolor="white", zorder=3, **look)
+    return Line2D([], [], linestyle=setup.linestyle, label=f"{setup.label}{mark}", **look)
 
 
 def _with_bars(ax: Axes, rows: pd.DataFrame, metric: str, **look: Any) -> None:
@@ -121,14 +122,13 @@ def _paper(ax: Axes, paper: pd.DataFrame, setups: dict[str, Setup]) -> list[Line
     """Draw the paper's point and level; returns their entries of the legend."""
     handles = []
     for row in paper.itertuples(index=False):
-        setup = setups.get(row.setup)
-        label = f"{setup.label if setup else row.setup} (paper)"
-        color = setup.color if setup else GREY
+        label, color = (setups[row.setup].label, setups[row.setup].color) if row.setup in setups else (row.setup, GREY)
+        look = {"color": color, "label": f"{label} (paper)"}
         if np.isnan(row.scale):
-            handles.append(ax.axhline(row.value, color=color, linestyle=":", linewidth=1.1, label=label))
+            handles.append(ax.axhline(row.value, linestyle=":", linewidth=1.1, **look))
         else:
-            handles += ax.plot(row.scale, row.value, color=color, linestyle="", marker="*", markersize=12,
-                               markerfacecolor="none", label=label, zorder=4)  # fmt: skip
+            star = {"linestyle": "", "marker": "*", "markersize": 12, "markerfacecolor": "none", "zorder": 4}
+            handles += ax.plot(row.scale, row.value, **star, **look)
     return handles
 
 
@@ -170,13 +170,25 @@ def plot_contrast(
     """
     if missing := [role for role in CONTRAST if role not in roles]:
         raise NrcgError(f"roles: no key {missing[0]}; give the name of a setup")
-    points, known, pair = read_points(csv, dataset), read_setups(setups), [roles[role] for role in CONTRAST]
-    known_setups(known, pair, "roles", setups)
+    points, pair = read_points(csv, dataset), [roles[role] for role in CONTRAST]
+    known_setups(known := read_setups(setups), pair, "roles", setups)
+    free = points[points["scale"].isna()].dropna(subset="value").drop_duplicates("metric").set_index("metric")["value"]
+    level = next((free[metric] for metric in (f"judge_share/{target}", "accuracy_judge") if metric in free), None)
     fig = new_figure(page.title, page.note, NOTE_BARS)
     axes = fig.subplots(1, 2, sharex=True, sharey=True)
-    level = _unguided_share(points, target)
     for ax, name, objective in zip(axes, pair, CONTRAST.values(), strict=True):
-        _contrast_panel(ax, *(_over_scale(points, name, m, csv) for m in ("accuracy", "accuracy_judge")), known[name])
+        color, shares = known[name].color, {}
+        for metric, look in SHARES.items():
+            rows = points[(points["setup"] == name) & (points["metric"] == metric) & points["scale"].notna()]
+            if rows["value"].isna().all():
+                raise NrcgError(f"{csv}: no {metric!r} of setup {name!r} in columns 'setup' and 'metric'")
+            shares[metric] = rows.sort_values("scale").assign(at=rows["scale"])
+            _with_bars(ax, shares[metric], metric, color=color, **look)
+        both = pd.concat({metric: rows.set_index("scale")["value"] for metric, rows in shares.items()}, axis=1).dropna()
+        low, high = both["accuracy_judge"], both["accuracy"]
+        ax.fill_between(
+            both.index, low, high, where=high >= low, interpolate=True, color=color, alpha=0.18, linewidth=0
+        )
         if level is not None:
             ax.axhline(level, color="black", linestyle="--", linewidth=1.0)
         ax.set_title(f"guided by {objective}")
@@ -184,34 +196,10 @@ def plot_contrast(
     axes[1].set_xlabel(axes[0].get_xlabel())
     axes[0].set(ylim=(-0.02, 1.05), ylabel="share of samples")
     handles = [
-        Line2D([], [], **OWN, color=GREY, label=f"{target} by the guiding classifier"),
-        Line2D([], [], color=GREY, marker="o", label=f"{target} by the judge"),
+        Line2D([], [], **SHARES["accuracy"], color=GREY, label=f"{target} by the guiding classifier"),
+        Line2D([], [], **SHARES["accuracy_judge"], color=GREY, label=f"{target} by the judge"),
         Patch(color=GREY, alpha=0.25, linewidth=0, label="by the guiding classifier alone, net"),
         Line2D([], [], color="black", linestyle="--", linewidth=1.0, label=f"{target} without guidance, by the judge"),
     ]
     legend_below(fig, handles[: 3 if level is None else 4])
     return fig
-
-
-def _over_scale(points: pd.DataFrame, setup: str, metric: str, csv: File) -> pd.DataFrame:
-    rows = points[(points["setup"] == setup) & (points["metric"] == metric) & points["scale"].notna()]
-    if rows["value"].notna().sum() == 0:
-        raise NrcgError(f"{csv}: no {metric!r} of setup {setup!r} in columns 'setup' and 'metric'")
-    return rows.sort_values("scale").reset_index(drop=True).assign(at=lambda table: table["scale"])
-
-
-def _unguided_share(points: pd.DataFrame, target: str) -> float | None:
-    for metric in (f"judge_share/{target}", "accuracy_judge"):
-        values = points[(points["metric"] == metric) & points["scale"].isna()]["value"].dropna()
-        if len(values):
-            return float(values.iloc[0])
-    return None
-
-
-def _contrast_panel(ax: Axes, own: pd.DataFrame, judge: pd.DataFrame, setup: Setup) -> None:
-    both = own.merge(judge, on="scale", suffixes=("_own", "_judge"))
-    low, high = both["value_judge"], both["value_own"]
-    gap = {"where": high >= low, "interpolate": True, "alpha": 0.18, "linewidth": 0}
-    ax.fill_between(both["scale"], low, high, color=setup.color, **gap)
-    _with_bars(ax, own, "accuracy", color=setup.color, **OWN)
-    _with_bars(ax, judge, "accuracy_judge", color=setup.color, linestyle="-", marker="o")
