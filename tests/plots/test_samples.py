@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from nrcg.errors import NrcgError
 from nrcg.plots.samples import LINES, plot_grid, plot_side_by_side
+
+SETUPS = Path(__file__).parents[2] / "config" / "setups.yaml"
+FREE, X0 = ("unconditional", None), "nonrobust_x0"
 
 
 def make_shard(folder: Path, name: str, start: int, n: int = 6, size: int = 8, diverged: tuple[int, ...] = ()) -> Path:
@@ -24,10 +28,31 @@ def find_block(page: np.ndarray, block: np.ndarray) -> bool:
     return any(np.array_equal(page[y : y + block.shape[0], x : x + block.shape[1]], block) for y, x in starts)
 
 
+def side_by_side(folder: Path, shards: dict, **changes):
+    """The figure of shards by (setup, scale), with distances that grow with the scale."""
+    rows = [("d", setup, scale, "cfd_judge", scale or 1, "", 8, 0, 2) for setup, scale in shards]
+    columns = ["dataset", "setup", "scale", "metric", "value", "stderr", "n", "n_diverged", "features"]
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "scores.csv", index=False)
+    points = [{"setup": setup, "scale": scale, "shard": str(path)} for (setup, scale), path in shards.items()]
+    arguments = {"scores": folder / "scores.csv", "setups": SETUPS, "points": points} | changes
+    return plot_side_by_side([folder / "x.png"], **arguments)
+
+
+def test_side_by_side_shows_each_setup_at_its_best_scale(tmp_path):
+    keys = [(X0, 15), (X0, 3), ("robust", 2), FREE]
+    shards = {key: make_shard(tmp_path, f"s{i}", 0, size=8) for i, key in enumerate(keys)}
+    fig = side_by_side(tmp_path, shards, n=2)
+    labels = ["unconditional", "robust, s = 2", r"non-robust + $\hat{x}_0$, s = 3"]  # in the order of the setups
+    assert [text.get_text() for text in fig.axes[0].texts] == [*labels, "seed 0", "1"]
+    points = [{"setup": X0, "scale": 15, "shard": "s0.npy"}]
+    with pytest.raises(NrcgError, match=f"no shard of {X0} at scale 3; give one"):
+        side_by_side(tmp_path, {(X0, 15): 0, (X0, 3): 0}, points=points)
+
+
 def test_grid_is_pixel_exact_and_in_order_of_seeds(tmp_path):
     late, early = make_shard(tmp_path, "late", 6), make_shard(tmp_path, "early", 0)
     outputs = [tmp_path / "grid.png", tmp_path / "grid.pdf"]
-    plot_grid([late, early], outputs, n=8, columns=4, title="T", note="N")
+    plot_grid(outputs, shards=[late, early], n=8, columns=4, title="T", note="N")
     assert outputs[1].read_bytes().startswith(b"%PDF")
     page = np.asarray(Image.open(outputs[0]).convert("RGB"))
     # 4 columns of 8 pixels and 5 separators are 37 pixels; 41 times that is the first to reach 1500.
@@ -39,11 +64,10 @@ def test_grid_is_pixel_exact_and_in_order_of_seeds(tmp_path):
 
 
 def test_diverged_samples_are_framed(tmp_path):
-    rows = [("unconditional", make_shard(tmp_path, "a", 4)), ("x̂₀, s = 3", tmp_path / "b.npy")]
-    make_shard(tmp_path, "b", 4, n=9, diverged=(5, 8, 12))
-    fig = plot_side_by_side(rows, [tmp_path / "side.png"], n=10)
+    shards = {FREE: make_shard(tmp_path, "a", 4), (X0, 3): make_shard(tmp_path, "b", 4, n=9, diverged=(5, 8, 12))}
+    fig = side_by_side(tmp_path, shards, n=10)
     ax = fig.axes[0]
-    assert [text.get_text() for text in ax.texts[:3]] == ["unconditional", r"$\hat{x}_0$, s = 3", "seed 4"]
+    assert [text.get_text() for text in ax.texts[:3]] == ["unconditional", r"non-robust + $\hat{x}_0$, s = 3", "seed 4"]
     assert len(ax.texts) == 2 + 6  # as many columns as the shortest row has
     # second row, second and fifth column; the frame runs along the middle of the separators
     assert [patch.get_xy() for patch in ax.patches] == [(9.5, 9.5), (36.5, 9.5)]
@@ -53,12 +77,16 @@ def test_diverged_samples_are_framed(tmp_path):
 def test_grids_refuse_what_does_not_fit(tmp_path):
     a, b = make_shard(tmp_path, "a", 0), make_shard(tmp_path, "b", 6)
     with pytest.raises(NrcgError, match=r"b\.npy: seeds start at 6"):
-        plot_side_by_side([("a", a), ("b", b)], [tmp_path / "x.png"])
+        side_by_side(tmp_path, {FREE: a, (X0, 3): b})
+    with pytest.raises(NrcgError, match="side_by_side: n 0: must be a whole number"):
+        side_by_side(tmp_path, {FREE: a}, n=0)
+    with pytest.raises(NrcgError, match="points: unknown key seed; nearest are "):
+        side_by_side(tmp_path, {FREE: a}, points=[{"setup": "robust", "shard": "a.npy", "seed": 1}])
     with pytest.raises(NrcgError, match=r"big\.npy: images of another size"):
-        plot_grid([a, make_shard(tmp_path, "big", 6, size=9)], [tmp_path / "x.png"])
+        plot_grid([tmp_path / "x.png"], shards=[a, make_shard(tmp_path, "big", 6, size=9)])
     (tmp_path / "b.json").write_text('{"seeds": [6, 20], "diverged": []}')
     with pytest.raises(NrcgError, match=r"b\.npy: 6 images.*\[6, 20\]"):
-        plot_grid([b], [tmp_path / "x.png"])
+        plot_grid([tmp_path / "x.png"], shards=[b])
     (tmp_path / "b.json").unlink()
     with pytest.raises(NrcgError, match=r"b\.json: no such file"):
-        plot_grid([b], [tmp_path / "x.png"])
+        plot_grid([tmp_path / "x.png"], shards=[b])

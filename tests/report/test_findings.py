@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 
 from nrcg.errors import NrcgError
+from nrcg.report.claims_samples import background
 from nrcg.report.findings import CLAIMS, write_findings
-from nrcg.report.measurements import mean_background
 
-SETUPS = Path(__file__).parents[2] / "config" / "setups.tsv"
+SETUPS = Path(__file__).parents[2] / "config" / "setups.yaml"
 X0, ADAM, EMA9, EMA99 = "nonrobust_x0", "nonrobust_x0_adam", "nonrobust_x0_ema0.9", "nonrobust_x0_ema0.99"
 LOGPROB = f"{EMA99}_logprob"
+ROLES = {"robust": "robust", "nonrobust": "nonrobust", "x0": X0, "adam": ADAM, "ema_low": EMA9, "ema": EMA99,
+         "log_prob": LOGPROB}  # fmt: skip
 NAMES = ["collapse", "restored", "logit far", "logit lowered", "gradient far", "gradient lowered", "ema level",
          "adam worse", "unstabilised", "none survives", "robust", "robust own", "ema", "ema own", "log_prob", "logit",
          "adam scales", "turning", "celeba", "inside", "classes", "white"]  # fmt: skip
@@ -66,7 +68,7 @@ class World:
     def drop(self, setup: str) -> None:
         self.points = {key: value for key, value in self.points.items() if key[0] != setup}
 
-    def figures(self) -> dict[int, Path]:
+    def figures(self) -> dict[str, Path]:
         paths = {}
         for number, curves in self.curves.items():
             parts = [
@@ -78,8 +80,8 @@ class World:
                 if figure == number
                 for s, v in values.items()
             ]
-            paths[number] = self.folder / f"figure{number}.csv"
-            pd.concat(parts).assign(std=0.1, n=64).to_csv(paths[number], index=False)
+            paths[str(number)] = self.folder / f"figure{number}.csv"
+            pd.concat(parts).assign(std=0.1, n=64).to_csv(paths[str(number)], index=False)
         return paths
 
     def scores(self) -> Path:
@@ -109,10 +111,10 @@ class World:
         return paths
 
     def write(self, outputs: list[Path], **changes) -> None:
-        files = {"figures": self.figures(), "scores": self.scores(), "unconditional_shards": self.shards()}
+        files = {"figures": self.figures(), "scores": self.scores(), "unconditional": self.shards()}
         files["classifiers"] = self.cards()
-        write_findings(outputs, **(files | changes), setups_tsv=SETUPS, target_name="baseball",
-                       n_classes=self.n_classes, dataset=self.dataset, note=self.note)  # fmt: skip
+        write_findings(outputs, **({"roles": ROLES, "setups": SETUPS} | files | changes), target="baseball",
+                       classes=self.n_classes, dataset=self.dataset, note=self.note)  # fmt: skip
 
     def findings(self, **changes) -> pd.DataFrame:
         path = self.folder / "findings.csv"
@@ -250,7 +252,7 @@ def test_what_saturates_decides_no_verdict(world):
 
 
 def test_no_shards_is_not_measured(world):
-    findings = world.findings(unconditional_shards=[])
+    findings = world.findings(unconditional=[])
     assert findings.loc["white", "verdict"] == "not measured"
 
 
@@ -281,19 +283,43 @@ def test_page(world, tmp_path):
     world.curves.pop(2)
     world.shares = {"a|b": 0.1, "b": 0.45, "c": 0.45}
     world.note = "a note\nof <two> lines"
-    world.write([tmp_path / "f.md", tmp_path / "f.html"], title="Findings: SportBalls")
-    page = (tmp_path / "f.md").read_text()
-    assert "\n\na note\n\nof <two> lines\n\n22 claims: 18 seen, 1 not seen, 3 not measured.\n\n| claim |" in page
+    world.write([tmp_path / "f.md", tmp_path / "f.html", tmp_path / "f.tex"], title="Findings: SportBalls")
+    page = re.sub(" +", " ", (tmp_path / "f.md").read_text())
+    assert "\n\na note\n\nof <two> lines\n\n22 claims: 18 seen, 1 not seen, 3 not measured.\n\n| verdict |" in page
     assert page.startswith("# Findings: SportBalls\n") and "baseball, with 256 samples per point" in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert len(rows) == 24 and all(line.replace("\\|", "").count("|") == 5 for line in rows)
-    assert sum("**not measured**" in row for row in rows) == 3 and r"a\|b 10.0 %" in page
+    assert sum(row.startswith("| not measured |") for row in rows) == 3 and r"a\|b 10.0 %" in page
     html = (tmp_path / "f.html").read_text("utf-8")
-    assert html.count("<tr>") == 23 and html.count("<td>not measured</td>") == 3 and "a|b 10.0 %" in html
+    assert html.count("<tr") == 23 and html.count("<td>not measured</td>") == 3 and "a|b 10.0 %" in html
     assert '<meta charset="utf-8">' in html and "<h1>Findings: SportBalls</h1>" in html and "x̂₀" in html
-    assert "of &lt;two&gt; lines" in html and "<caption>" in html
+    assert "<p>of &lt;two&gt; lines</p>" in html and "…" not in html  # pandas shortens long cells
     assert not re.search(r"src=|href=|@import|url\(", html)  # needs no other file
     assert re.findall("<th>(.*?)</th>", html) == ["verdict", "claim", "measured", "threshold"]
+    assert r"\begin{tabular}{llll}" in (tmp_path / "f.tex").read_text()
+
+
+def test_a_role_that_no_setup_has_is_not_measured(world):
+    roles = {role: name for role, name in ROLES.items() if role not in ("ema", "adam")}
+    findings = world.findings(roles=roles)
+    absent = {"ema level", "adam worse", "ema", "ema own", "logit", "adam scales", "celeba"}
+    assert set(findings.index[findings["verdict"] == "not measured"]) == absent
+    assert findings.loc["ema", "claim"] == "Guidance with non-robust + x̂₀ + EMA steers."
+    with pytest.raises(NrcgError, match="roles: unknown key emma; use robust, "):
+        world.findings(roles={"emma": EMA99})
+    with pytest.raises(NrcgError, match=r"roles: ema: column 'setup' holds 'gone', which .*setups\.yaml does not list"):
+        world.findings(roles={"ema": "gone"})
+
+
+def test_claims_take_labels_from_the_setups_and_setups_from_the_roles(world, tmp_path):
+    changed = SETUPS.read_text().replace("nonrobust_x0_ema0.99:", "mine:").replace("x̂₀ + EMA 0.99\n", "x̂₀ + MINE\n")
+    (tmp_path / "setups.yaml").write_text(changed)
+    world.curves[4]["mine"] = world.curves[4].pop(EMA99)
+    world.more[4, "relative_sensitivity"]["mine"] = world.more[4, "relative_sensitivity"].pop(EMA99)
+    world.points = {("mine" if key[0] == EMA99 else key[0], key[1]): row for key, row in world.points.items()}
+    findings = world.findings(roles=ROLES | {"ema": "mine"}, setups=tmp_path / "setups.yaml")
+    assert findings.loc["ema", "claim"] == "Guidance with non-robust + x̂₀ + MINE steers."
+    assert set(findings["verdict"].drop("celeba")) == {"seen"}
 
 
 def test_both_measures_are_quoted_and_compared_with_the_same_classifier(world):
@@ -312,33 +338,30 @@ def test_a_card_without_an_accuracy_is_said_and_a_wrong_one_refused(world):
         world.findings()
 
 
-def test_background_matches_a_plain_loop(tmp_path):
+def test_background_matches_a_plain_loop():
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (300, 10, 8, 3), dtype=np.uint8)  # more than are read at a time
+    images = rng.integers(0, 256, (30, 10, 8, 3), dtype=np.uint8)
     images[7] = 255
-    path = tmp_path / "s.npy"
-    np.save(path, images)
-    path.with_suffix(".json").write_text(json.dumps({"seeds": [0, 300], "diverged": []}))
     expected = []
     for image in images / 255.0:
         dark = {(y, x): 1 - image[y, x].mean() + 1e-9 for y in range(10) for x in range(8)}
         centre = [sum(place[i] * d for place, d in dark.items()) / sum(dark.values()) for i in (0, 1)]
         expected.append(np.mean([1 - d for place, d in dark.items() if np.hypot(*np.subtract(place, centre)) > 3.2]))
-    assert mean_background([path]) == (pytest.approx(np.mean(expected)), pytest.approx(min(expected)), 300)
+    assert background(images) == pytest.approx(expected)
 
 
 def test_bad_input_is_named(world, tmp_path):
-    with pytest.raises(NrcgError, match=r"f\.txt: findings are written as"):
+    with pytest.raises(NrcgError, match=r"f\.txt: tables are written as"):
         world.write([tmp_path / "f.txt"])
     figures = world.figures()
     with pytest.raises(NrcgError, match=r"figure 5 .*figure1\.csv"):
-        world.findings(figures={5: figures[1]})
+        world.findings(figures={"5": figures["1"]})
     with pytest.raises(NrcgError, match=r"figure1\.csv: column 'metric' must hold 'logit_sensitivity'"):
-        world.findings(figures={2: figures[1]})
+        world.findings(figures={"2": figures["1"]})
     with pytest.raises(NrcgError, match=r"gone\.csv: no such file"):
-        world.findings(figures={1: tmp_path / "gone.csv"})
+        world.findings(figures={"1": tmp_path / "gone.csv"})
     for broken in ({"t": 3}, {"t": ""}, {"setup": "unheard"}):
         path = tmp_path / "broken.csv"
-        pd.read_csv(figures[1]).assign(**broken).to_csv(path, index=False)
+        pd.read_csv(figures["1"]).assign(**broken).to_csv(path, index=False)
         with pytest.raises(NrcgError, match=r"broken\.csv"):
-            world.findings(figures={1: path})
+            world.findings(figures={"1": path})
