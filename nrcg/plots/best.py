@@ -23,5 +23,6 @@ def best_setup(points: pd.DataFrame) -> tuple[str, float]:
     metric = criterion(points)
     if metric is None:
         raise NrcgError("no guided point has a value for cfid or cfd_NAME in column 'metric'; score one first")
-    row = points.loc[points["value"].where((points["metric"] == metric) & points["scale"].notna()).idxmin()]
+    rows = points[(points["metric"] == metric) & points["scale"].notna() & points["value"].notna()]
+    row = rows.iloc[rows["value"].argmin()]
     return str(row["setup"]), float(row["scale"])

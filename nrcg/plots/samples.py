@@ -73,21 +73,21 @@ def plot_grid(page: Page, shards: list[str], n: int = 256, columns: int = 16) ->
 
 @draws("side_by_side")
 def plot_side_by_side(
-    page: Page, scores: File, setups: File, points: list[dict], dataset: str | None = None, n: int = 10
+    page: Page, csv: File, setups: File, points: list[dict], dataset: str | None = None, n: int = 10
 ) -> Figure:
     """The same seeds under each setup at its best scale: a row for each setup, a column for each seed.
 
     A red frame marks a sample whose trajectory diverged.
 
     Args:
-        scores: collected scores, which say the best scale of each setup; those that it does not hold are left out.
+        csv: collected scores, which say the best scale of each setup; those that it does not hold are left out.
         setups: labels and the order of the rows.
         points: {"setup": name, "scale": number or null, "shard": path} of each point; all start at one seed.
-        dataset: which data set of `scores`; None takes its only one.
+        dataset: which data set of the file; None takes its only one.
         n: seeds, fewer where a shard holds fewer.
     """
     check("side_by_side", {"n": n}, {"n": whole(1)})
-    rows = _best_rows(scores, [call(Point, "points", point) for point in points], setups, dataset)
+    rows = _best_rows(csv, [call(Point, "points", point) for point in points], setups, dataset)
     shards = same_size([Shard.open(path) for _, path in rows])
     for shard in shards:
         if shard.seeds.start != shards[0].seeds.start:

@@ -28,7 +28,7 @@ NOTE_ALL = (
     "A higher distance to all images is expected of better steering, which leaves the other classes out; it also rises "
     "where samples break. The distance to the target class tells the two apart."
 )
-CONTRAST = {"ema": "the raw logit", "log_prob": "log p"}  # role of the setup in each panel: what it is guided by
+GUIDED_BY = ("the raw logit", "log p")  # in the panels of the contrast
 
 
 @draws("scales")
@@ -154,7 +154,7 @@ def _value_axis(ax: Axes, metric: str, values: pd.Series) -> None:
 
 @draws("contrast")
 def plot_contrast(
-    page: Page, csv: File, setups: File, target: str, roles: dict[str, str], dataset: str | None = None
+    page: Page, csv: File, setups: File, target: str, compared: list[str], dataset: str | None = None
 ) -> Figure:
     """Share of the target class by the guiding classifier and by the judge, a panel for each objective.
 
@@ -165,18 +165,18 @@ def plot_contrast(
         csv: collected scores with accuracy and accuracy_judge of both setups.
         setups: labels and looks.
         target: name of the class asked for, as in "is a baseball".
-        roles: names of the setups to compare: `ema` follows the raw logit, `log_prob` log p; others are ignored.
+        compared: two setups, one that follows the raw logit and one that follows log p.
         dataset: which data set of the file; None takes its only one.
     """
-    if missing := [role for role in CONTRAST if role not in roles]:
-        raise NrcgError(f"roles: no key {missing[0]}; give the name of a setup")
-    points, pair = read_points(csv, dataset), [roles[role] for role in CONTRAST]
-    known_setups(known := read_setups(setups), pair, "roles", setups)
+    if len(compared) != 2:
+        raise NrcgError(f"compared: {len(compared)} setups; give two, one guided by the raw logit and one by log p")
+    points, known = read_points(csv, dataset), read_setups(setups)
+    known_setups(known, compared, "compared", setups)
     free = points[points["scale"].isna()].dropna(subset="value").drop_duplicates("metric").set_index("metric")["value"]
     level = next((free[metric] for metric in (f"judge_share/{target}", "accuracy_judge") if metric in free), None)
     fig = new_figure(page.title, page.note, NOTE_BARS)
     axes = fig.subplots(1, 2, sharex=True, sharey=True)
-    for ax, name, objective in zip(axes, pair, CONTRAST.values(), strict=True):
+    for ax, name, objective in zip(axes, compared, GUIDED_BY, strict=True):
         color, shares = known[name].color, {}
         for metric, look in SHARES.items():
             rows = points[(points["setup"] == name) & (points["metric"] == metric) & points["scale"].notna()]
@@ -192,7 +192,7 @@ def plot_contrast(
         if level is not None:
             ax.axhline(level, color="black", linestyle="--", linewidth=1.0)
         ax.set_title(f"guided by {objective}")
-    _scale_axis(axes[0], points[points["setup"].isin(pair)]["scale"])
+    _scale_axis(axes[0], points[points["setup"].isin(compared)]["scale"])
     axes[1].set_xlabel(axes[0].get_xlabel())
     axes[0].set(ylim=(-0.02, 1.05), ylabel="share of samples")
     handles = [

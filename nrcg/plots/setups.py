@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from nrcg.checks import NAME, Rule, check
 from nrcg.errors import NrcgError
-from nrcg.io.files import read_text
+from nrcg.io.yaml_files import read_yaml
 from nrcg.plots.style import MARKERS, File, cycle_colors
 
 ROW = {"label": NAME, "classifier": NAME, "guidance": Rule("an object", lambda value: isinstance(value, dict))}
@@ -70,16 +68,9 @@ def read_setups(path: File) -> dict[str, Setup]:
     Raises:
         NrcgError: naming the file, row and key.
     """
-    text = read_text(path)
-    try:
-        rows, node = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise NrcgError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    rows = read_yaml(path)
     if not isinstance(rows, dict) or not all(isinstance(name, str) for name in rows):
         raise NrcgError(f"{path}: write a row for each setup, as name: {{label: TEXT, classifier: NAME}}")
-    names = [key.value for key, _ in node.value]
-    if double := [name for name in rows if names.count(name) > 1]:
-        raise NrcgError(f"{path}: setup {double[0]!r} stands there twice")
     colors, setups, index = cycle_colors(), {}, 0
     for name, row in rows.items():
         check(f"{path}: {name}", row, ROW)

@@ -27,7 +27,6 @@ ROOT = Path(__file__).parents[2]
 SETUPS = ROOT / "config" / "setups.yaml"
 PAPER = ROOT / "config" / "paper_results.tsv"
 EMA, LOGPROB = "nonrobust_x0_ema0.99", "nonrobust_x0_ema0.99_logprob"
-ROLES = {"robust": "robust", "ema": EMA, "log_prob": LOGPROB}
 
 
 def both(folder: Path, name: str) -> list[Path]:
@@ -107,10 +106,10 @@ def test_setups_have_distinct_looks_in_row_order():
 
 ROW = "{label: a, classifier: c}"
 WRONG = {
-    "setups: [": "not valid YAML",
+    "setups: [": "cannot be read as YAML",
     "[1, 2]": "write a row for each setup",
     "1: {}": "write a row for each setup",
-    f"a: {ROW}\na: {ROW}": "setup 'a' stands there twice",
+    f"a: {ROW}\na: {ROW}": "cannot be read as YAML (a stands there twice",
     "a: text": "a: 'text'; give an object",
     "a: {label: a}": "a: no key classifier",
     "a: {label: 3, classifier: c}": "a: label 3: must be a name",
@@ -328,7 +327,7 @@ def test_scales_distance_is_logarithmic_only_over_decades(tmp_path, points_csv):
 
 def test_contrast_puts_own_classifier_above_judge(tmp_path, points_csv):
     outputs = both(tmp_path, "contrast")
-    fig = plot_contrast(outputs, csv=points_csv, roles=ROLES, setups=SETUPS, target="baseball")
+    fig = plot_contrast(outputs, csv=points_csv, compared=[EMA, LOGPROB], setups=SETUPS, target="baseball")
     assert is_png_and_pdf(outputs)
     assert legend(fig)[:2] == ["baseball by the guiding classifier", "baseball by the judge"]
     logit, logprob = fig.axes
@@ -337,11 +336,11 @@ def test_contrast_puts_own_classifier_above_judge(tmp_path, points_csv):
         assert [(line.get_linestyle(), list(line.get_ydata())) for line in lines] == [(":", own), ("-", judge)]
     assert ax.lines[-1].get_ydata()[0] == 0.33  # unconditional, by the judge
     edit(points_csv, "scale", lambda table: (table["setup"] == LOGPROB) & (table["scale"] == "15"), "150")
-    fig = plot_contrast(outputs, csv=points_csv, roles=ROLES, setups=SETUPS, target="baseball", title="T")
+    fig = plot_contrast(outputs, csv=points_csv, compared=[EMA, LOGPROB], setups=SETUPS, target="baseball", title="T")
     left, right = (ax.get_xlim() for ax in fig.axes)
     assert left == right and left[0] < 3 and right[1] > 150 and fig.get_suptitle() == "T"
-    with pytest.raises(NrcgError, match="roles: no key log_prob"):
-        plot_contrast(outputs, csv=points_csv, roles={"ema": EMA}, setups=SETUPS, target="baseball")
+    with pytest.raises(NrcgError, match="compared: 1 setups; give two"):
+        plot_contrast(outputs, csv=points_csv, compared=[EMA], setups=SETUPS, target="baseball")
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def side_by_side(folder: Path, shards: dict, **changes):
     columns = ["dataset", "setup", "scale", "metric", "value", "stderr", "n", "n_diverged", "features"]
     pd.DataFrame(rows, columns=columns).to_csv(folder / "scores.csv", index=False)
     points = [{"setup": setup, "scale": scale, "shard": str(path)} for (setup, scale), path in shards.items()]
-    arguments = {"scores": folder / "scores.csv", "setups": SETUPS, "points": points} | changes
+    arguments = {"csv": folder / "scores.csv", "setups": SETUPS, "points": points} | changes
     return plot_side_by_side([folder / "x.png"], **arguments)
 
 
