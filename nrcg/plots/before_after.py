@@ -37,7 +37,6 @@ def plot_before_after(
         after: guided ones.
         verdicts_before: the classifiers' verdicts (CSV) about the seeds of `before`, and perhaps more seeds.
         verdicts_after: the same about `after`.
-        target: name of the class asked for.
         classifier: the column that decides; a column "judge" is counted too, and shown where it differs.
         n: at most this many seeds, up to MOST: the first in order, of those in both shards, that `classifier` calls
             another class than the target; one that diverged is of no class.

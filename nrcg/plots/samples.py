@@ -80,10 +80,8 @@ def plot_side_by_side(
     A red frame marks a sample whose trajectory diverged.
 
     Args:
-        csv: collected scores, which say the best scale of each setup; those that it does not hold are left out.
-        setups: labels and the order of the rows.
+        csv: says the best scale of each setup; those that it does not hold are left out.
         points: {"setup": name, "scale": number or null, "shard": path} of each point; all start at one seed.
-        dataset: which data set of the file; None takes its only one.
         n: seeds, fewer where a shard holds fewer.
     """
     check("side_by_side", {"n": n}, {"n": whole(1)})

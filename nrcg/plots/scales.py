@@ -43,11 +43,8 @@ def plot_scales(
     setup that it guides.
 
     Args:
-        csv: collected scores: dataset, setup, scale, metric, value, stderr, n, n_diverged, features.
         metric: one of the file, such as accuracy, accuracy_judge, fid, cfid, fd_NAME, cfd_NAME or judge_share/CLASS.
-        setups: labels and looks.
-        dataset: which data set of the file; None takes its only one.
-        paper: the paper's numbers: its point is an open star, its unguided value a dotted level.
+        paper: its point is an open star, its unguided value a dotted level.
     """
     points = read_points(csv, dataset)
     levels = points["metric"].str.startswith(f"{metric}/") & points["scale"].isna()
@@ -162,11 +159,7 @@ def plot_contrast(
     judge. judge_share/TARGET or accuracy_judge of the unguided samples gives the level to beat.
 
     Args:
-        csv: collected scores with accuracy and accuracy_judge of both setups.
-        setups: labels and looks.
-        target: name of the class asked for, as in "is a baseball".
         compared: two setups, one that follows the raw logit and one that follows log p.
-        dataset: which data set of the file; None takes its only one.
     """
     if len(compared) != 2:
         raise NrcgError(f"compared: {len(compared)} setups; give two, one guided by the raw logit and one by log p")

@@ -39,7 +39,6 @@ def plot_classifier_logs(page: Page, logs: dict[str, str], setups: File) -> Figu
 
     Args:
         logs: a classifier's name → CSV, columns epoch, train_loss, valid_loss, valid_accuracy, valid_accuracy_noisy.
-        setups: looks.
     """
     numbers = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "valid_accuracy_noisy")
     tables = {name: read_table(path, numbers=numbers).sort_values("epoch") for name, path in logs.items()}

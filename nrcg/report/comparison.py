@@ -38,14 +38,9 @@ def write_comparison(
     What was not run or not measured says so. A distance from few samples is marked as in tables 1 to 3.
 
     Args:
-        outputs: .csv (plain numbers: shares and their differences 0…1), .md, .tex (booktabs) and .html paths.
         scores: collected scores: dataset, setup, scale, metric, value, stderr, n, n_diverged, features; each data set
             in one file.
-        paper: the paper's numbers, columns dataset, setup, scale (blank if unguided), metric, value.
-        setups: labels.
         weights: for each data set in `scores`, whose networks were run, in words.
-        title: caption.
-        note: lines of small print.
     """
     ours, known = _read_scores(scores), read_setups(setups)
     for name in ours["dataset"].unique():

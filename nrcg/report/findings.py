@@ -49,19 +49,13 @@ def write_findings(
     """The paper's claims, each with what was measured, its threshold, and whether it is seen.
 
     Args:
-        outputs: .md, .html, .tex and .csv (columns claim, measured, threshold, verdict) paths.
         figures: figure number, 1 to 4 → its CSV file as drawn by `plot_forward`; any may be missing.
-        scores: collected scores: dataset, setup, scale, metric, value, stderr, n, n_diverged, features.
         unconditional: unguided samples, .npy with a card beside each; may be empty.
-        setups: labels, classifiers and stabilisers.
         roles: which setup the claims mean, by the keys of `measurements.ROLES`; without one, its claims are not
             measured.
-        target: name of the class asked for.
         classes: number of classes; chance is one in as many.
         dataset: which data set of `scores`; some claims are about one alone.
         classifiers: name of a guiding classifier → its card.json, whose valid_accuracy is quoted.
-        title: of the pages.
-        note: how large the run was.
     """
     check("findings", {"classes": classes}, {"classes": whole(2)})
     evidence = Evidence(

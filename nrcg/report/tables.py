@@ -33,16 +33,6 @@ def write_table(
     where it is another. An accuracy by another classifier than the unguided samples' has a row of its own where the
     unguided samples were scored by that classifier too. A distance from no more samples than features, or from few, is
     marked.
-
-    Args:
-        outputs: .csv (plain numbers), .md, .tex (booktabs) and .html paths.
-        csv: collected scores: dataset, setup, scale, metric, value, stderr, n, n_diverged, features.
-        setups: labels, and the classifiers that guide.
-        target: name of the class asked for.
-        paper: the paper's numbers, columns dataset, setup, scale, metric, value.
-        dataset: which data set of the file; None takes its only one.
-        title: caption.
-        note: lines of small print.
     """
     points, known = read_points(csv, dataset), read_setups(setups)
     dataset = points["dataset"].iloc[0]
@@ -81,11 +71,7 @@ def write_table(
 def write_all_points(
     outputs: list[str], *, csv: File, setups: File, dataset: str | None = None, title: str = "", note: str = ""
 ) -> None:
-    """Every score of every point, a row each: the unguided samples, then by the setups' order and scale.
-
-    Args:
-        outputs, csv, setups, dataset, title, note: as for `write_table`.
-    """
+    """Every score of every point, a row each: the unguided samples, then by the setups' order and scale."""
     points = read_points(csv, dataset)
     known = known_setups(read_setups(setups), list(points["setup"].unique()), csv, setups)
     order = {setup.name: i for i, setup in enumerate(known)}
