@@ -103,9 +103,7 @@ def to_latex(table: Table) -> str:
 def to_html(table: Table) -> str:
     """A page that a browser opens by itself."""
     right = (f"tr :nth-child({i + 1})" for i, side in enumerate(table.sides()) if side == "r")
-    style = (
-        f"{STYLE}{', '.join(right)} {{ text-align: right; white-space: nowrap; }}\n" if "r" in table.sides() else STYLE
-    )
+    style = f"{STYLE}:is({', '.join(right)}) {{ text-align: right; white-space: nowrap; }}\n"
     with pd.option_context("display.max_colwidth", None):
         body = table.text.to_html(index=False, border=0, justify="unset")
     intro = "".join(f"<p>{escape(line)}</p>\n" for line in table.intro)
