@@ -1,7 +1,7 @@
 """Weights that others published, brought into the project's folders. No pickle that holds more than tensors is opened.
 
-The cards hold `data: null`, and `origin`: the address and digest that the caller gives, and the SHA-256 of the file with
-the weights. It is checked for that digest here: a file that was put there by hand has seen no check before.
+The cards hold `data: null`, and `origin`: the address and digest that the caller gives, and the SHA-256 of the weights'
+file. It is checked for that digest here: a file that was put there by hand has seen no check before.
 """
 
 import tempfile
@@ -46,8 +46,7 @@ def import_classifier(
     expected = model.state_dict()
     last = list(expected)[-1]  # the bias of the last layer: one for each logit
     if last in weights and len(weights[last]) != n_logits:
-        found = len(weights[last])
-        raise NrcgError(f"{file}: {found} logits, but {len(classes)} classes need {n_logits}; check classes")
+        raise NrcgError(f"{file}: {len(weights[last])} logits, but {len(classes)} classes need {n_logits}")
     mismatched = [key for key in expected.keys() & weights.keys() if expected[key].shape != weights[key].shape]
     missing, unexpected = list(expected.keys() - weights.keys()), list(weights.keys() - expected.keys())
     if difference := ddpm.describe_difference(missing, unexpected, mismatched):
@@ -83,8 +82,8 @@ def _refuse(file: Path, url: str, digest: str) -> None:
 
 def _origin(file: Path, url: str, digest: str) -> dict[str, Any]:
     """What a card says of where the weights are from."""
-    told = {key: text for key, text in (("url", url), ("digest", digest)) if text}
-    return {"data": None, "data_digest": None, "origin": {**told, "sha256": sha256(file)}}
+    origin = {"url": url, "digest": digest, "sha256": sha256(file)}
+    return {"data": None, "data_digest": None, "origin": {key: text for key, text in origin.items() if text}}
 
 
 def import_ddpm(
@@ -113,9 +112,8 @@ def import_ddpm(
             raise NrcgError(f"{source}: a folder describes its own U-Net and scheduler; give none beside it")
         parts = {name: source / name if (source / name).is_dir() else source for name in ("unet", "scheduler")}
         files = [parts["unet"] / f"{ddpm.WEIGHTS}{suffix}" for suffix in (".safetensors", ".bin")]
-        if not any(weights.is_file() for weights in files):
+        if not (weights := next(filter(Path.is_file, files), None)):
             raise NrcgError(f"{parts['unet']}: neither {files[0].name} nor {files[1].name} here; not a whole DDPM")
-        weights = next(filter(Path.is_file, files))
         network = ddpm.load_unet(parts["unet"], use_safetensors=weights == files[0], name=weights)
         noise_scheduler = ddpm.load_scheduler(parts["scheduler"])
     else:
