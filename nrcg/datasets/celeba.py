@@ -28,13 +28,21 @@ AGAIN = f"delete it, then run `nrcg get celeba`, or get it again from {PAGE}"
 @kinds.register("celeba")
 @dataclass(frozen=True)
 class CelebA:
-    """CelebA in the order of its partition list, in its own three splits."""
+    """CelebA in the order of its partition list, in its own three splits.
 
-    source: str | Path | None = None  # a folder in the layout of its authors; None for one that is still to be fetched
-    size: int = 64  # width and height, pixels; an image is resized straight to it
-    attribute: str = "Male"  # one of the 40, which gives the classes
-    classes: Sequence[str] = ("female", "male")  # names for the attribute's −1 and 1
-    crop: int | None = None  # side of the central square to cut out first, pixels; None takes the whole 178×218
+    Args:
+        source: a folder in the layout of its authors; None for one that is still to be fetched
+        size: width and height, pixels; an image is resized straight to it
+        attribute: one of the 40, which gives the classes
+        classes: names for the attribute's −1 and 1
+        crop: side of the central square to cut out first, pixels; None takes the whole 178×218
+    """
+
+    source: str | Path | None = None
+    size: int = 64
+    attribute: str = "Male"
+    classes: Sequence[str] = ("female", "male")
+    crop: int | None = None
 
     def check(self) -> list[str]:
         check("celeba", vars(self), RULES)

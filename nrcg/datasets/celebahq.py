@@ -30,12 +30,19 @@ AGAIN = f"delete it, then fetch {HUB} again (`nrcg get hub`)"
 @kinds.register("celebahq")
 @dataclass(frozen=True)
 class CelebAHQ:
-    """CelebA-HQ: the train files, then the validation files. Needs no network, and copies nothing to a cache."""
+    """CelebA-HQ: the train files, then the validation files. Needs no network, and copies nothing to a cache.
 
-    source: str | Path = HUB  # a folder with the parquet files anywhere below it; or a hub id, still to be fetched
-    size: int = 256  # width and height, pixels; an image of another size is resized straight to it
-    label: str = "label"  # the column with 0 or 1
-    classes: Sequence[str] = ("female", "male")  # names for 0 and 1
+    Args:
+        source: a folder with the parquet files anywhere below it; or a hub id, still to be fetched
+        size: width and height, pixels; an image of another size is resized straight to it
+        label: the column with 0 or 1
+        classes: names for 0 and 1
+    """
+
+    source: str | Path = HUB
+    size: int = 256
+    label: str = "label"
+    classes: Sequence[str] = ("female", "male")
 
     def check(self) -> list[str]:
         check("celebahq", vars(self), RULES)

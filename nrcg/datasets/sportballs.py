@@ -40,17 +40,29 @@ RULES = {
 @kinds.register("sportballs")
 @dataclass(frozen=True)
 class SportBalls:
-    """The classes take turns, which balances them exactly; all else of image i is drawn from (seed, i) alone."""
+    """The classes take turns, which balances them exactly; all else of image i is drawn from (seed, i) alone.
 
-    n: int = 100_000  # images; 12 288 bytes each at 64×64
-    size: int = 64  # width and height of the canvas, pixels
-    seed: int = 0  # 0 … 2⁶⁴ − 1
-    ball: Sequence[str] | None = None  # classes in the order of the labels; None is all icons, or of ours THREE_BALLS
-    icons: str | Path | None = None  # a folder of PNGs, named after their classes, instead of the project's own balls
-    ball_pixels: int = 32  # diameter of a ball at scale 1; a ball is drawn int(ball_pixels * scale) pixels wide
-    scale: Sequence[float] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # drawn from uniformly
-    positions: int = 32  # left and top edge of a ball are each uniform on 0 … positions − 1
-    valid_fraction: float = 0.2  # of n, the last images: the validation split
+    Args:
+        n: images; 12 288 bytes each at 64×64
+        size: width and height of the canvas, pixels
+        seed: 0 … 2⁶⁴ − 1
+        ball: classes in the order of the labels; None is all icons, or of ours THREE_BALLS
+        icons: a folder of PNGs, named after their classes, instead of the project's own balls
+        ball_pixels: diameter of a ball at scale 1; a ball is drawn int(ball_pixels * scale) pixels wide
+        scale: drawn from uniformly
+        positions: left and top edge of a ball are each uniform on 0 … positions − 1
+        valid_fraction: of n, the last images: the validation split
+    """
+
+    n: int = 100_000
+    size: int = 64
+    seed: int = 0
+    ball: Sequence[str] | None = None
+    icons: str | Path | None = None
+    ball_pixels: int = 32
+    scale: Sequence[float] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+    positions: int = 32
+    valid_fraction: float = 0.2
 
     def check(self) -> list[str]:
         check("sportballs", {key: getattr(self, key) for key in RULES}, RULES)
@@ -63,9 +75,7 @@ class SportBalls:
                 f"{reach} of a canvas of {self.size}; lower positions, ball_pixels or scale, or raise size"
             )
         if round(self.n * self.valid_fraction) == self.n:
-            raise NrcgError(
-                f"valid_fraction {self.valid_fraction}: leaves no image of {self.n} to train with; lower it"
-            )
+            raise NrcgError(f"valid_fraction {self.valid_fraction}: leaves none of {self.n} to train with; lower it")
         return list(self._files)
 
     def make(self, folder: Path, threads: int = 0) -> ImageSet:
@@ -159,6 +169,5 @@ def _check_room(folder: Path, n_bytes: int) -> None:
     nearest = next(place for place in folder.absolute().joinpath("file").parents if place.is_dir())
     free = shutil.disk_usage(nearest).free
     if n_bytes > free:
-        raise NrcgError(
-            f"{folder}: {n_bytes / 1e9:.3g} GB of images, but its disk has {free / 1e9:.3g} GB free; lower n"
-        )
+        gb = f"{n_bytes / 1e9:.3g} GB of images, but its disk has {free / 1e9:.3g} GB free"
+        raise NrcgError(f"{folder}: {gb}; lower n")
