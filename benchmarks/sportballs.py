@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import yaml
 
@@ -11,19 +10,17 @@ from benchmarks.command import run
 from benchmarks.measure import Way
 from benchmarks.sizes import ROOT
 from benchmarks.work import OURS, Reach, Settings, Work
-from nrcg.datasets.sportballs import generate
+from nrcg.datasets import make_images
 
 N = 100_000
 
 
 def ours(n: int) -> Way:
     images = yaml.safe_load((ROOT / "config/config.yaml").read_text())["datasets"]["sportballs"]["images"]
-    options = {key: images[key] for key in ("size", "seed", "ball_pixels", "scale", "positions", "valid_fraction")}
-    options |= {"balls": images["ball"], "scales": options.pop("scale"), "n": n}
 
     def draw() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            generate(Path(folder), **options)
+            make_images("sportballs", folder, {**images, "n": n})
 
     return draw
 

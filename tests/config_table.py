@@ -81,7 +81,7 @@ def made(name):
         return table(["key", "type", "default", "meaning"], keys(SCHEMA["$defs"]["dataset"], ""))
     kind, _, which = name.partition(":")
     functions = {
-        "images": lambda: kinds[which].check,
+        "images": lambda: kinds[which],
         "training": lambda: {"classifier": ClassifierTraining, "ddpm": DDPMTraining}[which],
         "guidance": lambda: ClassifierGuidance,
     }

@@ -6,12 +6,18 @@ import pytest
 import torch
 from conftest import TINY_UNET
 
-from nrcg.datasets.sportballs import check_arguments, generate
+from nrcg.datasets import check_images, make_images
 from nrcg.errors import NrcgError
 from nrcg.models.ddpm import build_scheduler, build_unet, check_sampling, check_unet
 from nrcg.training.settings import ClassifierTraining, DDPMTraining
 
 NAN = math.nan
+
+
+def sportballs(**settings):
+    return check_images("sportballs", settings)
+
+
 WRONG = {
     build_scheduler: [
         ("num_train_timesteps", [0, -1, 10.0, "10", True, None, 10**9]),
@@ -58,12 +64,12 @@ WRONG = {
         ("learning_rate", [-1e-4]),
         ("warmup_steps", [-1]),
     ],
-    check_arguments: [
+    sportballs: [
         ("n", [0, 320.0, "3", NAN]),
         ("size", [0, 64.0, True]),
         ("seed", [-1, 2**64]),
-        ("balls", [["baseball", "tennis"], [], "baseball", ["soccer", "soccer"], [1]]),
-        ("scales", [[], [NAN], [0], [-1], "x", 0.5, [0.01]]),
+        ("ball", [["baseball", "tennis"], [], "baseball", ["soccer", "soccer"], [1]]),
+        ("scale", [[], [NAN], [0], [-1], "x", 0.5, [0.01]]),
         ("positions", [0, 64, 1.0]),
         ("ball_pixels", [0, 12.5]),
         ("valid_fraction", [1, NAN, -0.1, "0.2", 0.999]),
@@ -74,7 +80,7 @@ RIGHT = {
     check_unet: TINY_UNET,
     ClassifierTraining: {},
     DDPMTraining: {},
-    check_arguments: {"n": 100},
+    sportballs: {"n": 100},
 }
 CASES = [(kind, key, value) for kind, keys in WRONG.items() for key, values in keys for value in values]
 
@@ -129,9 +135,9 @@ def test_what_cannot_be_sampled_is_refused(config, steps, message):
 
 def test_icons_are_named_by_their_files_and_a_full_disk_is_told_before_drawing(tmp_path):
     (tmp_path / "tennis.png").write_text("no picture, and not opened")
-    assert check_arguments(n=3, balls=["tennis"], icons=tmp_path) == ("tennis",)
+    assert sportballs(n=3, ball=["tennis"], icons=tmp_path) == ["tennis"]
     with pytest.raises(NrcgError, match="'golf' is not among tennis"):
-        check_arguments(n=3, balls=["golf"], icons=tmp_path)
+        sportballs(n=3, ball=["golf"], icons=tmp_path)
     with pytest.raises(NrcgError, match="GB of images, but its disk has"):
-        generate(tmp_path / "set", n=10**15)
+        make_images("sportballs", tmp_path / "set", {"n": 10**15})
     assert not (tmp_path / "set").exists()

@@ -6,34 +6,42 @@ from typing import Annotated
 from typer import Option
 
 from nrcg.cli.options import Out, get_verbs, parse_json
+from nrcg.io.hub import download_hub
 
-Url = Annotated[str, Option(help="Where it is from, for the card.")]
-Digest = Annotated[str, Option(help="What the file must have: sha256:HEX or gitblob:HEX; goes on the card.")]
+Url = Annotated[str, Option(help="Address of the file; goes on the card of what is imported.")]
+Digest = Annotated[str, Option(help="What the file must have: sha256:HEX, or gitblob:HEX (git's id of it).")]
+FileOut = Annotated[Path, Option("--out", help="File to write; there with the right digest, nothing is fetched.")]
+Json = Annotated[
+    str | None, Option(help="For a file: its UNet2DModel's or DDPMScheduler's arguments: JSON, @file.json.")
+]
 
 
 @get_verbs.command("file")
-def download(
-    url: Annotated[str, Option(help="Address of the file.")],
-    digest: Annotated[str, Option(help="What the file must have: sha256:HEX, or gitblob:HEX (git's id of it).")],
-    out: Annotated[Path, Option("--out", help="File to write; if it is there with this digest, nothing is fetched.")],
-) -> None:
-    """Fetch a file, going on where a broken download stopped, and check its digest."""
-    from nrcg.io.download import download as fetch
+def file(url: Url, digest: Digest, out: FileOut) -> None:
+    """Fetch a file and check its digest."""
+    from nrcg.io.download import download
 
-    fetch(url, out, digest)
+    download(url, out, digest)
 
 
 @get_verbs.command("inception")
-def download_inception(out: Annotated[Path, Option("--out", help="File to write.")]) -> None:
+def inception(out: FileOut) -> None:
     """Fetch pytorch-fid's Inception weights (91 MB) and check their digest."""
     from nrcg.evaluation.extractors import INCEPTION_SHA256, INCEPTION_URL
-    from nrcg.io.download import download as fetch
 
-    fetch(INCEPTION_URL, out, f"sha256:{INCEPTION_SHA256}")
+    file(INCEPTION_URL, f"sha256:{INCEPTION_SHA256}", out)
+
+
+@get_verbs.command("celeba")
+def celeba(out: Annotated[Path, Option("--out", help="Folder to write; it must be called celeba.")]) -> None:
+    """Fetch CelebA (1.4 GB) with torchvision, which checks the files; nothing is fetched twice."""
+    from nrcg.datasets.celeba import download_celeba
+
+    download_celeba(out)
 
 
 @get_verbs.command("hub")
-def download_hub(
+def hub(
     repo_id: Annotated[str, Option(help="Repository of the Hugging Face hub: OWNER/NAME.")],
     repo_type: Annotated[str, Option(help="model or dataset.")],
     pattern: Annotated[list[str], Option(help="Files to fetch, such as *.parquet; repeat for more.")],
@@ -41,13 +49,11 @@ def download_hub(
     revision: Annotated[str, Option(help="Branch, tag or commit.")] = "main",
 ) -> None:
     """Fetch files of a hub repository and check their digests."""
-    from nrcg.io.hub import download_hub as fetch
-
-    fetch(repo_id, out, repo_type=repo_type, revision=revision, patterns=pattern)
+    download_hub(repo_id, out, repo_type=repo_type, revision=revision, patterns=pattern)
 
 
 @get_verbs.command("classifier")
-def import_classifier(
+def classifier(
     file: Annotated[Path, Option(help="Published weights: safetensors, each key with the prefix `classifier.`.")],
     out: Out,
     classes: Annotated[list[str], Option(help="Name of a class, in the order of the labels; repeat for each.")],
@@ -56,36 +62,22 @@ def import_classifier(
     digest: Digest = "",
 ) -> None:
     """Make a classifier's folder of a file that the paper's authors published."""
-    from nrcg.models.importing import import_classifier as bring
+    from nrcg.models.importing import import_classifier
 
-    bring(file, out, architecture=architecture, classes=classes, origin=_origin(file, url, digest))
+    import_classifier(file, out, architecture=architecture, classes=classes, url=url, digest=digest)
 
 
 @get_verbs.command("ddpm")
-def import_ddpm(
+def ddpm(
     source: Annotated[Path, Option(help="A folder of diffusers, or the safetensors file of a U-Net.")],
     out: Out,
-    unet: Annotated[str | None, Option(help="For a file: arguments of UNet2DModel, JSON or @file.json.")] = None,
-    scheduler: Annotated[str | None, Option(help="For a file: of DDPMScheduler, JSON or @file.json.")] = None,
+    unet: Json = None,
+    scheduler: Json = None,
     url: Url = "",
     digest: Digest = "",
 ) -> None:
     """Make a DDPM's folder of published weights, old layouts and key names included."""
-    from nrcg.models.importing import import_ddpm as bring
+    from nrcg.models.importing import import_ddpm
 
-    bring(
-        source,
-        out,
-        unet=parse_json(unet, "--unet") if unet else None,
-        scheduler=parse_json(scheduler, "--scheduler") if scheduler else None,
-        origin=_origin(source, url, digest),
-    )
-
-
-def _origin(file: Path, url: str, digest: str) -> dict[str, str]:
-    """For the card; a file put there by hand has seen no check before this one."""
-    from nrcg.io.download import require_digest
-
-    if digest and file.is_file():
-        require_digest(file, digest, origin=url)
-    return {key: text for key, text in (("url", url), ("digest", digest)) if text}
+    parsed = {key: parse_json(text, f"--{key}") for key, text in (("unet", unet), ("scheduler", scheduler)) if text}
+    import_ddpm(source, out, **parsed, url=url, digest=digest)

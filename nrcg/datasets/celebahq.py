@@ -4,90 +4,102 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from io import BytesIO
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image, ImageOps
-from tqdm import tqdm
 
-from nrcg.checks import NAME, check, whole
-from nrcg.datasets.celeba import check_classes
+from nrcg.checks import NAME, check
 from nrcg.datasets.imageset import SPLITS, ImageSet, write_image_set
-from nrcg.datasets.pictures import FORMATS, eight_bits, one_line
+from nrcg.datasets.kinds import kinds
+from nrcg.datasets.pictures import BATCH, PLACE, SIDE, TWO_CLASSES, batches, one_line, read_picture, resized
 from nrcg.errors import NrcgError
 from nrcg.io.files import sha256
+from nrcg.io.hub import HUB_ID
 
 log = logging.getLogger("nrcg")
 
 HUB = "korexyz/celeba-hq-256x256"
-BATCH = 64  # pictures that are held at a time
+RULES = {"source": PLACE, "size": SIDE, "label": NAME, "classes": TWO_CLASSES}
 PARTS = {"train": "train", "validation": "valid"}  # the files' names, ours
 SHARD = re.compile(r"(?P<part>train|validation)-(?P<number>\d{5})-of-(?P<total>\d{5})(-\w+)?\.parquet")
-AGAIN = f"delete it, then fetch {HUB} again (`nrcg download-hub`)"
+AGAIN = f"delete it, then fetch {HUB} again (`nrcg get hub`)"
 
 
-def convert_celebahq(
-    source: str | Path,
-    folder: str | Path,
-    *,
-    size: int = 256,
-    label: str = "label",  # the column with 0 or 1
-    classes: Sequence[str] = ("female", "male"),  # names for 0 and 1
-) -> ImageSet:
-    """Write the parquet files anywhere below `source` as an image set: the train files, then the validation files.
+@kinds.register("celebahq")
+@dataclass(frozen=True)
+class CelebAHQ:
+    """CelebA-HQ: the train files, then the validation files. Needs no network, and copies nothing to a cache.
 
-    An image of another size is resized straight to size×size, bilinear and antialiased. Works without a network and
-    copies nothing to a cache. Raises NrcgError naming the file (and row) that is missing, damaged or of another layout.
+    Args:
+        source: a folder with the parquet files anywhere below it; or a hub id, still to be fetched
+        size: width and height, pixels; an image of another size is resized straight to it
+        label: the column with 0 or 1
+        classes: names for 0 and 1
     """
-    check_classes(classes)
-    check("celebahq", {"size": size, "label": label}, {"size": whole(1, 65_536), "label": NAME})
-    shards = {part: _shards(Path(source), part) for part in PARTS}
-    labels = {path: _labels(path, label) for paths in shards.values() for path in paths}
-    for path in labels:
-        _check_names(path, label, classes)
-    split = [np.full(len(labels[path]), SPLITS[PARTS[part]]) for part, paths in shards.items() for path in paths]
-    images = (image for path in labels for image in _images(path, len(labels[path]), size))
-    return write_image_set(
-        folder,
-        tqdm(images, total=sum(map(len, split)), desc="CelebA-HQ", unit=" images"),
-        np.concatenate(list(labels.values())),
-        np.concatenate(split),
-        name="celebahq",
-        classes=classes,
-        seed=None,
-        parameters={"label": label, "files": {path.name: sha256(path) for path in labels}},
-    )
+
+    source: str | Path = HUB
+    size: int = 256
+    label: str = "label"
+    classes: Sequence[str] = ("female", "male")
+
+    def check(self) -> list[str]:
+        check("celebahq", vars(self), RULES)
+        if not Path(self.source).is_dir() and not HUB_ID.fullmatch(str(self.source)):
+            raise NrcgError(f"source {self.source}: no such folder; name one, or a hub id such as {HUB}")
+        return list(self.classes)
+
+    def make(self, folder: Path, threads: int = 0) -> ImageSet:
+        shards = [(path, part) for part in PARTS for path in _shards(Path(self.source), part)]
+        labels = [_labels(path, self.label, self.classes) for path, _ in shards]
+        split = [np.full(len(own), SPLITS[PARTS[part]]) for (_, part), own in zip(shards, labels, strict=True)]
+        rows, n = chain.from_iterable(_rows(path) for path, _ in shards), sum(map(len, labels))
+        return write_image_set(
+            folder,
+            batches(self._decode, rows, n=n, size=self.size, title="CelebA-HQ", threads=threads),
+            np.concatenate(labels),
+            np.concatenate(split),
+            name="celebahq",
+            classes=self.classes,
+            seed=None,
+            parameters={"label": self.label, "files": {path.name: sha256(path) for path, _ in shards}},
+        )
+
+    def _decode(self, row: tuple[str, bytes]) -> np.ndarray:
+        """One image, uint8 size×size×3."""
+        where, encoded = row
+        picture = read_picture(encoded, where, AGAIN, upright=True)
+        return np.asarray(picture) if picture.size == (self.size, self.size) else resized(picture, self.size)
 
 
 def _shards(source: Path, part: str) -> list[Path]:
     """The files of "train" or "validation" below `source`, in order; all that their names promise must be there."""
     found = [(match, path) for path in source.rglob("*.parquet") if (match := SHARD.fullmatch(path.name))]
     mine = sorted((int(match["number"]), int(match["total"]), path) for match, path in found if match["part"] == part)
-    if not mine:
-        raise NrcgError(
-            f"{source}: holds no {part}-00000-of-….parquet; put the parquet files of {HUB} there, or let "
-            "`nrcg download-hub` fetch them"
-        )
-    numbers, total = [number for number, _, _ in mine], mine[0][1]
+    numbers, total = [number for number, _, _ in mine], mine[0][1] if mine else 1
     if numbers != list(range(total)):
         raise NrcgError(
-            f"{source}: holds the {part} files {', '.join(map(str, numbers))} where 0 to {total - 1} are needed, each "
-            f"once; fetch {HUB} again (`nrcg download-hub`)"
+            f"{source}: holds the {part} files {', '.join(map(str, numbers)) or '(none)'} of {part}-…-of-….parquet "
+            f"where 0 to {total - 1} are needed, each once; fetch {HUB} (`nrcg get hub`)"
         )
     return [path for _, _, path in mine]
 
 
-def _labels(path: Path, label: str) -> np.ndarray:
-    """The labels of one file, integers 0 or 1."""
+def _labels(path: Path, label: str, classes: Sequence[str]) -> np.ndarray:
+    """The labels of one file, integers 0 or 1; its own names for them, where it has any, must not be `classes` turned.
+
+    The hub notes them in the schema, as a ClassLabel.
+    """
+    import pyarrow as pa  # slow to import
+    import pyarrow.parquet as pq
+
     try:
         with pq.ParquetFile(path) as file:
-            columns = file.schema_arrow.names
+            schema = file.schema_arrow
             for column in ("image", label):
-                if column not in columns:
-                    raise NrcgError(f"{path}: no column {column!r}; it has {', '.join(columns)}")
+                if column not in schema.names:
+                    raise NrcgError(f"{path}: no column {column!r}; it has {', '.join(schema.names)}")
             values = file.read(columns=[label]).column(label)
     except (pa.ArrowException, OSError) as error:
         raise NrcgError(f"{path}: not a complete parquet file ({one_line(error)}); {AGAIN}") from None
@@ -97,43 +109,28 @@ def _labels(path: Path, label: str) -> np.ndarray:
     wrong = np.flatnonzero((labels < 0) | (labels > 1))
     if len(wrong):
         raise NrcgError(f"{path}: row {wrong[0]} has {label} {labels[wrong[0]]}; name a column of 0 and 1")
+    try:
+        names = list(map(str, json.loads(schema.metadata[b"huggingface"])["info"]["features"][label]["names"]))
+    except (KeyError, TypeError, ValueError):
+        return labels
+    own, wanted = [name.casefold() for name in names], [name.casefold() for name in classes]
+    if own != wanted and set(own) == set(wanted):
+        raise NrcgError(f"classes {', '.join(classes)}: {path} itself calls its 0 and 1 {', '.join(names)}; swap them")
+    if own != wanted:
+        log.warning("%s calls %s 0 and 1 %s; here they are %s", path, label, ", ".join(names), ", ".join(classes))
     return labels
 
 
-def _check_names(path: Path, label: str, classes: Sequence[str]) -> None:
-    """Compare `classes` with the names that the file itself gives to 0 and 1, where it does (the hub's ClassLabel)."""
-    metadata = pq.read_schema(path).metadata or {}
+def _rows(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The place and the encoded bytes of each picture of one file, which holds them alone or as the hub stores them."""
+    from pyarrow.parquet import ParquetFile
+
+    row = 0
     try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
-        own = [str(name).casefold() for name in names]
-    except (KeyError, TypeError, ValueError):
-        return
-    wanted = [name.casefold() for name in classes]
-    if own == wanted:
-        return
-    if set(own) == set(wanted):
-        raise NrcgError(f"classes {', '.join(classes)}: {path} itself calls its 0 and 1 {', '.join(names)}; swap them")
-    log.warning("%s calls %s 0 and 1 %s; here they are %s", path, label, ", ".join(names), ", ".join(classes))
-
-
-def _images(path: Path, n: int, size: int) -> Iterator[np.ndarray]:
-    """The `n` images of one file in order, each uint8 1×size×size×3."""
-    images = _decoded(path)
-    for row in range(n):
-        try:
-            image = next(images)
-        except Exception as error:  # PIL and pyarrow raise a dozen kinds for damaged data
-            raise NrcgError(f"{path}: row {row} is not a readable image ({one_line(error)}); {AGAIN}") from None
-        if image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling.BILINEAR)
-        yield np.asarray(image)[None]
-
-
-def _decoded(path: Path) -> Iterator[Image.Image]:
-    """The pictures of a file, upright: its column holds their encoded bytes, alone or as the hub stores them."""
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH, columns=["image"]):
-            for value in batch.column("image").to_pylist():
-                encoded = value["bytes"] if isinstance(value, dict) else value
-                with Image.open(BytesIO(encoded), formats=FORMATS) as picture:
-                    yield eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
+        with ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH, columns=["image"]):
+                for value in batch.column("image").to_pylist():
+                    yield f"{path}: row {row}", value["bytes"] if isinstance(value, dict) else value
+                    row += 1
+    except Exception as error:  # pyarrow raises a dozen kinds for damaged data
+        raise NrcgError(f"{path}: row {row}: not a readable image ({one_line(error)}); {AGAIN}") from None

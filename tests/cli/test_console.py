@@ -1,5 +1,6 @@
 """What a verb says: also in the file of --log, and never the reason of a failure."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -8,7 +9,14 @@ from functools import partial
 
 import pytest
 
-BALLS = ["sportballs", "--n", "20", "--size", "16", "--ball-pixels", "10", "--scale", "1", "--positions", "6", "--out"]
+
+def balls(**changes):
+    """The words that make a small image set; its folder follows."""
+    settings = {"n": 20, "size": 16, "ball_pixels": 10, "scale": [1], "positions": 6, **changes}
+    return ["data", "make", "sportballs", "--settings", json.dumps(settings), "--out"]
+
+
+BALLS = balls()
 
 
 def nrcg(*words, shell='"$@"', **options):
@@ -26,20 +34,9 @@ def test_the_log_has_what_the_terminal_has_and_bars_as_they_were_last(tmp_path):
 
 def test_the_log_has_the_error_and_is_made_anew(tmp_path):
     (tmp_path / "log").write_text("old\n" * 1000)
-    done = nrcg("--log", tmp_path / "log", *BALLS, tmp_path / "set", "--seed", "-1")
+    done = nrcg("--log", tmp_path / "log", *balls(seed=-1), tmp_path / "set")
     assert done.returncode == 2 and (tmp_path / "log").read_text() == done.stderr != ""
-    done = nrcg(
-        "--log",
-        tmp_path / "log",
-        "plot-scales",
-        tmp_path / "none.csv",
-        "--metric",
-        "fid",
-        "--setups",
-        "s",
-        "--out",
-        "x.png",
-    )
+    done = nrcg("--log", tmp_path / "log", "get", "file", "--url", "u", "--digest", "d", "--out", tmp_path / "file")
     assert done.returncode == 2 and (tmp_path / "log").read_text() == done.stderr
     assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
 
@@ -78,7 +75,7 @@ def test_a_result_that_cannot_be_printed_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_data_generation_in_one_line_without_leftovers(tmp_path, number):
-    words = [*BALLS, str(tmp_path / "set"), "--n", "1000000"]
+    words = [*balls(n=1000000), str(tmp_path / "set")]
     told = partial(signal.signal, number, signal.SIG_DFL)  # not ignored, as below a shell's `&`
     run = [sys.executable, "-m", "nrcg.cli", *words]
     with subprocess.Popen(run, stderr=subprocess.PIPE, preexec_fn=told) as process:
@@ -92,19 +89,18 @@ def test_a_signal_ends_data_generation_in_one_line_without_leftovers(tmp_path, n
 
 
 def test_what_a_killed_one_left_goes_with_the_next(tmp_path):
-    words = [*BALLS, str(tmp_path / "set")]
-    with subprocess.Popen(
-        [sys.executable, "-m", "nrcg.cli", *words, "--n", "1000000"], stderr=subprocess.DEVNULL
-    ) as process:
+    run = [sys.executable, "-m", "nrcg.cli", *balls(n=1000000), str(tmp_path / "set")]
+    with subprocess.Popen(run, stderr=subprocess.DEVNULL) as process:
         while not list(tmp_path.glob("set/.images*")):
+            assert process.poll() is None
             time.sleep(0.02)
         process.kill()
     assert list(tmp_path.glob("set/.*.tmp"))
-    assert nrcg(*words).returncode == 0
+    assert nrcg(*BALLS, tmp_path / "set").returncode == 0
     assert not list(tmp_path.glob("set/.*"))
 
 
 def test_no_memory_on_the_cpu_is_one_line(tmp_path):
-    done = nrcg("sportballs", "--out", tmp_path / "set", "--n", 1, "--size", 60000, shell='ulimit -v 9000000; "$@"')
+    done = nrcg(*balls(n=1, size=60000), tmp_path / "set", shell='ulimit -v 9000000; "$@"')
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.replace("\r", "\n").splitlines()[-1].startswith("error: not enough memory (")

@@ -1,5 +1,6 @@
 import hashlib
 import inspect
+import json
 import os
 import resource
 import shutil
@@ -19,12 +20,17 @@ from torchvision.datasets.utils import USER_AGENT
 from typer.testing import CliRunner
 
 from nrcg.cli import app
-from nrcg.datasets.celeba import convert_celeba, download_celeba
+from nrcg.datasets import check_images, make_images
+from nrcg.datasets.celeba import download_celeba
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError
 from nrcg.io.files import sha256
 
 ATTRIBUTES, PARTITION, IMAGES = "list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba"
+
+
+def convert(source, folder, *, threads=0, **settings):
+    return make_images("celeba", folder, {"source": source, **settings}, threads=threads)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +46,7 @@ def source(official, tmp_path):
 
 @pytest.fixture(scope="module")
 def faces(official, tmp_path_factory):
-    return convert_celeba(official, tmp_path_factory.mktemp("faces"), size=32)
+    return convert(official, tmp_path_factory.mktemp("faces"), size=32)
 
 
 def reference(official, monkeypatch, split, transform):
@@ -62,16 +68,16 @@ def test_labels_splits_and_pixels_are_torchvisions(official, faces, monkeypatch,
 
 @pytest.mark.parametrize(("crop", "size"), [(140, 64), (101, 24), (178, 178)])
 def test_crop_is_torchvisions(official, tmp_path, monkeypatch, crop, size):
-    cropped = convert_celeba(official, tmp_path, size=size, crop=crop)
+    cropped = convert(official, tmp_path, size=size, crop=crop)
     steps = transforms.Compose([transforms.CenterCrop(crop), transforms.Resize((size, size))])
     assert np.array_equal(cropped.images, reference(official, monkeypatch, "all", steps)[0])
     assert cropped.card["parameters"]["crop"] == crop
 
 
 def test_threads_and_batches_change_nothing(official, faces, tmp_path, monkeypatch):
-    monkeypatch.setattr("nrcg.datasets.celeba.BATCH", 5)
+    monkeypatch.setattr("nrcg.datasets.pictures.BATCH", 5)
     for threads in (1, 3):
-        assert convert_celeba(official, tmp_path / str(threads), size=32, threads=threads).card == faces.card
+        assert convert(official, tmp_path / str(threads), size=32, threads=threads).card == faces.card
 
 
 def test_card(official, faces):
@@ -85,14 +91,14 @@ def test_order_is_the_partitions_and_rows_are_joined_by_name(source, faces, tmp_
     (source / PARTITION).write_text("\r\n".join(reversed(lines)) + "\r\n\r\n")
     count, header, *rows = (source / ATTRIBUTES).read_text().splitlines()
     (source / ATTRIBUTES).write_text("\n".join([count, header, *rows[7:], *rows[:7]]))
-    turned = convert_celeba(source, tmp_path / "set", size=32)
+    turned = convert(source, tmp_path / "set", size=32)
     assert np.array_equal(turned.images, faces.images[::-1])
     assert np.array_equal(turned.labels, faces.labels[::-1]) and np.array_equal(turned.split, faces.split[::-1])
 
 
 def test_another_attribute_and_a_grey_image(source, tmp_path):
     Image.open(source / IMAGES / "000003.jpg").convert("L").save(source / IMAGES / "000003.jpg")
-    smiles = convert_celeba(source, tmp_path / "set", size=16, attribute="Smiling", classes=("serious", "smiling"))
+    smiles = convert(source, tmp_path / "set", size=16, attribute="Smiling", classes=("serious", "smiling"))
     table = pandas.read_csv(source / ATTRIBUTES, sep=r"\s+", skiprows=1)
     assert np.array_equal(smiles.labels, table["Smiling"] == 1) and smiles.classes == ["serious", "smiling"]
     assert np.array_equal(smiles.images[2, ..., 0], smiles.images[2, ..., 1])
@@ -108,13 +114,14 @@ def replace(path, old, new):
 SPOILED = {
     "no attributes": (
         lambda s: (s / ATTRIBUTES).unlink(),
-        rf"{ATTRIBUTES}: cannot be read .No such file.*download-cel",
+        rf"source: no .*{ATTRIBUTES}; get .*nrcg get celeba",
     ),
     "no partition": (
         lambda s: (s / PARTITION).unlink(),
-        rf"{PARTITION}: cannot be read .No such file.*projects/CelebA",
+        rf"source: no .*{PARTITION}; get .*projects/CelebA",
     ),
-    "no folder": (lambda s: shutil.rmtree(s / IMAGES), rf"{IMAGES}: cannot be read .No such file.*{IMAGES}.zip"),
+    "no folder": (shutil.rmtree, "source: no .*celeba; get CelebA from"),
+    "no images": (lambda s: shutil.rmtree(s / IMAGES), rf"source: no .*{IMAGES}; get CelebA from"),
     "no image": (
         lambda s: [(s / IMAGES / f"{i:06d}.jpg").unlink() for i in (20, 7)],
         rf"{IMAGES}: lacks 2 of the 24 images of {PARTITION}, 000007.jpg for one; delete the folder",
@@ -125,23 +132,23 @@ SPOILED = {
     ),
     "one name more": (
         lambda s: replace(s / ATTRIBUTES, b"Male ", b"Male Pale "),
-        rf"{ATTRIBUTES}, line 3: not an image",
+        rf"{ATTRIBUTES}, line 3: not a new image and its 41 value",
     ),
     "cut attributes": (
         lambda s: (s / ATTRIBUTES).write_bytes((s / ATTRIBUTES).read_bytes()[:-40]),
-        rf"{ATTRIBUTES}, line 26: not an image and 40 values",
+        rf"{ATTRIBUTES}, line 26: not a new image and its 40 value",
     ),
     "fewer rows": (lambda s: replace(s / ATTRIBUTES, b"24", b"25"), rf"{ATTRIBUTES}: promises 25 images, lists 24"),
     "not the list": (
         lambda s: (s / ATTRIBUTES).write_text("<html>\nQuota exceeded"),
         rf"{ATTRIBUTES}: not CelebA's list",
     ),
-    "binary": (lambda s: (s / ATTRIBUTES).write_bytes(bytes(range(256))), rf"{ATTRIBUTES}: not CelebA's list"),
+    "binary": (lambda s: (s / ATTRIBUTES).write_bytes(bytes(range(256))), rf"{ATTRIBUTES}: not a text in UTF-8"),
     "empty attributes": (lambda s: (s / ATTRIBUTES).write_text(""), rf"{ATTRIBUTES}: not CelebA's list"),
-    "empty partition": (lambda s: (s / PARTITION).write_text("\n"), rf"{PARTITION}: lists no image"),
+    "empty partition": (lambda s: (s / PARTITION).write_text("\n"), rf"{PARTITION}, line 1: not a new image"),
     "wrong split": (
         lambda s: replace(s / PARTITION, b"4.jpg 0", b"4.jpg 3"),
-        rf"{PARTITION}, line 4: .*'000004.jpg 3'",
+        rf"{PARTITION}, line 4: split is '3', not 0 or 1 or 2",
     ),
     "no split": (lambda s: replace(s / PARTITION, b"4.jpg 0", b"4.jpg"), rf"{PARTITION}, line 4: "),
     "image twice": (lambda s: replace(s / PARTITION, b"05.jpg", b"04.jpg"), rf"{PARTITION}, line 5: "),
@@ -161,7 +168,7 @@ def test_spoiled_sources_are_named(case, source, tmp_path):
     spoil, message = SPOILED[case]
     spoil(source)
     with pytest.raises(NrcgError, match=message) as caught:
-        convert_celeba(source, tmp_path / "set", size=16)
+        convert(source, tmp_path / "set", size=16)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "set").exists()
 
@@ -172,16 +179,20 @@ def test_a_value_that_is_not_one_is_named(source, tmp_path):
     words[1 + header.split().index("Male")] = "0"
     (source / ATTRIBUTES).write_text("\n".join([count, header, *rows[:5], " ".join(words), *rows[6:]]))
     with pytest.raises(NrcgError, match=rf"{ATTRIBUTES}, line 8: Male is '0', not -1 or 1"):
-        convert_celeba(source, tmp_path / "set")
+        convert(source, tmp_path / "set")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"attribute": "male"}, "attribute 'male': not among the 40 of .*nearest are Male, "),
-        ({"classes": ("face",)}, "classes face: give two"),
-        ({"classes": ("a", "a")}, "classes a, a: give two"),
-        ({"classes": ("a", "b", "c")}, "classes a, b, c: give two"),
+        ({"classes": ["face"]}, r"classes \['face'\]: must be two different names"),
+        ({"classes": ["a", "a"]}, "classes .*: must be two different names"),
+        ({"classes": ["a", "b", "c"]}, "classes .*: must be two different names"),
+        ({"classes": "ab"}, "classes 'ab': must be two different names"),
+        ({"source": None}, "source: none; name a folder in CelebA's layout"),
+        ({"source": 3}, "source 3: must be a path, or null"),
+        ({"crops": 3}, "images: unknown key crops; nearest are crop"),
         ({"crop": 179}, r"crop 179: larger than .*000001.jpg, 178×218; lower it"),
         ({"crop": 0}, "crop 0: must be"),
         ({"size": 0}, "size 0"),
@@ -189,26 +200,33 @@ def test_a_value_that_is_not_one_is_named(source, tmp_path):
 )
 def test_bad_values_are_named(arguments, message, official, tmp_path):
     with pytest.raises(NrcgError, match=message) as caught:
-        convert_celeba(official, tmp_path / "set", **arguments)
+        convert(**{"source": official, "folder": tmp_path / "set", **arguments})
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "set").exists()
 
 
 def test_a_broken_image_late_in_the_set_leaves_no_half_file(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("nrcg.datasets.celeba.BATCH", 5)
-    convert_celeba(source, tmp_path / "set", size=16)
+    monkeypatch.setattr("nrcg.datasets.pictures.BATCH", 5)
+    convert(source, tmp_path / "set", size=16)
     before = (tmp_path / "set" / "images.npy").read_bytes()
     (source / IMAGES / "000023.jpg").write_bytes(b"")
     with pytest.raises(NrcgError, match=r"000023\.jpg"):
-        convert_celeba(source, tmp_path / "set", size=24)
+        convert(source, tmp_path / "set", size=24)
     assert sorted(os.listdir(tmp_path / "set")) == ["images.npy", "labels.npy", "split.npy"]
     assert (tmp_path / "set" / "images.npy").read_bytes() == before
 
 
+def test_checks_touch_no_image(official):
+    assert check_images("celeba", {"source": str(official), "classes": ["f", "m"]}) == ["f", "m"]
+    assert check_images("celeba", {}) == ["female", "male"]
+    with pytest.raises(NrcgError, match="source: no nowhere; get CelebA"):
+        check_images("celeba", {"source": "nowhere"})
+
+
 def test_verb(official, tmp_path):
-    options = ["--source", official, "--out", tmp_path / "set", "--size", 24, "--attribute", "Young", "--crop", 150]
-    options += ["--classes", "old", "--classes", "young", "--threads", 1]
-    result = CliRunner().invoke(app, ["celeba", *map(str, options)])
+    settings = {"source": str(official), "size": 24, "attribute": "Young", "crop": 150, "classes": ["old", "young"]}
+    options = ["--settings", json.dumps(settings), "--out", str(tmp_path / "set"), "--threads", "1"]
+    result = CliRunner().invoke(app, ["data", "make", "celeba", *options])
     assert result.exit_code == 0, result.output
     made = ImageSet.open(tmp_path / "set")
     assert made.images.shape == (24, 24, 24, 3) and made.classes == ["old", "young"]
@@ -217,12 +235,13 @@ def test_verb(official, tmp_path):
 
 
 def test_full_disk_is_one_line_and_leaves_no_half_file(official, tmp_path):
-    command = [sys.executable, "-m", "nrcg.cli", "celeba", "--source", official, "--out", tmp_path / "set", "--size"]
+    command = [sys.executable, "-m", "nrcg.cli", "data", "make", "celeba", "--out", tmp_path / "set", "--settings"]
 
     def run(size):
         limit = 250_000  # bytes a file may have; 24 images of 16×16 need 18 560, of 64×64 need 295 040
         small_disk = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
-        return subprocess.run([*command, str(size)], capture_output=True, text=True, preexec_fn=small_disk)
+        settings = json.dumps({"source": str(official), "size": size})
+        return subprocess.run([*command, settings], capture_output=True, text=True, preexec_fn=small_disk)
 
     assert run(16).returncode == 0
     before = (tmp_path / "set" / "images.npy").read_bytes()
@@ -258,7 +277,7 @@ def drive(official, tmp_path, monkeypatch):
 def test_download(drive, faces, tmp_path):
     out = tmp_path / "below" / "celeba"
     download_celeba(out)
-    assert convert_celeba(out, tmp_path / "set", size=32).card == faces.card
+    assert convert(out, tmp_path / "set", size=32).card == faces.card
     assert len(drive) == 6
     download_celeba(out)
     assert len(drive) == 6  # nothing is fetched twice
@@ -322,9 +341,9 @@ def test_gdown_takes_what_torchvision_gives():
 
 def test_lists_may_begin_with_a_byte_order_mark(tmp_path):
     make_celeba(tmp_path / "celeba", n=10)
-    plain = convert_celeba(tmp_path / "celeba", tmp_path / "plain", size=8)
+    plain = convert(tmp_path / "celeba", tmp_path / "plain", size=8)
     for name in (ATTRIBUTES, PARTITION):
         path = tmp_path / "celeba" / name
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    marked = convert_celeba(tmp_path / "celeba", tmp_path / "marked", size=8)
+    marked = convert(tmp_path / "celeba", tmp_path / "marked", size=8)
     assert np.array_equal(plain.images, marked.images) and np.array_equal(plain.labels, marked.labels)

@@ -19,10 +19,14 @@ from torchvision import transforms
 from typer.testing import CliRunner
 
 from nrcg.cli import app
-from nrcg.datasets.celebahq import convert_celebahq
+from nrcg.datasets import check_images, make_images
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError
 from nrcg.io.files import sha256
+
+
+def convert(source, folder, *, threads=0, **settings):
+    return make_images("celebahq", folder, {"source": str(source), **settings}, threads=threads)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def loaded(source, part, cache):
 
 @pytest.mark.parametrize("size", [40, 24])
 def test_labels_splits_and_pixels_are_those_of_the_librarys_loader(hub, tmp_path, size):
-    made = convert_celebahq(hub, tmp_path / "set", size=size)
+    made = convert(hub, tmp_path / "set", size=size)
     resize = transforms.Resize((size, size))
     for part, split in (("train", "train"), ("validation", "valid")):
         images, labels = loaded(hub, part, tmp_path / "cache")
@@ -60,7 +64,7 @@ def test_labels_splits_and_pixels_are_those_of_the_librarys_loader(hub, tmp_path
 
 
 def test_card(hub, tmp_path):
-    card = convert_celebahq(hub, tmp_path / "set", size=16, classes=("woman", "man")).card
+    card = convert(hub, tmp_path / "set", size=16, classes=("woman", "man")).card
     assert (card["name"], card["seed"], card["classes"]) == ("celebahq", None, ["woman", "man"])
     files = {path.name: sha256(path) for path in sorted(hub.rglob("*.parquet"))}
     assert card["parameters"] == {"label": "label", "files": files}
@@ -71,14 +75,14 @@ def test_no_network_and_no_cache(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", lambda self, address: asked.append(address))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: asked.append(address) or [])
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    convert_celebahq(hub, tmp_path / "set", size=16)
+    convert(hub, tmp_path / "set", size=16)
     assert not asked and os.listdir(tmp_path) == ["set"]
 
 
 def test_any_folder_name_will_do(hub, tmp_path):
     strange = tmp_path / ".cache" / "a [1]*?" / "snapshots"
     shutil.copytree(hub / "data", strange)
-    assert convert_celebahq(tmp_path, tmp_path / "set", size=16).card["n"] == 19
+    assert convert(tmp_path, tmp_path / "set", size=16).card["n"] == 19
 
 
 def rewrite(path, **columns):
@@ -96,7 +100,7 @@ def test_files_of_another_writer(source, tmp_path):
         encoded.append({"bytes": file.getvalue(), "path": None})
     path = shard(source, "train-00000")
     rewrite(path, image=encoded[: pq.read_metadata(path).num_rows])
-    made = convert_celebahq(source, tmp_path / "set", size=40)
+    made = convert(source, tmp_path / "set", size=40)
     grey = np.asarray(Image.open(BytesIO(encoded[0]["bytes"])).convert("RGB"))
     assert np.array_equal(made.images[0], grey) and made.images[1].shape == (40, 40, 3)
 
@@ -113,16 +117,19 @@ def spoil_image(path, value):
 
 
 SPOILED = {
-    "no folder": (shutil.rmtree, r"hub: holds no train-00000-of-….parquet; .*nrcg download-hub"),
-    "no train": (lambda s: [path.unlink() for path in s.rglob("train*")], r"hub: holds no train-00000-of"),
-    "no validation": (lambda s: shard(s, "validation").unlink(), r"hub: holds no validation-00000-of"),
+    "no folder": (shutil.rmtree, r"source .*hub: no such folder; name one, or a hub id"),
+    "no train": (
+        lambda s: [path.unlink() for path in s.rglob("train*")],
+        r"hub: holds the train files \(none\) of .*nrcg get hub",
+    ),
+    "no validation": (lambda s: shard(s, "validation").unlink(), r"hub: holds the validation files \(none\) of"),
     "one file less": (
         lambda s: shard(s, "train-00000").unlink(),
-        r"hub: holds the train files 1 where 0 to 1 are needed",
+        r"hub: holds the train files 1 of .* where 0 to 1 are needed",
     ),
     "a file twice": (
         lambda s: shutil.copytree(s / "data", s / "old"),
-        r"train files 0, 0, 1, 1 where 0 to 1 .*, each once",
+        r"train files 0, 0, 1, 1 of .* where 0 to 1 .*, each once",
     ),
     "cut file": (
         lambda s: cut(shard(s, "train-00001")),
@@ -146,15 +153,15 @@ SPOILED = {
     "empty label": (lambda s: rewrite(shard(s, "validation"), label=[None, *[1] * 5]), r"holds int64, 1 empty"),
     "broken image": (
         lambda s: spoil_image(shard(s, "train-00001"), {"bytes": b"no image", "path": None}),
-        r"train-00001-.*: row 2 is not a readable image \(cannot identify",
+        r"train-00001-.*: row 2: not a readable image \(cannot identify",
     ),
     "null image": (
         lambda s: spoil_image(shard(s, "train-00001"), None),
-        r"train-00001-.*: row 2 is not a readable image",
+        r"train-00001-.*: row 2: not a readable image",
     ),
     "no struct": (
         lambda s: rewrite(shard(s, "validation"), image=[3] * 6),
-        r"validation-.*: row 0 is not a readable image",
+        r"validation-.*: row 0: not a readable image",
     ),
 }
 
@@ -164,7 +171,7 @@ def test_spoiled_sources_are_named(case, source, tmp_path):
     spoil, message = SPOILED[case]
     spoil(source)
     with pytest.raises(NrcgError, match=message) as caught:
-        convert_celebahq(source, tmp_path / "set", size=16)
+        convert(source, tmp_path / "set", size=16)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "set" / "images.npy").exists() and not (tmp_path / "set" / "card.json").exists()
 
@@ -174,27 +181,43 @@ def test_data_damaged_in_the_middle_is_named(source, tmp_path):
     data = bytearray(path.read_bytes())
     data[100:3000] = bytes(2900)
     path.write_bytes(data)
-    with pytest.raises(NrcgError, match=r"validation-.*: row \d is not a readable image"):
-        convert_celebahq(source, tmp_path / "set", size=16)
+    with pytest.raises(NrcgError, match=r"validation-.*: row \d: not a readable image"):
+        convert(source, tmp_path / "set", size=16)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": ("face",)}, "classes face: give two"),
+        ({"classes": ["face"]}, r"classes \['face'\]: must be two different names"),
+        ({"source": "owner/name@main"}, "owner/name@main: holds the train files .none. of"),
+        ({"source": "owner"}, "source owner: no such folder; name one, or a hub id"),
         ({"label": "gender"}, "no column 'gender'; it has image, label"),
         ({"size": 0}, "size 0"),
     ],
 )
 def test_bad_values_are_named(arguments, message, hub, tmp_path):
     with pytest.raises(NrcgError, match=message):
-        convert_celebahq(hub, tmp_path / "set", **arguments)
+        convert(**{"source": hub, "folder": tmp_path / "set", **arguments})
     assert not (tmp_path / "set").exists()
 
 
+def test_threads_change_nothing(hub, tmp_path):
+    one, three = (convert(hub, tmp_path / str(n), size=24, threads=n) for n in (1, 3))
+    assert one.card == three.card and np.array_equal(one.images, three.images)
+
+
+def test_checks_touch_no_image(hub):
+    for source in (str(hub), "owner/some-name", "owner/name@a/branch"):
+        assert check_images("celebahq", {"source": source, "classes": ["f", "m"]}) == ["f", "m"]
+    for source in ("./owner/name", "~/name", "/owner/name", "a/b/c", "", None):
+        with pytest.raises(NrcgError, match="source"):
+            check_images("celebahq", {"source": source})
+
+
 def test_verb(hub, tmp_path):
-    options = ["--source", hub, "--out", tmp_path / "set", "--size", 20, "--classes", "f", "--classes", "m"]
-    result = CliRunner().invoke(app, ["celebahq", *map(str, options), "--label", "label"])
+    settings = json.dumps({"source": str(hub), "size": 20, "classes": ["f", "m"], "label": "label"})
+    options = ["--settings", settings, "--out", str(tmp_path / "set")]
+    result = CliRunner().invoke(app, ["data", "make", "celebahq", *options])
     assert result.exit_code == 0, result.output
     made = ImageSet.open(tmp_path / "set")
     assert made.images.shape == (19, 20, 20, 3) and made.classes == ["f", "m"]
@@ -202,7 +225,9 @@ def test_verb(hub, tmp_path):
 
 
 def test_full_disk_is_one_line_and_leaves_no_half_file(hub, tmp_path):
-    command = [sys.executable, "-m", "nrcg.cli", "celebahq", "--source", hub, "--out", tmp_path / "set", "--size", "32"]
+    settings = json.dumps({"source": str(hub), "size": 32})
+    command = [sys.executable, "-m", "nrcg.cli", "data", "make", "celebahq", "--settings", settings]
+    command += ["--out", tmp_path / "set"]
     small_disk = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (30_000, 30_000))  # the images need 58 496 bytes
     result = subprocess.run(command, capture_output=True, text=True, preexec_fn=small_disk)
     assert result.returncode == 2
@@ -223,10 +248,10 @@ def named(source, names):
 def test_classes_in_another_order_than_the_files_own_names_are_refused(source, tmp_path):
     named(source, ["Male", "Female"])
     with pytest.raises(NrcgError, match=r"classes female, male: .*calls its 0 and 1 Male, Female; swap them"):
-        convert_celebahq(source, tmp_path / "set", size=8)
-    assert convert_celebahq(source, tmp_path / "set", size=8, classes=("male", "female")).classes == ["male", "female"]
+        convert(source, tmp_path / "set", size=8)
+    assert convert(source, tmp_path / "set", size=8, classes=("male", "female")).classes == ["male", "female"]
 
 
 def test_other_words_for_the_classes_are_said(source, tmp_path, caplog):
-    convert_celebahq(source, tmp_path / "set", size=8, classes=("woman", "man"))
+    convert(source, tmp_path / "set", size=8, classes=("woman", "man"))
     assert "label 0 and 1 female, male; here they are woman, man" in caplog.text

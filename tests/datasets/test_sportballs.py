@@ -1,6 +1,8 @@
 import json
 import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -8,19 +10,31 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image, ImageDraw
 
-from nrcg.datasets.balls import BALLS, draw_ball, load_icons
+from nrcg.datasets import check_images, kinds, make_images
 from nrcg.datasets.imageset import ImageSet, write_image_set
-from nrcg.datasets.sportballs import SportBalls, choose_icons, generate
+from nrcg.datasets.sportballs import ICONS, SportBalls
 from nrcg.errors import NrcgError
 from nrcg.io.arrays import write_array
 from nrcg.io.files import sha256, write_json
 from nrcg.plots.contact_sheet import plot_contact_sheet
 
 
+def generate(folder, **settings):
+    return make_images("sportballs", folder, settings)
+
+
+def icons_of(folder):
+    """The icons of a folder as SportBalls takes them: RGBA by name."""
+    return SportBalls(icons=folder)._icons
+
+
 def box(image: np.ndarray) -> tuple[int, int, int, int]:
     """Left, top, width and height of what is not nearly white."""
     rows, columns = (np.flatnonzero((image < 240).any(axis=axis)) for axis in [(1, 2), (0, 2)])
     return columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
+
+
+BALLS = ("baseball", "basketball", "soccer", "volleyball")
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +50,12 @@ def test_same_seed_same_bytes(small, tmp_path):
 
 
 def test_written_in_batches_like_in_one_piece(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("nrcg.datasets.sportballs.BATCH", 40)
+    monkeypatch.setattr("nrcg.datasets.pictures.BATCH", 40)
     assert generate(tmp_path / "set", n=150, seed=3).card == small.card
 
 
 def test_image_depends_on_seed_and_index_alone(small, tmp_path):
-    fresh = SportBalls(choose_icons(("baseball", "basketball", "soccer"), None), seed=3)
+    fresh = SportBalls(seed=3)
     for i in (149, 7, 0):  # another order, without the images in between
         assert np.array_equal(fresh.image(i), small.images[i])
     assert np.array_equal(generate(tmp_path / "fewer", n=20, seed=3).images, small.images[:20])
@@ -63,7 +77,7 @@ def test_placement_is_the_philox_stream(i):
     """A published set must be possible to make again, whatever numpy, platform or rewrite."""
     scale, _, left, top = philox4x64((3, i), counter=1)  # numpy counts up before it draws
     diameter = int(32 * (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)[scale * 6 >> 64])
-    painter = SportBalls(choose_icons(("soccer",), None), seed=3)
+    painter = SportBalls(ball=["soccer"], seed=3)
     assert box(painter.image(i)) == (left * 32 >> 64, top * 32 >> 64, diameter, diameter)
 
 
@@ -91,7 +105,7 @@ def test_ball_whole_on_white(small):
 
 def test_balls_differ_in_colour():
     def share(name, test):
-        pixels = np.asarray(draw_ball(name, 64)).astype(int)
+        pixels = np.asarray(Image.open(ICONS / f"{name}.png").resize((64, 64), Image.Resampling.BOX)).astype(int)
         red, green, blue = pixels[pixels[..., 3] == 255][:, :3].T
         return test(red, green, blue).mean()
 
@@ -111,8 +125,9 @@ def test_balls_differ_in_colour():
     assert share("basketball", orange) > 0.5
     assert 0.15 < share("soccer", black) < 0.5
     assert share("volleyball", blueish) > 0.1
+    assert [path.name for path in sorted(ICONS.iterdir())] == [f"{name}.png" for name in BALLS]
     for name in BALLS:
-        alpha = np.asarray(draw_ball(name, 64))[..., 3]
+        alpha = np.asarray(Image.open(ICONS / f"{name}.png"))[..., 3]
         assert alpha[0, 0] == 0 and abs((alpha / 255).mean() - np.pi / 4) < 0.01
 
 
@@ -130,16 +145,16 @@ def icons(tmp_path):
 
 
 def test_icons_from_a_folder(icons, tmp_path):
-    loaded = load_icons(icons)
+    loaded = icons_of(icons)
     assert list(loaded) == ["bar", "disc"]
     assert loaded["bar"].size == (60, 60) and loaded["bar"].getpixel((30, 5))[3] == 0
-    both = generate(tmp_path / "both", n=4, balls=None, icons=icons)
+    both = generate(tmp_path / "both", n=4, icons=icons)
     assert both.classes == ["bar", "disc"]
-    assert generate(tmp_path / "disc", n=4, balls=["disc"], icons=icons).classes == ["disc"]
+    assert generate(tmp_path / "disc", n=4, ball=["disc"], icons=icons).classes == ["disc"]
 
 
 def test_rotation_is_uniform(icons):
-    painter = SportBalls(choose_icons(["disc"], icons), scales=(0.8,))
+    painter = SportBalls(ball=["disc"], icons=icons, scale=[0.8])
     angles = []
     for i in range(600):
         image = painter.image(i).astype(float)
@@ -170,17 +185,20 @@ def test_card(small):
     [
         ({"positions": 41}, "positions 41"),
         ({"positions": 0}, "positions 0"),
-        ({"scales": ()}, "scales"),
-        ({"scales": (0.01,)}, "scales"),
+        ({"scale": []}, "scale"),
+        ({"scale": [0.01]}, "scale"),
+        ({"scales": [0.5]}, "images: unknown key scales; nearest are scale"),
         ({"n": 0}, "n 0"),
         ({"valid_fraction": 1.0}, "valid_fraction 1.0"),
         ({"seed": -1}, "seed -1"),
-        ({"balls": ("tennis",)}, "'tennis' is not among baseball"),
-        ({"balls": ("soccer", "soccer")}, "once"),
+        ({"ball": ["tennis"]}, "'tennis' is not among baseball"),
+        ({"ball": ["soccer", "soccer"]}, "once"),
         ({"icons": "nowhere"}, "nowhere: no such folder"),
     ],
 )
 def test_bad_parameters_are_named(arguments, message, tmp_path):
+    with pytest.raises(NrcgError, match=message):
+        check_images("sportballs", {"n": 3, **arguments})
     with pytest.raises(NrcgError, match=message):
         generate(tmp_path / "set", **{"n": 3, **arguments})
     assert not (tmp_path / "set").exists()
@@ -188,12 +206,10 @@ def test_bad_parameters_are_named(arguments, message, tmp_path):
 
 def test_bad_icons_are_named(tmp_path):
     with pytest.raises(NrcgError, match="holds no PNG"):
-        load_icons(tmp_path)
+        icons_of(tmp_path)
     (tmp_path / "ball.png").write_text("no image")
     with pytest.raises(NrcgError, match=r"ball\.png: not a readable image"):
-        load_icons(tmp_path)
-    with pytest.raises(NrcgError, match="'tennis': unknown"):
-        draw_ball("tennis")
+        icons_of(tmp_path)
 
 
 def tiny(folder, **changes):
@@ -296,7 +312,7 @@ def test_grey_of_more_than_eight_bits_keeps_its_greys(tmp_path, values, suffix):
     Image.fromarray(RAMP).save(tmp_path / "eight.png")
     Image.fromarray(values).save(tmp_path / "deep", format=suffix)
     (tmp_path / "deep").rename(tmp_path / "deep.png")
-    icons = load_icons(tmp_path)
+    icons = icons_of(tmp_path)
     eight, deep = (np.asarray(icons[name]).astype(int) for name in ("eight", "deep"))
     assert np.abs(eight - deep).max() <= 1
 
@@ -306,7 +322,7 @@ def test_grey_without_a_meaning_is_refused(tmp_path, values):
     Image.fromarray(values.astype(np.float32)).save(tmp_path / "deep", format="tiff")
     (tmp_path / "deep").rename(tmp_path / "deep.png")
     with pytest.raises(NrcgError, match=r"deep\.png: not a readable image \(grey values of mode F"):
-        load_icons(tmp_path)
+        icons_of(tmp_path)
 
 
 def test_a_picture_of_too_many_pixels_is_one_line(tmp_path):
@@ -317,4 +333,37 @@ def test_a_picture_of_too_many_pixels_is_one_line(tmp_path):
     content = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(NrcgError, match=r"^[^\n]*a\.png: not a readable image[^\n]*$"):
-        load_icons(tmp_path)
+        icons_of(tmp_path)
+
+
+def test_kinds_are_light_to_import_and_unknown_ones_are_named():
+    heavy = "'torch', 'scipy', 'pandas', 'pyarrow', 'huggingface_hub', 'matplotlib'"
+    code = f"import sys, nrcg.datasets; print([name for name in ({heavy}) if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert list(kinds) == ["celeba", "celebahq", "sportballs"]
+    with pytest.raises(NrcgError, match="kind of data set 'mnist': unknown; use one of celeba, celebahq, sportballs"):
+        check_images("mnist", {})
+    with pytest.raises(NrcgError, match="images: 3: give an object"):
+        check_images("sportballs", 3)
+
+
+def test_the_verb_makes_what_a_module_registers(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n"
+        "import numpy as np\n"
+        "from nrcg.datasets import kinds\n"
+        "from nrcg.datasets.imageset import write_image_set\n"
+        "@kinds.register('mine')\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine:\n"
+        "    grey: int\n"
+        "    def check(self):\n"
+        "        return ['a', 'b']\n"
+        "    def make(self, folder, threads):\n"
+        "        images, labels = np.full((4, 8, 8, 3), self.grey, np.uint8), [0, 1, 0, 1]\n"
+        "        rest = dict(name='mine', classes=self.check(), seed=None, parameters={})\n"
+        "        return write_image_set(folder, images, labels, [0, 0, 1, 1], **rest)\n"
+    )
+    command = [sys.executable, "-m", "nrcg.cli", "data", "make", "mine", "--settings", '{"grey": 7}', "--module"]
+    subprocess.run([*command, tmp_path / "mine.py", "--out", tmp_path / "set"], check=True)
+    assert np.all(ImageSet.open(tmp_path / "set").images == 7) and (tmp_path / "set/contact_sheet.png").is_file()

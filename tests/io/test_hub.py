@@ -8,10 +8,12 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
+from huggingface_hub.hf_api import HfApi, RepoFile
+from huggingface_hub.utils import filter_repo_objects
 
 from nrcg.errors import NrcgError
-from nrcg.io import hub as module
 from nrcg.io.hub import download_hub
 
 COMMIT = "c0ffee" + "0" * 34
@@ -27,29 +29,28 @@ def blob_id(content):
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-class Hub:
-    """Stands in for the hub's library: what it says of FILES, and what it brings."""
+class Hub(HfApi):
+    """The hub's library with FILES for all that the hub says and brings; what checks the files is its own."""
 
     def __init__(self):
+        super().__init__(endpoint="http://127.0.0.1:9", token=False)
         self.brought, self.asked, self.error = dict(FILES), [], None
 
-    def repo_info(self, repo_id, *, repo_type, revision, files_metadata, timeout):
+    def repo_info(self, repo_id, *, repo_type, revision, timeout):
         self.asked.append((repo_id, repo_type, revision))
         if self.error:
             raise self.error
-        siblings = [
-            SimpleNamespace(
-                rfilename=name,
-                blob_id=blob_id(content),
-                lfs=SimpleNamespace(sha256=sha256(content)) if name.endswith(LARGE) else None,
-            )
-            for name, content in FILES.items()
-        ]
-        return SimpleNamespace(sha=COMMIT, siblings=siblings)
+        return SimpleNamespace(sha=COMMIT, siblings=[SimpleNamespace(rfilename=name) for name in FILES])
+
+    def list_repo_tree(self, repo_id, *, recursive, revision, repo_type, token):
+        assert revision == COMMIT
+        for name, content in FILES.items():
+            lfs = {"size": len(content), "oid": sha256(content), "pointerSize": 130} if name.endswith(LARGE) else None
+            yield RepoFile(path=name, size=len(content), oid=blob_id(content), lfs=lfs)
 
     def snapshot_download(self, repo_id, *, repo_type, revision, local_dir, allow_patterns, tqdm_class):
         assert revision == COMMIT
-        for name in module.filter_repo_objects(self.brought, allow_patterns=allow_patterns):
+        for name in filter_repo_objects(self.brought, allow_patterns=allow_patterns):
             (local_dir / name).parent.mkdir(parents=True, exist_ok=True)
             (local_dir / name).write_bytes(self.brought[name])
 
@@ -57,13 +58,14 @@ class Hub:
 @pytest.fixture
 def hub(monkeypatch):
     hub = Hub()
-    monkeypatch.setattr(module, "HfApi", lambda: hub)
-    monkeypatch.setattr(module, "snapshot_download", hub.snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
     return hub
 
 
 def fetch(out, patterns=("*.parquet", "*.json"), **changes):
-    download_hub("some/one", out, **{"repo_type": "dataset", "patterns": patterns, **changes})
+    arguments = {"repo_type": "dataset", "revision": "main", "patterns": patterns, **changes}
+    download_hub("some/one", out, **arguments)
 
 
 def test_the_files_arrive_once_with_a_record(hub, tmp_path):
@@ -75,7 +77,7 @@ def test_the_files_arrive_once_with_a_record(hub, tmp_path):
         "revision": "main",
         "patterns": ["*.parquet", "*.json"],
         "commit": COMMIT,
-        "files": {name: sha256(FILES[name]) for name in ("data/a.parquet", "data/b.parquet", "info.json")},
+        "files": ["data/a.parquet", "data/b.parquet", "info.json"],
     }
     assert (tmp_path / "data" / "b.parquet").read_bytes() == FILES["data/b.parquet"]
     assert not (tmp_path / "README.md").exists()
@@ -93,20 +95,21 @@ def test_a_missing_file_is_fetched_again(hub, tmp_path):
 
 @pytest.mark.parametrize("name", ["data/a.parquet", "info.json"])
 def test_a_wrong_digest_is_removed_and_leaves_no_record(hub, tmp_path, name):
-    fetch(tmp_path)
-    (tmp_path / name).write_bytes(b"other")
-    hub.brought[name] = b"wrong"
-    with pytest.raises(NrcgError, match=rf"{name}: digest .*huggingface\.co/datasets/some/one/tree/main says.*removed"):
+    hub.brought[name] = FILES[name][:-1] + b"?"
+    (tmp_path / "README.md").write_text("the user's own, which only bears the name of a file that is not asked for")
+    with pytest.raises(NrcgError, match=rf"{name}: not what .*huggingface\.co/datasets/some/one/tree/main.*removed"):
         fetch(tmp_path)
     assert not (tmp_path / name).exists() and not (tmp_path / "download.json").exists()
+    assert (tmp_path / "README.md").exists()
     hub.brought[name] = FILES[name]
     fetch(tmp_path)
 
 
 def test_a_file_that_did_not_arrive_is_named(hub, tmp_path):
     del hub.brought["data/b.parquet"]
-    with pytest.raises(NrcgError, match=r"b\.parquet: did not arrive"):
+    with pytest.raises(NrcgError, match=r"b\.parquet: not what "):
         fetch(tmp_path)
+    assert not (tmp_path / "download.json").exists()
 
 
 def test_another_download_is_not_mixed_in(hub, tmp_path):
@@ -182,10 +185,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def run_verb(port, out, *options):
-    """`nrcg download-hub`, with the hub at a port of this machine."""
+    """`nrcg get hub`, with the hub at a port of this machine."""
     environment = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(out / "home")}
     environment |= {"no_proxy": "*", "HF_HUB_OFFLINE": "0"}
-    command = [sys.executable, "-m", "nrcg.cli", "download-hub", "--repo-id", "some/one", "--repo-type", "dataset"]
+    command = [sys.executable, "-m", "nrcg.cli", "get", "hub", "--repo-id", "some/one", "--repo-type", "dataset"]
     command += ["--pattern", "*.parquet", "--pattern", "*.json", "--out", str(out / "files"), *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=25)
 

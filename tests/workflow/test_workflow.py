@@ -263,7 +263,7 @@ def test_a_target_without_a_data_set_says_so(checkout):
         (lambda d: d.update(showcase={"scale": 3}), "datasets.sportballs.showcase.*3"),
         (lambda d: d["classifiers"]["judge"].update(architecture="vgg"), "classifiers.*architecture.*vgg"),
         (lambda d: d["images"].update(source="data"), "datasets.sportballs.images.*source"),
-        (lambda d: d.update(kind="mnist"), "datasets.sportballs.images: .*'mnist': unknown; use one of sportballs"),
+        (lambda d: d.update(kind="mnist"), "datasets.sportballs.images: .*'mnist': unknown; use one of celeba"),
         (lambda d: d.update(weights="authors"), "datasets.sportballs.images.size: the authors' weights need 64"),
     ],
 )

@@ -166,7 +166,7 @@ def forward_setups(dataset, classifier=None, on=None):
 @cache
 def class_names(dataset):
     """Classes of a data set, in the order of the labels."""
-    from nrcg.datasets import kinds
+    from nrcg.datasets import check_images
 
     data = config["datasets"][dataset]
-    return kinds[data["kind"]].check(**data["images"])
+    return check_images(data["kind"], data["images"])
