@@ -19,6 +19,7 @@ from nrcg.cli.options import (
     Threads,
     measure_verbs,
     network_digest,
+    parse_json,
     parse_stabilizer,
     parse_target,
     set_up,
@@ -26,8 +27,6 @@ from nrcg.cli.options import (
 )
 from nrcg.errors import NrcgError
 from nrcg.runtime.preemption import stop_on_signals
-
-Extractor = Annotated[str, Option(help="inception, or judge.")]
 
 
 @measure_verbs.command("forward")
@@ -120,24 +119,24 @@ def forward(
 
 @measure_verbs.command("curves")
 def select_curves(
-    tables: Annotated[list[Path], Argument(help="CSV files of `nrcg forward`.")],
+    tables: Annotated[list[Path], Argument(help="CSV files of `nrcg measure forward`.")],
     metric: Annotated[list[str], Option(help="The figure's metric, then others to take where measured; repeat.")],
     setup: Annotated[list[str], Option(help="Curves to take, in order; repeat the option.")],
     out: Out,
 ) -> None:
     """Gather the curves of one figure in one CSV file."""
-    from nrcg.evaluation.collect import select_curves as select
-    from nrcg.io.files import write_text
+    from nrcg.io.tables import select_curves as select
+    from nrcg.io.tables import write_table
 
-    write_text(out, select(tables, metric, setup).to_csv(index=False))
+    write_table(out, select(tables, metric, setup))
 
 
 @measure_verbs.command("reference")
 def reference(
     data: Data,
-    extractor: Extractor,
-    weights: Annotated[Path, Option(help="Inception's .pth file, or the judge's folder.")],
+    extractor: Annotated[str, Option(help="inception, judge, or one of a --module.")],
     out: Out,
+    weights: Annotated[Path | None, Option(help="Inception's .pth file, the judge's folder, …")] = None,
     target: Annotated[str | None, Option(help="Class (name or index); without it, all training images.")] = None,
     batch_size: BatchSize = 64,
     device: Device = "auto",
@@ -146,13 +145,13 @@ def reference(
     """Feature statistics of the training images, to which samples are compared."""
     where = set_up(device, threads)
     from nrcg.datasets.imageset import ImageSet
-    from nrcg.evaluation.extractors import load_extractor
+    from nrcg.evaluation.extractors import extractors
     from nrcg.evaluation.score import reference_statistics
     from nrcg.io.files import require_writable
 
     require_writable(out)
     label = None if target is None else parse_target(target, ImageSet.open(data, verify=False).classes)
-    network = load_extractor(extractor, weights=weights, device=where)
+    network = extractors[extractor](weights, where)
     reference_statistics(data, network, target=label, batch_size=batch_size).save(out)
 
 
@@ -161,10 +160,10 @@ def score(
     shards: Annotated[list[Path], Argument(help="Sample shards (.npy) of one point.")],
     guiding: Annotated[Path, Option(help="Folder of the classifier whose verdict is the paper's accuracy.")],
     judge: Annotated[Path, Option(help="Folder of the judge, which never guided.")],
-    extractor: Annotated[list[str], Option(help="inception or judge; repeat, with the three options below.")],
-    weights: Annotated[list[Path], Option(help="The extractor's weights.")],
-    reference_all: Annotated[list[Path], Option(help="Its statistics of all training images.")],
-    reference_target: Annotated[list[Path], Option(help="Its statistics of the target class.")],
+    references: Annotated[
+        str,
+        Option(help='JSON or @file.json: {EXTRACTOR: {"weights": PATH or null, "all": NPZ, "target": NPZ}, …}.'),
+    ],
     verdicts: Annotated[Path, Option(help="CSV file to write: the class that each classifier gives to each sample.")],
     out: Out,
     also: Annotated[
@@ -177,35 +176,25 @@ def score(
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Accuracies and Fréchet distances of the samples of one point (data set, setup, scale)."""
+    """Accuracies and distances of the samples of one point (data set, setup, scale)."""
     where = set_up(device, threads)
-    from nrcg.evaluation.collect import keep_first
-    from nrcg.evaluation.extractors import load_extractor
-    from nrcg.evaluation.frechet import FeatureStatistics
+    from nrcg.evaluation.score import load_reference
     from nrcg.evaluation.score import score as score_shards
     from nrcg.io.files import require_writable, write_text
+    from nrcg.io.shards import keep_first
+    from nrcg.io.tables import write_table
     from nrcg.models.classifier import load_classifier
 
-    for path in (out, verdicts, first):
-        if path:
-            require_writable(path)
-    if not len(extractor) == len(weights) == len(reference_all) == len(reference_target):
-        raise NrcgError("--extractor, --weights, --reference-all and --reference-target: give each equally often")
-    references = {
-        name: (
-            load_extractor(name, weights=path, device=where),
-            FeatureStatistics.load(everything),
-            FeatureStatistics.load(of_target),
-        )
-        for name, path, everything, of_target in zip(extractor, weights, reference_all, reference_target, strict=True)
-    }
+    for path in filter(None, (out, verdicts, first)):
+        require_writable(path)
+    sections = parse_json(references, "--references")
     judge_model = load_classifier(judge, where)
     scores = score_shards(
         shards,
         target=parse_target(target, judge_model[1]["classes"]),
         guiding=load_classifier(guiding, where),
         judge=judge_model,
-        references=references,
+        references={name: load_reference(name, section, where) for name, section in sections.items()},
         also={name: load_classifier(path, where) for name, path in (split_pair(pair, "--also") for pair in also or [])},
         batch_size=batch_size,
         device=where,
@@ -213,7 +202,7 @@ def score(
     if first:
         keep_first(shards, first, n_first)
     write_text(verdicts, scores.verdicts.to_csv(index=False))
-    write_text(out, scores.metrics.to_csv(index=False))
+    write_table(out, scores.metrics)
 
 
 @measure_verbs.command("collect")
@@ -225,21 +214,20 @@ def collect_scores(
     given: Annotated[str | None, Option(help="DATASET=CSV: take its rows from what this verb wrote before.")] = None,
 ) -> None:
     """Join the scores of many points in one CSV file, or take those that are given."""
-    from nrcg.evaluation.collect import collect_scores as collect
-    from nrcg.evaluation.collect import given_scores
-    from nrcg.io.files import write_text
+    from nrcg.io.tables import collect_scores as collect
+    from nrcg.io.tables import read_points, write_table
 
     if (point is None) == (given is None):
-        raise NrcgError("collect-scores: give --point for each point, or --given alone")
+        raise NrcgError("collect: give --point for each point, or --given alone")
     if given is not None:
         dataset, path = split_pair(given, "--given")
-        write_text(out, given_scores(path, dataset).to_csv(index=False))
+        write_table(out, read_points(path, dataset))
         return
     parts = []
-    for name, path in (split_pair(text, "--point") for text in point or []):
+    for name, path in (split_pair(text, "--point") for text in point):
         try:
             dataset, setup, scale = name.split(":")
             parts.append((dataset, setup, None if scale == "-" else float(scale), path))
         except ValueError:
             raise NrcgError(f"--point {name!r}: write DATASET:SETUP:SCALE=CSV") from None
-    write_text(out, collect(parts).to_csv(index=False))
+    write_table(out, collect(parts))

@@ -17,7 +17,6 @@ from torch import nn
 from tqdm import tqdm
 
 from nrcg.errors import NrcgError
-from nrcg.evaluation.collect import CURVE_COLUMNS
 from nrcg.guidance.gradient import (
     INPUTS,
     OBJECTIVES,
@@ -30,6 +29,7 @@ from nrcg.guidance.gradient import (
 from nrcg.guidance.stabilizers import Identity, Stabilizer
 from nrcg.io.files import read_sealed, write_sealed
 from nrcg.io.images import to_float
+from nrcg.io.tables import CURVE_COLUMNS
 from nrcg.models.classifier import predictions
 from nrcg.rng import keyed_generator
 from nrcg.runtime.memory import BatchLimit

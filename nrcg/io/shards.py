@@ -1,6 +1,6 @@
 """Shards of samples as `nrcg.sampling` leaves them: NAME.npy with the images, NAME.json beside it as their card."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import index
@@ -10,8 +10,8 @@ import numpy as np
 from tqdm import tqdm
 
 from nrcg.errors import NrcgError
-from nrcg.io.arrays import read_array
-from nrcg.io.files import read_card, sha256
+from nrcg.io.arrays import read_array, write_array
+from nrcg.io.files import read_card, sha256, write_json
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,18 @@ class Shard:
 def verify(paths: Sequence[str | Path]) -> None:
     """Compare each NAME.npy with the SHA-256 on its card, which reads it whole: some 1 GB a second.
 
-    Raises NrcgError for a file that is missing or damaged and for a card without a digest; it says which files to
-    remove, and removes none: the images may be whole, and its user's own, where only the card is damaged.
+    Raises:
+        NrcgError: for a file that is missing or damaged and for a card without a digest; it says which files to remove,
+            and removes none: the images may be whole, and its user's own, where only the card is damaged.
     """
-    paths = [Path(path) for path in paths]
-    damaged = [path for path in tqdm(paths, desc="checking shards", unit="shard") if not _is_intact(path)]
+    damaged = []
+    for path in map(Path, tqdm(paths, desc="checking shards", unit="shard")):
+        card = path.with_suffix(".json")
+        if sha256(path) != read_card(card, sha256=str)["sha256"]:
+            damaged.append(f"{path} and {card.name}")
     if damaged:
-        names = ", ".join(f"{path} and {path.with_suffix('.json').name}" for path in damaged)
+        names = ", ".join(damaged)
         raise NrcgError(f"remove {names}: not the images that the card tells of (SHA-256); then draw these again")
-
-
-def _is_intact(path: Path) -> bool:
-    card = path.with_suffix(".json")
-    for file in (path, card):
-        if not file.is_file():
-            raise NrcgError(f"{file}: no such file; sample it")
-    expected = read_card(card).get("sha256")
-    if not isinstance(expected, str):
-        raise NrcgError(f"{card}: no key `sha256`; delete the shard and sample it again")
-    return sha256(path) == expected
 
 
 def open_shards(paths: Sequence[str | Path]) -> list[Shard]:
@@ -80,15 +73,24 @@ def open_shards(paths: Sequence[str | Path]) -> list[Shard]:
     return shards
 
 
-def read_batches(shards: Sequence[Shard], batch_size: int, what: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images (uint8 b×H×W×3) and which of them diverged (bool b), at most `batch_size` at a time; `what` is the bar's.
+def keep_first(shards: Sequence[str | Path], out: str | Path, n: int) -> None:
+    """Write the first `n` samples of a point, by seed, as one shard: `out`, NAME.npy, with its card NAME.json.
 
-    A batch is of one shard, so it may be shorter.
+    Args:
+        shards: sample shards that follow each other; what they share of their cards goes on the new one.
+
+    Raises:
+        NrcgError: for a shard that is missing, damaged or does not fit, and for a gap between seeds.
     """
-    with tqdm(total=sum(len(shard.images) for shard in shards), desc=what, unit="image") as bar:
-        for shard in shards:
-            images = read_array(shard.path)  # a map of its own, so that its pages leave memory with it
-            for start in range(0, len(images), batch_size):
-                batch = np.array(images[start : start + batch_size])  # a copy: torch warns of read-only maps
-                yield batch, shard.diverged[start : start + batch_size]
-                bar.update(len(batch))
+    verify(shards)
+    opened = open_shards(shards)
+    first, last = opened[0].seeds.start, opened[-1].seeds.stop
+    if sum(len(shard.seeds) for shard in opened) != last - first:
+        raise NrcgError(f"{opened[0].path} and others: their seeds have a gap; name shards that follow each other")
+    write_array(out, np.concatenate([shard.images[: max(0, first + n - shard.seeds.start)] for shard in opened]))
+    cards = [read_card(shard.path.with_suffix(".json")) for shard in opened]
+    card = {key: value for key, value in cards[0].items() if all(other.get(key) == value for other in cards)}
+    card["seeds"] = [first, min(first + n, last)]
+    card["diverged"] = sorted(seed for other in cards for seed in other["diverged"] if seed < first + n)
+    card["sha256"] = sha256(out)
+    write_json(Path(out).with_suffix(".json"), card)

@@ -1,23 +1,27 @@
-"""Tables in, or one line that says which file and column is wrong."""
+"""Tables in, joined and out; one that is wrong is one line that says which file and column."""
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
-from nrcg.io.files import read_lines, read_text
+from nrcg.io.files import read_lines, read_text, write_text
 
-POINT_TEXT = ("dataset", "setup", "metric")
-POINT_NUMBERS = ("scale", "value", "stderr", "n", "n_diverged", "features")
+CURVE_COLUMNS = ["setup", "metric", "t", "mean", "std", "n"]  # of the forward analysis
+SCORE_COLUMNS = ["metric", "value", "stderr", "n", "n_diverged", "features"]  # of the scores of a point
+POINT = ["dataset", "setup", "scale"]  # before them where the scores of many points are collected
+COUNTS = ("t", "n", "n_diverged", "features")  # whole numbers
 
 
 def read_table(path: str | Path, *, text: Sequence[str] = (), numbers: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV (or .tsv) file's columns `text` as strings and `numbers` as float64, blank numbers as NaN.
 
-    Raises NrcgError naming the file, and the column where one is missing or holds something else than numbers; and for
-    a .csv file, which a program wrote, that was cut short.
+    Raises:
+        NrcgError: naming the file, and the column where one is missing or holds something else than numbers; and for a
+            .csv file, which a program wrote, that was cut short.
     """
     path = Path(path)
     by_hand = path.suffix == ".tsv"
@@ -34,26 +38,73 @@ def read_table(path: str | Path, *, text: Sequence[str] = (), numbers: Sequence[
     for column in numbers:
         blank = table[column].str.strip() == ""
         values = pd.to_numeric(table[column].mask(blank), errors="coerce").astype("float64")
-        wrong = table[column][values.isna() & ~blank & (table[column].str.lower() != "nan")]
-        if len(wrong):
-            raise NrcgError(f"{path}: column {column!r} holds {wrong.iloc[0]!r} where a number belongs")
+        wrong = values.isna() & ~blank & (table[column].str.lower() != "nan")
+        if column in COUNTS:
+            wrong |= values.notna() & (values % 1 != 0)
+        if wrong.any():
+            raise NrcgError(f"{path}: column {column!r} holds {table[column][wrong].iloc[0]!r} where a number belongs")
         table[column] = values
     return table[[*text, *numbers]]
 
 
-def read_points(path: str | Path, dataset: str | None = None) -> pd.DataFrame:
-    """Read the collected metrics of one data set, columns POINT_TEXT and POINT_NUMBERS; scale is NaN if unconditional.
+def write_table(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, atomically; counts as whole numbers, NaN as a blank."""
+    counts = dict.fromkeys(table.select_dtypes("number").columns.intersection(COUNTS), "Int64")
+    write_text(path, table.astype(counts).to_csv(index=False))
 
-    `dataset` chooses among several; None takes the file's only one. Raises NrcgError naming the file if it is absent,
-    ambiguous, holds a scale that is not positive, or a point's metric twice.
+
+def select_curves(tables: Sequence[str | Path], metrics: Sequence[str], setups: Sequence[str]) -> pd.DataFrame:
+    """The rows of `metrics` for `setups`, in the order of both, from CSV files of the forward analysis.
+
+    Every setup must have the first metric; the others are taken where they were measured.
+
+    Raises:
+        NrcgError: for a file that is missing or not such a table, and for a setup without the first metric.
     """
-    points = read_table(path, text=POINT_TEXT, numbers=POINT_NUMBERS)
+    rows = pd.concat([read_table(path, text=CURVE_COLUMNS[:2], numbers=CURVE_COLUMNS[2:]) for path in tables])
+    curves = dict(list(rows.groupby(["metric", "setup"])))
+    if missing := [setup for setup in setups if (metrics[0], setup) not in curves]:
+        raise NrcgError(f"{tables[0]} and others: no {metrics[0]} of setup {missing[0]!r}")
+    wanted = [(metric, setup) for metric in metrics for setup in setups]
+    return pd.concat([curves[key] for key in wanted if key in curves], ignore_index=True)
+
+
+def collect_scores(parts: Sequence[tuple[str, str, float | None, str | Path]]) -> pd.DataFrame:
+    """The scores of many points, sorted by data set, setup and scale; columns POINT and SCORE_COLUMNS.
+
+    Args:
+        parts: (dataset, setup, scale, CSV file of its scores) of each; scale None where there is none, sorted first.
+
+    Raises:
+        NrcgError: for a file that is missing or not such a table.
+    """
+    tables = [
+        read_table(path, text=SCORE_COLUMNS[:1], numbers=SCORE_COLUMNS[1:]).assign(
+            dataset=dataset, setup=setup, scale=np.nan if scale is None else scale
+        )
+        for dataset, setup, scale, path in parts
+    ]
+    table = pd.concat(tables)[POINT + SCORE_COLUMNS]
+    return table.sort_values(POINT, kind="stable", na_position="first", ignore_index=True)
+
+
+def read_points(path: str | Path, dataset: str | None = None) -> pd.DataFrame:
+    """Read the collected scores of one data set, columns POINT and SCORE_COLUMNS; scale is NaN without guidance.
+
+    Args:
+        dataset: chooses among several; None takes the file's only one.
+
+    Raises:
+        NrcgError: naming the file if it is absent, ambiguous, holds a scale that is not positive, or a point's metric
+            twice.
+    """
+    points = read_table(path, text=("dataset", "setup", "metric"), numbers=("scale", *SCORE_COLUMNS[1:]))
     present = list(points["dataset"].unique())
     if dataset is None and len(present) > 1:
         raise NrcgError(f"{path}: column 'dataset' holds {', '.join(present)}; say which one to show")
     if dataset is not None and dataset not in present:
         raise NrcgError(f"{path}: column 'dataset' has no {dataset!r}; it holds {', '.join(present)}")
-    points = points[points["dataset"] == (dataset or present[0])].reset_index(drop=True)
+    points = points[points["dataset"] == (dataset or present[0])][POINT + SCORE_COLUMNS].reset_index(drop=True)
     if (points["scale"] <= 0).any():
         raise NrcgError(f"{path}: column 'scale' must be positive, or blank where there is no guidance")
     double = points[points.duplicated(["setup", "scale", "metric"])]

@@ -1,6 +1,7 @@
 """Inception statistics of shards and of training images against pytorch-fid's own for the same images as PNG files."""
 
 import json
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from pytorch_fid import fid_score
 from pytorch_fid import inception as fid_inception
 
 from nrcg.datasets.imageset import write_image_set
-from nrcg.evaluation.extractors import load_extractor
+from nrcg.evaluation.extractors import extractors
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 from nrcg.evaluation.score import reference_statistics
-from nrcg.io.shards import open_shards, read_batches
+from nrcg.io.shards import open_shards
 
 CLASSES = ["plain", "striped"]
 
@@ -43,9 +44,17 @@ def write_shards(folder, images, size):
     return paths
 
 
-def first(mean, matrix, features):
-    """A part of the statistics, few enough features that the covariances of so few images are regular."""
-    return mean[:features], matrix[:features, :features]
+def first(features, mean, cov):
+    """A part of a Gaussian, few enough features that the covariances of so few images are regular."""
+    return mean[:features], cov[:features, :features]
+
+
+def statistics_of(mean, cov):
+    """As an extractor with this Gaussian would leave them, of 40 images."""
+    path = BytesIO()
+    np.savez(path, n=40, mean=mean, scatter=cov * 39)
+    path.seek(0)
+    return FeatureStatistics.load(path)
 
 
 @pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")
@@ -55,11 +64,11 @@ def test_statistics_of_shards_and_their_distance_are_pytorch_fids(inception_weig
     split = np.where(np.arange(len(training)) < 36, 0, 1)  # the last four are for validation: not in the reference
     data = tmp_path / "data"
     write_image_set(data, training, labels, split, name="pictures", classes=CLASSES, seed=None, parameters={})
-    extractor = load_extractor("inception", weights=inception_weights)
+    extractor = extractors["inception"](inception_weights, "cpu")
     ours = {"all": reference_statistics(data, extractor), "target": reference_statistics(data, extractor, target=1)}
-    ours["samples"] = FeatureStatistics.empty(extractor.dim)
-    for batch, _ in read_batches(open_shards(write_shards(tmp_path, samples, 8)), 5, "features"):
-        ours["samples"].update(extractor(batch))
+    ours["samples"] = FeatureStatistics(extractor.dim)
+    for shard in open_shards(write_shards(tmp_path, samples, 8)):
+        ours["samples"].update(extractor(shard.images))
 
     monkeypatch.setattr(fid_inception, "load_state_dict_from_url", lambda *_, **__: torch.load(inception_weights))
     network = fid_inception.InceptionV3([fid_inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
@@ -68,11 +77,11 @@ def test_statistics_of_shards_and_their_distance_are_pytorch_fids(inception_weig
         name: fid_score.compute_statistics_of_path(write_files(tmp_path / name, part), network, 50, 2048, "cpu", 0)
         for name, part in images.items()
     }
-    for name, (mean, cov) in theirs.items():
-        assert ours[name].n == len(images[name])
-        assert np.linalg.norm(ours[name].mean - mean) < 1e-4 * np.linalg.norm(mean)
-        assert np.linalg.norm(ours[name].cov - cov) < 1e-4 * np.linalg.norm(cov)
+    for name, gaussian in theirs.items():
+        assert ours[name].merged()[0] == len(images[name])
+        for found, expected in zip(ours[name].gaussian(), gaussian, strict=True):
+            assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
     for name in ("all", "target"):
-        parts = [FeatureStatistics(ours[k].n, *first(ours[k].mean, ours[k].scatter, 12)) for k in ("samples", name)]
-        expected = fid_score.calculate_frechet_distance(*first(*theirs["samples"], 12), *first(*theirs[name], 12))
+        parts = [statistics_of(*first(12, *ours[key].gaussian())) for key in ("samples", name)]
+        expected = fid_score.calculate_frechet_distance(*first(12, *theirs["samples"]), *first(12, *theirs[name]))
         assert frechet_distance(*parts) == pytest.approx(expected, rel=1e-4)

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 import nrcg.cli
 from nrcg import EMA, Adam, GuidedDDPMPipeline
 from nrcg.errors import NrcgError, Stopped
-from nrcg.evaluation.collect import CURVE_COLUMNS, select_curves
 from nrcg.evaluation.forward import forward_analysis, other_probability
+from nrcg.io.tables import CURVE_COLUMNS, select_curves
 from nrcg.models.classifier import build_classifier, save_classifier
 from nrcg.rng import keyed_generator
 

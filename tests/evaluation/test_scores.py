@@ -1,4 +1,7 @@
 import json
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -10,12 +13,13 @@ from pytorch_fid import inception as fid_inception
 
 from nrcg.datasets.imageset import write_image_set
 from nrcg.errors import NrcgError
-from nrcg.evaluation.collect import POINT, SCORE_COLUMNS, collect_scores, given_scores
-from nrcg.evaluation.extractors import Extractor, load_extractor
-from nrcg.evaluation.frechet import FeatureStatistics, GatheredStatistics, frechet_distance
-from nrcg.evaluation.score import reference_statistics, score
+from nrcg.evaluation import frechet
+from nrcg.evaluation.extractors import Extractor, extractors
+from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance, metrics
+from nrcg.evaluation.score import load_reference, reference_statistics, score
 from nrcg.io.files import sha256
 from nrcg.io.images import to_float
+from nrcg.io.tables import SCORE_COLUMNS, read_points, read_table
 from nrcg.models.classifier import build_classifier, save_classifier
 
 disp = pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # pytorch-fid's call of SciPy
@@ -24,7 +28,7 @@ CARD = {"architecture": "none", "classes": CLASSES, "n_logits": 3}
 
 
 def statistics_of(features, batch=37):
-    statistics = FeatureStatistics.empty(features.shape[1])
+    statistics = FeatureStatistics(features.shape[1])
     for start in range(0, len(features), batch):
         statistics.update(features[start : start + batch])
     return statistics
@@ -38,29 +42,17 @@ def correlated(seed, n, dim=24, offset=0.0):
 # Fréchet statistics
 
 
+@pytest.mark.parametrize("gathered", [4096, 100])
 @pytest.mark.parametrize("offset", [0.0, 1e6])
-def test_streamed_sums_are_the_mean_and_covariance(offset):
+def test_streamed_sums_are_the_mean_and_covariance(offset, gathered, monkeypatch):
+    monkeypatch.setattr(frechet, "GATHERED", gathered)
     features = correlated(0, 500, offset=offset)
     statistics = statistics_of(features)
+    assert statistics.merged()[0] == 500 and statistics.merged() is statistics.merged()
+    mean, cov = statistics.gaussian()
     exact = features - offset  # far from zero, only what the float64 features themselves still hold can be expected
-    np.testing.assert_allclose(statistics.mean, features.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(statistics.cov, np.cov(exact, rowvar=False), rtol=1e-9, atol=1e-9)
-
-
-def test_merging_is_exact_whatever_the_split():
-    features = correlated(1, 400, offset=50.0)
-    whole = statistics_of(features, batch=400)
-    merged = statistics_of(features[:7]) + FeatureStatistics.empty(24) + statistics_of(features[7:], batch=1)
-    assert merged.n == whole.n == 400
-    np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-12)
-    np.testing.assert_allclose(merged.scatter, whole.scatter, rtol=1e-12, atol=1e-12 * np.abs(whole.scatter).max())
-
-
-def test_merging_changes_neither():
-    a, b = statistics_of(correlated(1, 30)), statistics_of(correlated(2, 30))
-    before = a.scatter.copy(), b.scatter.copy()
-    _ = a + b
-    np.testing.assert_array_equal((a.scatter, b.scatter), before)
+    np.testing.assert_allclose(mean, features.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(cov, np.cov(exact, rowvar=False), rtol=1e-9, atol=1e-9)
 
 
 @disp
@@ -77,7 +69,8 @@ def test_distance_is_pytorch_fids_and_the_eigenvalue_formulas():
 
 def test_distance_of_few_or_equal_samples_is_computed_quietly(capsys, recwarn):
     few, constant = statistics_of(correlated(5, 6)), statistics_of(np.ones((9, 24)))
-    expected = ((few.mean - 1) ** 2).sum() + np.trace(few.cov)  # a constant has no spread to overlap with
+    mean, cov = few.gaussian()
+    expected = ((mean - 1) ** 2).sum() + np.trace(cov)  # a constant has no spread to overlap with
     assert frechet_distance(few, constant) == pytest.approx(expected, rel=1e-6)
     assert frechet_distance(few, few) == pytest.approx(0, abs=1e-3)
     assert not recwarn.list and capsys.readouterr().out == ""
@@ -86,17 +79,18 @@ def test_distance_of_few_or_equal_samples_is_computed_quietly(capsys, recwarn):
 def test_saved_statistics_come_back_and_a_truncated_file_is_named(tmp_path):
     statistics, path = statistics_of(correlated(6, 50)), tmp_path / "all.npz"
     statistics.save(path)
-    loaded = FeatureStatistics.load(path)
-    assert loaded.n == 50
-    np.testing.assert_array_equal(loaded.mean, statistics.mean)
-    np.testing.assert_array_equal(loaded.scatter, statistics.scatter)
+    for loaded, saved in zip(FeatureStatistics.load(path).merged(), statistics.merged(), strict=True):
+        np.testing.assert_array_equal(loaded, saved)
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"text"):
         path.write_bytes(damaged)
         with pytest.raises(NrcgError, match=r"all\.npz: not complete"):
             FeatureStatistics.load(path)
-    np.savez(path, mu=statistics.mean)
+    np.savez(path, mu=np.zeros(24))
     with pytest.raises(NrcgError, match=r"all\.npz: not complete"):
+        FeatureStatistics.load(path)
+    np.savez(path, n=50, mean=np.full(24, np.nan), scatter=np.eye(24))
+    with pytest.raises(NrcgError, match=r"all\.npz: not feature statistics of finite numbers"):
         FeatureStatistics.load(path)
     with pytest.raises(NrcgError, match=r"none\.npz: no such file"):
         FeatureStatistics.load(tmp_path / "none.npz")
@@ -115,23 +109,15 @@ def test_what_has_no_distance_is_refused():
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_features_that_are_not_finite_are_named(value):
     features = np.random.default_rng(0).normal(size=(500, 8))
-    good, gathered = FeatureStatistics.empty(8), GatheredStatistics(8)
-    good.update(features)
     features[3, 2] = value
-    gathered.update(features)
-    for take in (lambda: FeatureStatistics.empty(8).update(features), gathered.result):
-        with pytest.raises(NrcgError, match=r"1 of 500 images are not finite; look for damaged"):
-            take()
-    bad = FeatureStatistics(500, features.mean(0), good.scatter)  # from elsewhere
-    with pytest.raises(NrcgError, match="statistics are not finite"):
-        frechet_distance(good, bad)
+    with pytest.raises(NrcgError, match=r"1 of 500 images are not finite; look for damaged"):
+        FeatureStatistics(8).update(features)
 
 
-def test_one_image_has_no_distance():
-    one = FeatureStatistics.empty(8)
-    one.update(np.zeros((1, 8)))
-    with pytest.raises(NrcgError, match="at least 2"):
-        frechet_distance(one, one)
+def test_features_of_another_shape_are_named():
+    for shape in ((5, 7), (5,), (5, 8, 1)):
+        with pytest.raises(NrcgError, match=r"expected N×8; mend the extractor"):
+            FeatureStatistics(8).update(np.zeros(shape))
 
 
 def test_inception_features_are_pytorch_fids(inception_weights, tmp_path, monkeypatch):
@@ -140,7 +126,7 @@ def test_inception_features_are_pytorch_fids(inception_weights, tmp_path, monkey
     for file, image in zip(files, images, strict=True):
         Image.fromarray(image).save(file)
     untouched = fid_inception.load_state_dict_from_url
-    extractor = load_extractor("inception", weights=inception_weights)
+    extractor = extractors["inception"](inception_weights, "cpu")
     assert fid_inception.load_state_dict_from_url is untouched
     ours = np.concatenate([extractor(images[:3]), extractor(images[3:])])
     monkeypatch.setattr(fid_inception, "load_state_dict_from_url", lambda *_, **__: torch.load(inception_weights))
@@ -150,9 +136,8 @@ def test_inception_features_are_pytorch_fids(inception_weights, tmp_path, monkey
     assert theirs.std(axis=0).max() > 0.01  # the images differ
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.max())
     mean, cov = theirs.mean(axis=0), np.cov(theirs, rowvar=False)
-    statistics = statistics_of(ours, batch=2)
-    assert np.linalg.norm(statistics.mean - mean) < 1e-4 * np.linalg.norm(mean)
-    assert np.linalg.norm(statistics.cov - cov) < 1e-4 * np.linalg.norm(cov)
+    for found, expected in zip(statistics_of(ours, batch=2).gaussian(), (mean, cov), strict=True):
+        assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
 
 
 def test_judge_features_are_its_last_hidden_layer(tmp_path):
@@ -160,7 +145,7 @@ def test_judge_features_are_its_last_hidden_layer(tmp_path):
     judge = build_classifier("resnet18_judge", 3).eval()
     save_classifier(tmp_path, judge, CARD | {"architecture": "resnet18_judge"})
     images = np.random.default_rng(0).integers(0, 256, size=(4, 16, 16, 3), dtype=np.uint8)
-    extractor = load_extractor("judge", weights=tmp_path)
+    extractor = extractors["judge"](tmp_path, "cpu")
     found = torch.from_numpy(extractor(images)).float()
     assert found.shape == (4, extractor.dim) == (4, 64)
     with torch.no_grad():  # the rest of the network makes its logits of them
@@ -170,20 +155,23 @@ def test_judge_features_are_its_last_hidden_layer(tmp_path):
 def test_weights_that_do_not_fit_are_named(tmp_path):
     file = tmp_path / "weights.pth"
     with pytest.raises(NrcgError, match=r"weights\.pth: no such file; get it from https"):
-        load_extractor("inception", weights=file)
+        extractors["inception"](file, "cpu")
     file.write_bytes(b"not a checkpoint")
     with pytest.raises(NrcgError, match=r"weights\.pth: damaged"):
-        load_extractor("inception", weights=file)
+        extractors["inception"](file, "cpu")
+    untouched = fid_inception.load_state_dict_from_url
     torch.save({"conv.weight": torch.zeros(3)}, file)
-    with pytest.raises(NrcgError, match=r"weights\.pth: not weights of pytorch-fid"):
-        load_extractor("inception", weights=file)
-    with pytest.raises(NrcgError, match="no weights given"):
-        load_extractor("inception", weights=None)
-    with pytest.raises(NrcgError, match="'clip': unknown"):
-        load_extractor("clip", weights=file)
+    with pytest.raises(NrcgError, match=r"weights\.pth: .*not weights of pytorch-fid"):
+        extractors["inception"](file, "cpu")
+    assert fid_inception.load_state_dict_from_url is untouched
+    for name in extractors:
+        with pytest.raises(NrcgError, match=f"extractor {name}: no weights given"):
+            extractors[name](None, "cpu")
+    with pytest.raises(NrcgError, match="'clip': unknown; use one of inception, judge"):
+        extractors["clip"]
     save_classifier(tmp_path, build_classifier("mobilenet_v3_small", 3), CARD | {"architecture": "mobilenet_v3_small"})
     with pytest.raises(NrcgError, match="a mobilenet_v3_small; features of a judge"):
-        load_extractor("judge", weights=tmp_path)
+        extractors["judge"](tmp_path, "cpu")
 
 
 # Scores
@@ -205,7 +193,7 @@ def colours(images):
 
 
 # the "network" gets floats in [−1, 1] and answers in 0…255, so that `colours` of the bytes is the expected feature
-COLOUR = Extractor("judge", 3, lambda inputs: (inputs.double().mean((2, 3)) + 1) * 127.5, "cpu")
+COLOUR = Extractor(3, lambda inputs: (inputs.double().mean((2, 3)) + 1) * 127.5)
 
 
 def write_shard(path, images, start, diverged=(), **changes):
@@ -276,13 +264,12 @@ def test_scores_by_hand(shards, training, target):
     assert len(table) == len(shares) + 2  # in particular no row is called FID
 
 
-def test_only_inception_distances_are_fids(shards, training):
-    extractor = Extractor("inception", 3, COLOUR.network, "cpu")
-    statistics = reference_statistics(training[0], extractor)
-    references = {"inception": (extractor, statistics, statistics)}
+def test_rows_are_named_by_metric_and_extractor(shards, training):
+    statistics = reference_statistics(training[0], COLOUR)
+    references = dict.fromkeys(("inception", "mine"), (COLOUR, statistics, statistics))
     classifiers = {"guiding": (Brightest(), CARD), "judge": (Brightest(), CARD)}
     table = score(shards[0], target=0, **classifiers, references=references).metrics
-    assert list(table.metric[table.features.notna()]) == ["fid", "cfid"]
+    assert list(table.metric[table.features.notna()]) == ["fid", "cfid", "fd_mine", "cfd_mine"]
 
 
 def test_shards_that_do_not_fit_are_named(shards, tmp_path):
@@ -297,7 +284,7 @@ def test_shards_that_do_not_fit_are_named(shards, tmp_path):
     refused("target 3", target=3)
     refused("of the judge", judge=(Brightest(), CARD | {"classes": ["x", "y", "z"]}))
     refused(r"a\.npy: seeds \[100, 113\] occur", [a, a])
-    refused(r"c\.npy: no such file", [tmp_path / "c.npy"])
+    refused(r"c\.npy: cannot be read", [tmp_path / "c.npy"])
     write_shard(b, images[13:], 113, seeds=[113, 119])
     refused(r"b\.npy: 7 images, its card says seeds \[113, 119\]")
     write_shard(b, images[13:], 113, [3])
@@ -305,7 +292,7 @@ def test_shards_that_do_not_fit_are_named(shards, tmp_path):
     write_shard(b, images[13:], 113, seeds=None)
     refused(r"b\.json: no list")
     write_shard(b, images[13:], 113, sha256=None)
-    refused(r"b\.json: no key `sha256`; delete the shard and sample it again")
+    refused(r"b\.json: no key 'sha256'; delete it")
     b.with_suffix(".json").unlink()
     refused(r"b\.json: no such file")
     refused(r"a\.npy: float32", [write_shard(a, images.astype(np.float32), 100)])
@@ -319,44 +306,137 @@ def test_a_class_without_training_images_is_named(training):
         reference_statistics(folder, COLOUR, target=2)
 
 
-def test_points_are_collected_in_order(tmp_path):
-    rows = pd.DataFrame([("fid", 1.5, np.nan, 8, 1, 3), ("accuracy", 0.5, 0.1, 8, 1, None)], columns=SCORE_COLUMNS)
-    rows.astype({"features": "Int64"}).to_csv(tmp_path / "one.csv", index=False)
-    points = [("b", "robust", 10), ("a", "robust", 10), ("a", "robust", 2.5), ("a", "robust", None), ("a", "plain", 5)]
-    table = collect_scores([(*point, tmp_path / "one.csv") for point in points])
-    assert list(table.columns) == POINT + SCORE_COLUMNS
-    keys = [(*key, None if pd.isna(scale) else scale) for *key, scale in table[POINT].itertuples(index=False)]
-    assert keys[::2] == [("a", "plain", 5), *reversed([*points[1:4]]), ("b", "robust", 10)]
-    assert list(table.metric) == ["fid", "accuracy"] * 5
-    assert table.features[0] == 3 and pd.isna(table.features[1])
-    (tmp_path / "one.csv").write_text("metric,value\nfid,1\n")
-    with pytest.raises(NrcgError, match=r"one\.csv: columns"):
-        collect_scores([(*points[0], tmp_path / "one.csv")])
-    (tmp_path / "one.csv").write_text("")
-    with pytest.raises(NrcgError, match=r"one\.csv: not a table"):
-        collect_scores([(*points[0], tmp_path / "one.csv")])
+# A module of the user's
 
 
-def test_given_scores_are_the_rows_of_their_data_set(tmp_path):
-    rows = pd.DataFrame([("fid", 1.5, np.nan, 8, 1, 3)], columns=SCORE_COLUMNS).astype({"features": "Int64"})
-    rows.to_csv(tmp_path / "one.csv", index=False)
-    table = collect_scores([("a", "plain", 5, tmp_path / "one.csv"), ("b", "plain", None, tmp_path / "one.csv")])
-    table.to_csv(tmp_path / "all.csv", index=False)
-    found = given_scores(tmp_path / "all.csv", "b")
-    assert found.to_csv(index=False) == table[table["dataset"] == "b"].to_csv(index=False) and len(found) == 1
-    with pytest.raises(NrcgError, match=r"all\.csv: no scores of 'c'; it has a, b"):
-        given_scores(tmp_path / "all.csv", "c")
-    with pytest.raises(NrcgError, match=r"one\.csv: columns"):
-        given_scores(tmp_path / "one.csv", "a")
+MODULE = """
+import numpy as np
+from nrcg.evaluation.extractors import Extractor, extractors
+from nrcg.evaluation.frechet import metrics
+
+@extractors.register("mean_colour")
+def mean_colour(weights, device):
+    return Extractor(3, lambda images: images.mean((2, 3)), device)
+
+@metrics.register("shift")
+def shift(samples, reference):
+    return float(np.abs(samples.gaussian()[0] - reference.gaussian()[0]).max())
+"""
 
 
-def test_gathered_statistics_are_those_of_all_at_once():
-    features = np.random.default_rng(0).normal(size=(2500, 3)) + 100
-    gathered = GatheredStatistics(3)
-    for batch in np.split(features, range(64, 2500, 64)):
-        gathered.update(batch)
-    found = gathered.result()
-    assert found.n == 2500 and gathered.result() is found
-    np.testing.assert_allclose(found.mean, features.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(found.scatter / 2499, np.cov(features.T), rtol=1e-10)
-    assert GatheredStatistics(3).result().n == 0
+@pytest.fixture
+def folders(tmp_path):
+    """A guiding classifier and a judge."""
+    for name, architecture in (("guide", "mobilenet_v3_small"), ("judge", "resnet18_judge")):
+        torch.manual_seed(0)
+        card = CARD | {"architecture": architecture}
+        save_classifier(tmp_path / name, build_classifier(architecture, 3), card)
+    return tmp_path / "guide", tmp_path / "judge"
+
+
+def nrcg(*words):
+    result = subprocess.run([sys.executable, "-m", "nrcg.cli", *map(str, words)], capture_output=True, text=True)
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def test_a_module_adds_an_extractor_and_a_metric(shards, training, folders, tmp_path):
+    (paths, images), (folder, train_images, labels, split) = shards, training
+    (tmp_path / "mine.py").write_text(MODULE)
+    common = "--device", "cpu", "--threads", 1, "--module", tmp_path / "mine.py"
+    files = {"all": tmp_path / "all.npz", "target": tmp_path / "green.npz"}
+    for part, options in (("all", ()), ("target", ("--target", "green"))):
+        words = "--data", folder, "--extractor", "mean_colour", *options, "--out", files[part]
+        assert nrcg("measure", "reference", *words, *common).returncode == 0
+    references = json.dumps({"mean_colour": {part: str(path) for part, path in files.items()}})
+    words = "--guiding", folders[0], "--judge", folders[1], "--references", references, "--target", "green"
+    outputs = "--verdicts", tmp_path / "verdicts.csv", "--first", tmp_path / "first.npy", "--out", tmp_path / "s.csv"
+    result = nrcg("measure", "score", *paths, *words, *outputs, *common)
+    assert result.returncode == 0, result.stderr
+    table = read_table(tmp_path / "s.csv", text=["metric"], numbers=["value", "features"]).set_index("metric")
+    assert list(table.index[table.features.notna()]) == [
+        f"{prefix}{name}_mean_colour" for name in ("fd", "shift") for prefix in ("", "c")
+    ]
+    train = train_images[(split == 0) & (labels == 1)]
+    expected = np.abs(colours(images).mean(0) - colours(train).mean(0)).max() / 127.5
+    assert table.value["cshift_mean_colour"] == pytest.approx(expected, rel=1e-5)
+    seen = read_table(tmp_path / "verdicts.csv", text=["guiding"], numbers=["seed"])
+    assert list(seen.seed) == list(range(100, 120)) and list(np.flatnonzero(seen.guiding == "")) == [3, 4, 15]
+    assert "mean_colour" not in extractors and "shift" not in metrics  # they were another process's
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"all": "a.npz"}, "--references: judge: no key target; give one"),
+        ({"all": "a.npz", "target": 3}, "--references: judge: target 3: must be a name"),
+        (
+            {"all": "a.npz", "target": "b.npz", "wieghts": "w"},
+            "--references: judge: unknown key wieghts; nearest are we",
+        ),
+        (["a.npz"], "--references: judge: .*give an object"),
+        ({"all": "a.npz", "target": "b.npz"}, "extractor judge: no weights given"),
+        ({"all": "a.npz", "target": "b.npz", "weights": "nowhere"}, "nowhere/card.json: no such file"),
+    ],
+)
+def test_references_that_are_wrong_are_named(section, message):
+    with pytest.raises(NrcgError, match=message):
+        load_reference("judge", section, "cpu")
+    with pytest.raises(NrcgError, match="extractor 'clip': unknown"):
+        load_reference("clip", {"all": "a.npz", "target": "b.npz"}, "cpu")
+
+
+# Collected
+
+
+def collect(out, *points):
+    return nrcg("measure", "collect", *(word for point in points for word in ("--point", point)), "--out", out)
+
+
+def test_points_are_collected_in_order_and_given_as_they_were(tmp_path):
+    one, every = tmp_path / "one.csv", tmp_path / "all.csv"
+    one.write_text(f"{','.join(SCORE_COLUMNS)}\nfid,1.5,,8,1,3\naccuracy,0.1,0.30000000000000004,8,1,\n")
+    points = ["b:robust:10", "a:robust:10", "a:robust:2.5", "a:robust:-", "a:plain:5"]
+    assert collect(every, *(f"{point}={one}" for point in points)).returncode == 0
+    lines = every.read_text().splitlines()
+    assert lines[0] == "dataset,setup,scale,metric,value,stderr,n,n_diverged,features"
+    assert [line.partition(",fid")[0] for line in lines[1::2]] == [
+        "a,plain,5.0", "a,robust,", "a,robust,2.5", "a,robust,10.0", "b,robust,10.0",
+    ]  # fmt: skip
+    assert lines[1:3] == ["a,plain,5.0,fid,1.5,,8,1,3", "a,plain,5.0,accuracy,0.1,0.30000000000000004,8,1,"]
+    table = read_points(every, "a")
+    assert list(table.metric) == ["fid", "accuracy"] * 4 and table.features[0] == 3 and np.isnan(table.features[1])
+    assert nrcg("measure", "collect", "--given", f"a={every}", "--out", tmp_path / "a.csv").returncode == 0
+    assert (tmp_path / "a.csv").read_text().splitlines() == lines[:9]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("metric,value\nfid,1\n", r"one\.csv: no column 'stderr'"),
+        ("", r"one\.csv: not a readable table"),
+        (f"{','.join(SCORE_COLUMNS)}\nfid,1.5,,8,1,3", r"one\.csv: .*cut short"),
+        (f"{','.join(SCORE_COLUMNS)}\nfid,1.5,,8.5,1,3\n", r"one\.csv: column 'n' holds '8\.5' where a number"),
+    ],
+)
+def test_tables_that_are_no_scores_are_named(tmp_path, text, message):
+    (tmp_path / "one.csv").write_text(text)
+    result = collect(tmp_path / "all.csv", f"a:b:1={tmp_path}/one.csv")
+    assert result.returncode == 2 and re.search(message, result.stderr)
+
+
+def test_what_cannot_be_collected_is_named(tmp_path):
+    one = tmp_path / "one.csv"
+    one.write_text(f"{','.join(SCORE_COLUMNS)}\nfid,1.5,,8,1,3\n")
+    out = "--out", tmp_path / "all.csv"
+    for words, message in (
+        (("--point", f"a:b={one}"), "write DATASET:SETUP:SCALE=CSV"),
+        (("--point", f"a:b:1={one}", "--given", f"a={one}"), "give --point for each point, or --given alone"),
+        ((), "give --point"),
+        (("--given", f"a={one}"), r"one\.csv: no column 'dataset'"),
+    ):
+        result = nrcg("measure", "collect", *words, *out)
+        assert result.returncode == 2 and re.search(message, result.stderr), words
+    collect(tmp_path / "all.csv", f"a:b:1={one}", f"c:b:-={one}")
+    result = nrcg("measure", "collect", "--given", f"d={tmp_path}/all.csv", *out)
+    assert re.search(r"all\.csv: column 'dataset' has no 'd'; it holds a, c", result.stderr)

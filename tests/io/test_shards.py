@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from nrcg.errors import NrcgError
-from nrcg.evaluation.collect import keep_first
 from nrcg.io.files import sha256
-from nrcg.io.shards import Shard, open_shards, read_batches
+from nrcg.io.shards import Shard, keep_first, open_shards
 
 
 def write_shard(path, start, n, diverged=(), **changes):
@@ -24,14 +23,9 @@ def test_open_gives_images_seeds_and_which_diverged(tmp_path):
     assert shard.diverged.tolist() == [False, True, False, False, False, True]
 
 
-def test_shards_come_in_order_of_seeds_in_batches_of_at_most_the_size(tmp_path):
-    late, early = write_shard(tmp_path / "a.npy", 5, 4, [8]), write_shard(tmp_path / "b.npy", 0, 5, [0, 3])
-    shards = open_shards([late, early])
-    assert [shard.seeds for shard in shards] == [range(0, 5), range(5, 9)]
-    batches = list(read_batches(shards, 3, "reading"))
-    assert [len(images) for images, _ in batches] == [3, 2, 3, 1]
-    np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), [*np.load(early), *np.load(late)])
-    assert np.flatnonzero(np.concatenate([mask for _, mask in batches])).tolist() == [0, 3, 8]
+def test_shards_come_in_order_of_seeds(tmp_path):
+    late, early = write_shard(tmp_path / "a.npy", 5, 4), write_shard(tmp_path / "b.npy", 0, 5)
+    assert [shard.seeds for shard in open_shards([late, early])] == [range(0, 5), range(5, 9)]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +77,8 @@ def test_the_first_samples_are_kept_as_one_shard(tmp_path):
     assert np.flatnonzero(kept.diverged).tolist() == [1, 5]
     card = json.loads((tmp_path / "first.json").read_text())
     assert card["scale"] == 3.0 and "seconds" not in card and card["sha256"] == sha256(tmp_path / "first.npy")
+    keep_first(paths, tmp_path / "three.npy", 3)  # all of one shard
+    assert (Shard.open(tmp_path / "three.npy").images == images[:3]).all()
     keep_first(paths, tmp_path / "all.npy", 100)
     assert len(Shard.open(tmp_path / "all.npy").images) == 9
     np.save(paths[0], images[:5])
@@ -92,7 +88,8 @@ def test_the_first_samples_are_kept_as_one_shard(tmp_path):
 
 def test_a_gap_between_shards_is_refused(tmp_path):
     for start in (0, 4):
-        np.save(tmp_path / f"{start}.npy", np.zeros((2, 4, 4, 3), dtype=np.uint8))
-        (tmp_path / f"{start}.json").write_text(json.dumps({"seeds": [start, start + 2], "diverged": []}))
+        path = write_shard(tmp_path / f"{start}.npy", start, 2)
+        card = json.loads(path.with_suffix(".json").read_text())
+        path.with_suffix(".json").write_text(json.dumps(card | {"sha256": sha256(path)}))
     with pytest.raises(NrcgError, match="seeds have a gap"):
         keep_first([tmp_path / "0.npy", tmp_path / "4.npy"], tmp_path / "first.npy", 3)

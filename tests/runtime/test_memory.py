@@ -140,7 +140,7 @@ class Brightest(torch.nn.Module):
 
 def test_references_and_scores_are_the_same(blob_set, tmp_path, caplog):
     network, card = Brightest(), {"classes": ["r", "g", "b"]}
-    extractor = Extractor("judge", 3, network, "cpu")
+    extractor = Extractor(3, network, "cpu")
     draw(tmp_path / "s.npy", small_pipeline())
 
     def measure():
@@ -154,11 +154,11 @@ def test_references_and_scores_are_the_same(blob_set, tmp_path, caplog):
         pieces = measure()
     assert (
         set(sizes) == {2}
-        and [line.split(":")[0] for line in halvings(caplog)] == ["judge features"] * 4 + ["scoring"] * 2
+        and [line.split(":")[0] for line in halvings(caplog)] == ["reference features"] * 4 + ["scoring"] * 2
     )
     pd.testing.assert_frame_equal(whole.metrics, pieces.metrics, rtol=1e-6)
     pd.testing.assert_frame_equal(whole.verdicts, pieces.verdicts)
-    with memory_for(0, network), single_image("judge features"):
+    with memory_for(0, network), single_image("reference features"):
         measure()
 
 
