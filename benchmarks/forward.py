@@ -5,54 +5,29 @@ Accuracy, logit and gradient sensitivity of raw gradients. Over n values of t ou
 half precision neighbours would differ by rounding.
 """
 
+import copy
 from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import torch
 
 from benchmarks import plain
-from benchmarks.command import run
-from benchmarks.measure import Way
-from benchmarks.sizes import Networks, networks, pass_flops
-from benchmarks.work import OURS, Reach, Settings, Work
+from benchmarks.measure import FLOOR, OURS, PLAIN, Settings, Way, Work
+from benchmarks.networks import Networks, networks, passes
 from nrcg.evaluation.forward import forward_analysis
 from nrcg.io.images import to_float
 from nrcg.rng import keyed_generator
 from nrcg.speed import prepare
 
-AMOUNT = {  # images, values of t
-    ("demo", "cpu"): (16, 20),
-    ("demo", "cuda"): (256, 50),
-    ("paper", "cpu"): (1, 5),
-    ("paper", "cuda"): (128, 20),
-    ("hq", "cpu"): (1, 2),
-    ("hq", "cuda"): (8, 10),
-}
 TARGET = 0
 
 
 def ours(parts: Networks, images: np.ndarray, labels: np.ndarray, stride: int) -> Way:
-    parts = parts.copy()
-    unet, classifier = prepare(parts.unet), prepare(parts.classifier)
-
-    def analyse() -> pd.DataFrame:
-        return forward_analysis(
-            images,
-            classifier,
-            target=TARGET,
-            labels=labels,
-            unet=unet,
-            scheduler=parts.scheduler,
-            on="x0",
-            setups={"raw": None},
-            seed=0,
-            batch_size=len(images),
-            stride=stride,
-        )
-
-    return analyse
+    parts = copy.deepcopy(parts)
+    networks = {"unet": prepare(parts.unet), "scheduler": parts.scheduler, "on": "x0"}
+    how = {"target": TARGET, "setups": {"raw": None}, "seed": 0, "batch_size": len(images), "stride": stride}
+    return partial(forward_analysis, images, prepare(parts.classifier), labels=labels, **networks, **how)
 
 
 def plainly(parts: Networks, images: np.ndarray, labels: np.ndarray, stride: int) -> Way:
@@ -61,34 +36,23 @@ def plainly(parts: Networks, images: np.ndarray, labels: np.ndarray, stride: int
     def analyse() -> dict[int, dict[str, float]]:
         x0 = to_float(images, device)
         generators = [keyed_generator("forward noise", 0, i) for i in range(len(x0))]
-        noise = torch.stack([torch.randn(x0.shape[1:], generator=generator) for generator in generators])
-        everything = parts.unet, parts.classifier, parts.scheduler, x0, noise.to(device)
-        return plain.both_neighbours(*everything, torch.from_numpy(labels).to(device), target=TARGET, stride=stride)
+        noise = torch.stack([torch.randn(x0.shape[1:], generator=generator) for generator in generators]).to(device)
+        classes = torch.from_numpy(labels).to(device)
+        return plain.both_neighbours(parts, x0, noise, classes, target=TARGET, stride=stride)
 
     return analyse
 
 
 def works(settings: Settings) -> Iterator[Work]:
     parts = networks(settings.size, settings.device)
-    n, steps = AMOUNT[settings.size, settings.device.type]
-    n, steps = settings.batch or n, settings.steps or steps
+    n, steps = settings.amount(demo=(16, 20), paper=(1, 5), cuda=(256, 20))
     pixels, stride = parts.unet.config.sample_size, -(-parts.scheduler.config.num_train_timesteps // steps)
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (n, pixels, pixels, 3), dtype=np.uint8), rng.integers(0, 3, n)
-    everything = parts, images, labels, stride
-    yield Work(
-        name="forward analysis",
-        size=f"{settings.size}, {n} images × {steps} values of t",
-        amount=n * steps,
-        unit="image-step",
-        ways={"plain fp32": partial(plainly, *everything), OURS: partial(ours, *everything)},
-        against="plain fp32",
-        reach=Reach(ratio=2),
-        floor="a forward pass and its input gradient",
-        flops=2 * pass_flops(parts.unet),
-        repeats=min(settings.repeats, 3),
-    )
-
-
-def main(arguments: list[str]) -> None:
-    run("forward", __doc__, [works], arguments)
+    ways = {
+        PLAIN: plainly(parts, images, labels, stride),
+        OURS: ours(parts, images, labels, stride),
+        FLOOR: partial(passes, parts.unet, n, steps, gradient=True, precision="fp32"),
+    }
+    name = f"forward analysis, {settings.size}, {n} images × {steps} values of t"
+    yield Work(name, ways, "forward passes and input gradients", {"ratio": 2}, min(settings.repeats, 3))

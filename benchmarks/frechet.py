@@ -2,13 +2,11 @@
 
 Inception over images (random weights: those of pytorch-fid would have to be fetched), ours from an image set, theirs
 from PNG files; mean and covariance of given features, ours in batches, theirs at once; and the distance.
-Whether memory stays flat with the number of images is what `python -m benchmarks score-memory` shows.
 """
 
 import os
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +14,16 @@ import pytorch_fid.inception
 import torch
 import torchvision
 from PIL import Image
-from pytorch_fid.fid_score import calculate_frechet_distance
+from pytorch_fid.fid_score import calculate_activation_statistics, calculate_frechet_distance
 
-from benchmarks import plain
-from benchmarks.command import run
-from benchmarks.measure import Way, flops
-from benchmarks.work import OURS, Reach, Settings, Work
+from benchmarks.measure import FLOOR, OURS, PLAIN, Settings, Work
 from nrcg.datasets.imageset import write_image_set
-from nrcg.evaluation.extractors import Extractor, load_extractor
-from nrcg.evaluation.frechet import FeatureStatistics, GatheredStatistics, frechet_distance
+from nrcg.evaluation.extractors import extractors
+from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 from nrcg.evaluation.score import reference_statistics
 
-AGAINST = "pytorch-fid"
-NO_SLOWER = Reach(ratio=0.95)  # 5 % is what equal ways may differ by
-N_IMAGES = {"cpu": 32, "cuda": 2048}
 N_FEATURES, FEATURES, BATCH = 16_384, 2048, 64
+NO_SLOWER = {"ratio": 0.95}  # 5 % is what equal ways may differ by
 
 
 def write_weights(path: Path) -> None:
@@ -45,24 +38,33 @@ def write_weights(path: Path) -> None:
     torch.save(network.state_dict(), path)
 
 
-def their_inception(weights: Path, device: torch.device) -> torch.nn.Module:
+def their_inception(folder: Path, device: torch.device) -> torch.nn.Module:
     """pytorch-fid's network; it would download its weights while it is built."""
     loader = pytorch_fid.inception.load_state_dict_from_url
-    pytorch_fid.inception.load_state_dict_from_url = lambda *_, **__: torch.load(weights, weights_only=True)
+    pytorch_fid.inception.load_state_dict_from_url = lambda *_, **__: torch.load(folder / "weights.pth")
     try:
         return pytorch_fid.inception.InceptionV3().to(device).eval()
     finally:
         pytorch_fid.inception.load_state_dict_from_url = loader
 
 
-def inception_flops(extractor: Extractor) -> int:
-    """Of one image's pass."""
-    return flops(lambda: extractor(np.zeros((1, 64, 64, 3), np.uint8)))
+def our_statistics(features: np.ndarray) -> FeatureStatistics:
+    """As scoring takes them in, batch by batch."""
+    statistics = FeatureStatistics(features.shape[1])
+    for start in range(0, len(features), BATCH):
+        statistics.update(features[start : start + BATCH])
+    statistics.merged()
+    return statistics
 
 
-def inception_work(settings: Settings) -> Iterator[Work]:
-    n = settings.batch or N_IMAGES[settings.device.type]
-    images = np.random.default_rng(0).integers(0, 256, (n, 64, 64, 3), dtype=np.uint8)
+def their_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.mean(features, axis=0), np.cov(features, rowvar=False)
+
+
+def works(settings: Settings) -> Iterator[Work]:
+    device, n = settings.device, settings.batch or {"cpu": 32, "cuda": 2048}[settings.device.type]
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n, 64, 64, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_weights(folder / "weights.pth")
@@ -71,79 +73,27 @@ def inception_work(settings: Settings) -> Iterator[Work]:
             Image.fromarray(image).save(path)
         train = np.zeros(n)  # the split and the labels
         write_image_set(folder / "set", images, train, train, name="noise", classes=["noise"], seed=0, parameters={})
-        extractor = load_extractor("inception", weights=folder / "weights.pth", device=settings.device)
-        inception = their_inception(folder / "weights.pth", settings.device)
+        extractor, theirs = extractors["inception"](folder / "weights.pth", device), their_inception(folder, device)
         batch, workers = min(BATCH, n), min(os.cpu_count() or 1, 8)  # as pytorch-fid's command line chooses them
-        theirs = partial(
-            plain.inception_statistics, files, inception, batch=batch, workers=workers, device=settings.device
-        )
-        yield Work(
-            name="Inception statistics",
-            size=f"{n} images of 64×64",
-            amount=n,
-            unit="image",
-            ways={
-                AGAINST: lambda: theirs,
-                OURS: lambda: partial(reference_statistics, folder / "set", extractor, batch_size=batch),
-            },
-            against=AGAINST,
-            reach=NO_SLOWER,
-            floor="an Inception pass",
-            flops=inception_flops(extractor),
-            repeats=min(settings.repeats, 3),
-        )
-
-
-def our_statistics(features: np.ndarray) -> FeatureStatistics:
-    """As scoring takes them in, batch by batch."""
-    gathered = GatheredStatistics(features.shape[1])
-    for start in range(0, len(features), BATCH):
-        gathered.update(features[start : start + BATCH])
-    return gathered.result()
-
-
-def distance_ways(a: FeatureStatistics, b: FeatureStatistics) -> dict[str, Way]:
-    return {
-        AGAINST: lambda: calculate_frechet_distance(a.mean, a.cov, b.mean, b.cov),
-        OURS: lambda: frechet_distance(a, b),
+        ways = {
+            PLAIN: lambda: calculate_activation_statistics(files, theirs, batch, FEATURES, device, workers),
+            OURS: lambda: reference_statistics(folder / "set", extractor, batch_size=batch),
+            FLOOR: lambda: [extractor(images[i : i + batch]) for i in range(0, n, batch)],
+        }
+        repeats = min(settings.repeats, 3)
+        yield Work(f"Inception statistics, {n} images of 64×64", ways, "Inception passes", NO_SLOWER, repeats)
+    one, two = (rng.normal(size=(N_FEATURES, FEATURES)) * rng.uniform(0.1, 2, FEATURES) for _ in range(2))
+    ways = {
+        PLAIN: lambda: their_statistics(one),
+        OURS: lambda: our_statistics(one),
+        FLOOR: lambda: one.T @ one,
     }
-
-
-def feature_works(settings: Settings) -> Iterator[Work]:
-    rng = np.random.default_rng(0)
-    features = [rng.normal(size=(N_FEATURES, FEATURES)) * rng.uniform(0.1, 2, FEATURES) for _ in range(2)]
-    common = {"against": AGAINST, "reach": NO_SLOWER}
-    yield Work(
-        name="statistics of features",
-        size=f"{N_FEATURES} × {FEATURES}, float64",
-        amount=N_FEATURES,
-        unit="image",
-        ways={
-            AGAINST: lambda: partial(plain.feature_statistics, features[0]),
-            OURS: lambda: partial(our_statistics, features[0]),
-        },
-        floor="a matrix product",
-        repeats=settings.repeats,
-        **common,
-    )
-    ways = distance_ways(*(our_statistics(part) for part in features))
-    yield Work(
-        name="Fréchet distance",
-        size=f"{FEATURES} features",
-        amount=1,
-        unit="distance",
-        ways={name: partial(lambda way: way, way) for name, way in ways.items()},
-        floor="a matrix root",
-        repeats=2,
-        warm=False,
-        **common,
-    )
-
-
-def works(settings: Settings) -> Iterator[Work]:
-    yield from inception_work(settings)
-    yield from feature_works(settings)
-
-
-def main(arguments: list[str]) -> None:
-    run("frechet", __doc__, [works], arguments)
+    name = f"statistics of {N_FEATURES} × {FEATURES} features"
+    yield Work(name, ways, "a matrix product", NO_SLOWER, settings.repeats)
+    ours, theirs = [our_statistics(part) for part in (one, two)], (*their_statistics(one), *their_statistics(two))
+    ways = {
+        PLAIN: lambda: calculate_frechet_distance(*theirs),
+        OURS: lambda: frechet_distance(*ours),
+        FLOOR: lambda: np.linalg.eigh(theirs[1]),
+    }
+    yield Work(f"Fréchet distance, {FEATURES} features", ways, "eigenvectors of one covariance", NO_SLOWER, 2)

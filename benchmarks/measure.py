@@ -1,22 +1,19 @@
-"""Seconds, peak memory and FLOPs of several ways to do the same work, side by side in one process."""
+"""Seconds and peak memory of several ways to do the same work: in turns, in one process, so that ratios hold."""
 
 import gc
 import io
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 import torch
-from torch.autograd.profiler import profile
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # or the profiler tells of a CUDA driver that a CPU does not need
-
+PLAIN, OURS, COMPILED, FLOOR = "plain", "ours", "ours, compiled", "floor"
+REACHES = {"ratio": "{:g} ×", "memory": "{:g} × memory", "seconds": "{:g} s"}
 Way = Callable[[], Any]  # does a fixed amount of work; one that takes its own time returns it as `Seconds`
 
 
@@ -24,19 +21,85 @@ class Seconds(float):
     """What a call took, by its own count: without building what it works on, say."""
 
 
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked for; None takes the benchmark's own choice for the size and the device."""
+
+    device: torch.device
+    size: str
+    batch: int | None = None
+    steps: int | None = None
+    repeats: int = 5
+    compiled: bool = False
+
+    @property
+    def precision(self) -> str:
+        """Half where a plain user takes it."""
+        return "bf16" if self.device.type == "cuda" else "fp32"
+
+    def amount(self, demo: tuple[int, int], paper: tuple[int, int], cuda: tuple[int, int]) -> tuple[int, int]:
+        """Batch and steps: as asked for, else of the demo's and the paper's network on a CPU, and of either on CUDA."""
+        batch, steps = cuda if self.device.type == "cuda" else {"demo": demo, "paper": paper}[self.size]
+        return self.batch or batch, self.steps or steps
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is measured.
+
+    name      of the work, and how much of it a call does
+    ways      by name: PLAIN, OURS, COMPILED, and FLOOR, which does what cannot be saved
+    floor     what that is, in words
+    reach     what ours is meant to reach: `ratio` times as fast, `memory` times the peak (CUDA), `seconds` at most
+    repeats   timed calls of each way; 1 is also without calls before, for long work
+    """
+
+    name: str
+    ways: Mapping[str, Way]
+    floor: str
+    reach: Mapping[str, float] = field(default_factory=dict)
+    repeats: int = 5
+
+
+Source = Callable[[Settings], Iterator[Work]]
+
+
+def measure(work: Work, device: torch.device) -> list[dict[str, Any]]:
+    """A row for each way, JSON values only. A ratio to the plain way is of medians; its range of calls side by side."""
+    peaks = {name: warm_up(way, device) for name, way in work.ways.items()} if work.repeats > 1 else {}
+    seconds, rows = alternate(work.ways, work.repeats, device, work.name), []
+    for name, mine in seconds.items():
+        row = {"work": work.name, "way": name, "seconds": mine, "median": median(mine), "peak_bytes": peaks.get(name)}
+        if rounds := [theirs / ours for theirs, ours in zip(seconds.get(PLAIN, []), mine, strict=False)]:
+            row |= {"ratio": median(seconds[PLAIN]) / median(mine), "range": [min(rounds), max(rounds)]}
+        row |= {"reach": dict(work.reach)} if name.startswith(OURS) else {}
+        row |= {"floor": work.floor} if name == FLOOR else {}
+        rows.append(row)
+    return rows
+
+
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """A line of the table."""
+    return {
+        "work": row["work"],
+        "way": f"{row['way']}: {row['floor']}" if "floor" in row else row["way"],
+        "time": f"{row['median']:.3g} s",
+        "ratio": "{:.2f} ({:.2f}–{:.2f})".format(row["ratio"], *row["range"]) if "ratio" in row else "",
+        "reach": ", ".join(REACHES[key].format(value) for key, value in row.get("reach", {}).items()),
+        "peak memory": "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f} MB",
+    }
+
+
 def alternate(ways: Mapping[str, Way], repeats: int, device: torch.device, title: str = "") -> dict[str, list[float]]:
     """Seconds of `repeats` calls of each way, one way after the other.
 
     The order turns round after each round, so that a machine that slows down, or is busy for a while, meets all alike.
-    The ways should be warm.
     """
     found: dict[str, list[float]] = {name: [] for name in ways}
     gc.collect()  # so that no way pays for what was built before
-    with tqdm(total=repeats * len(ways), desc=title, unit="call", leave=False) as bar:
-        for i in range(repeats):
-            for name in list(ways)[:: -1 if i % 2 else 1]:
-                found[name].append(seconds_of(ways[name], device))
-                bar.update()
+    for i in tqdm(range(repeats), desc=title, unit="round", leave=False):
+        for name in list(ways)[:: -1 if i % 2 else 1]:
+            found[name].append(seconds_of(ways[name], device))
     return found
 
 
@@ -51,83 +114,14 @@ def seconds_of(way: Way, device: torch.device) -> float:
     return float(result) if isinstance(result, Seconds) else seconds
 
 
-def warm_up(way: Way, device: torch.device) -> tuple[float, int]:
-    """Seconds of the first call, compilation included, and peak memory in bytes.
-
-    Peak memory is the most that tensors hold at a time, beyond what they held before. On CUDA it is that of torch's
-    allocator over the first two calls: a CUDA graph allocates while it is recorded, and no more. On a CPU it is added
-    up from the allocations and releases that torch's profiler sees in the second call; what libraries take for
-    themselves is missing.
-    """
+def warm_up(way: Way, device: torch.device) -> int | None:
+    """Two calls: one compiles, and a CUDA graph is recorded. Peak bytes of tensors beyond those before, on CUDA."""
     if device.type == "cuda":
-        synchronize(device)
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
-        first = seconds_of(way, device)
+    for _ in range(2):
         seconds_of(way, device)
-        return first, torch.cuda.max_memory_allocated(device) - before
-    first = seconds_of(way, device)
-    with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()), profile(profile_memory=True) as recorded:
-        way()
-    return first, _peak(recorded)
-
-
-def _peak(recorded: profile) -> int:
-    """Of a profile with memory, the most bytes that were held at a time."""
-    held = peak = 0
-    for event in sorted(_allocations(recorded.kineto_results.experimental_event_tree()), key=lambda e: e.start_time_ns):
-        held += event.extra_fields.alloc_size  # negative for a release
-        peak = max(peak, held)
-    return peak
-
-
-def _allocations(events: list[Any]) -> list[Any]:
-    found, rest = [], list(events)
-    while rest:
-        event = rest.pop()
-        rest.extend(event.children)
-        if event.tag == torch._C._profiler._EventType.Allocation:
-            found.append(event)
-    return found
-
-
-def flops(work: Callable[[], Any]) -> int:
-    """Floating-point operations of the matrix products and convolutions in `work`, two for a multiply-add.
-
-    Attention is taken apart into its products: fused, some of its kinds are not counted.
-    """
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        work()
-    return counter.get_total_flops()
-
-
-def matmul(device: torch.device, dtype: torch.dtype) -> tuple[Way, float]:
-    """A way that multiplies large square matrices, and its FLOPs: what the machine can do at best."""
-    n, times = (8192, 50) if device.type == "cuda" else (2048, 4)
-    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))  # zeros would be faster than real data
-    out = torch.empty_like(a)
-
-    def multiply() -> None:
-        for _ in range(times):
-            torch.mm(a, b, out=out)
-
-    return multiply, 2.0 * n**3 * times
-
-
-def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of large matrix products: the median of five measurements."""
-    multiply, count = matmul(device, dtype)
-    multiply()
-    return count / median(seconds_of(multiply, device) for _ in range(5))
-
-
-def copy_bandwidth(device: torch.device) -> float:
-    """Bytes/s, read and written, of a copy from the device's memory to itself: the median of five measurements."""
-    n = 1 << (30 if device.type == "cuda" else 28)
-    source = torch.ones(n, dtype=torch.uint8, device=device)
-    target = torch.zeros_like(source)
-    target.copy_(source)
-    return 2 * n / median(seconds_of(lambda: target.copy_(source), device) for _ in range(5))
+    return torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else None
 
 
 def synchronize(device: torch.device) -> None:

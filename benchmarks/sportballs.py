@@ -2,43 +2,20 @@
 
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 
-import yaml
-
-from benchmarks.command import run
-from benchmarks.measure import Way
-from benchmarks.sizes import ROOT
-from benchmarks.work import OURS, Reach, Settings, Work
+from benchmarks.measure import OURS, Settings, Work
+from benchmarks.networks import section
 from nrcg.datasets import make_images
 
 N = 100_000
 
 
-def ours(n: int) -> Way:
-    images = yaml.safe_load((ROOT / "config/config.yaml").read_text())["datasets"]["sportballs"]["images"]
+def works(settings: Settings) -> Iterator[Work]:
+    n, images = settings.batch or N, section("paper")["images"]
 
     def draw() -> None:
         with tempfile.TemporaryDirectory() as folder:
             make_images("sportballs", folder, {**images, "n": n})
 
-    return draw
-
-
-def works(settings: Settings) -> Iterator[Work]:
-    n = settings.batch or N
-    yield Work(
-        name="SportBalls",
-        size=f"{n} images of 64×64",
-        amount=n,
-        unit="image",
-        ways={OURS: partial(ours, n)},
-        reach=Reach(seconds=60) if n == N else Reach(),
-        floor="writing 12 288 bytes an image",
-        repeats=1,
-        warm=False,
-    )
-
-
-def main(arguments: list[str]) -> None:
-    run("sportballs", __doc__, [works], arguments)
+    reach = {"seconds": 60} if n == N else {}
+    yield Work(f"SportBalls, {n} images of 64×64", {OURS: draw}, "writing 12 288 bytes an image", reach, repeats=1)

@@ -9,30 +9,20 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks import plain
-from benchmarks.command import run
-from benchmarks.measure import Seconds, Way, synchronize
-from benchmarks.sizes import configs, pass_flops
-from benchmarks.work import OURS, Reach, Settings, Work
+from benchmarks.measure import FLOOR, OURS, PLAIN, Seconds, Settings, Way, Work, synchronize
+from benchmarks.networks import passes, section
 from nrcg.datasets.imageset import write_image_set
 from nrcg.models.ddpm import build_scheduler, build_unet
 from nrcg.runtime.preemption import Stop
 from nrcg.training.ddpm import DDPMTraining, train_ddpm
 
 WARM = 2  # steps before the clock starts
-REACH = {"cuda": Reach(ratio=2), "cpu": Reach(ratio=1.3)}
-AMOUNT = {  # images a step, steps
-    ("demo", "cpu"): (64, 4),
-    ("demo", "cuda"): (128, 20),
-    ("paper", "cpu"): (4, 2),
-    ("paper", "cuda"): (128, 10),
-    ("hq", "cpu"): (1, 1),
-    ("hq", "cuda"): (16, 5),
-}
 
 
 class Clock(Stop):
@@ -51,65 +41,38 @@ class Clock(Stop):
             self.started, self.seconds = now, now - self.started
 
 
-def ours(size: str, device: torch.device, data: Path, *, batch: int, steps: int, precision: str) -> Way:
+def ours(config: dict[str, Any], device: torch.device, data: Path, batch: int, steps: int) -> Way:
     """A training of `steps` steps after the first, which are not in its time."""
-    unet, scheduler = configs(size)
-    settings = DDPMTraining(epochs=1, batch_size=batch, precision=precision)
+    networks = {"unet": config["ddpm"]["unet"], "scheduler": config["scheduler"]}
+    settings = DDPMTraining(epochs=1, batch_size=batch, precision="bf16")
 
     def train() -> Seconds:
         clock = Clock(device, WARM + steps)
         with tempfile.TemporaryDirectory() as name:
             out = Path(name)
-            train_ddpm(
-                data,
-                out,
-                unet=unet,
-                scheduler=scheduler,
-                settings=settings,
-                checkpoint=out / "checkpoint",
-                device=device,
-                stop=clock,
-            )
+            how = {"settings": settings, "checkpoint": out / "checkpoint", "device": device, "stop": clock}
+            train_ddpm(data, out, **networks, **how)
         return Seconds(clock.seconds)
 
     return train
 
 
-def plainly(size: str, device: torch.device, images: np.ndarray, *, batch: int, precision: str) -> Way:
-    """An epoch over as many images as ours takes the time of."""
-    unet, scheduler = configs(size)
-    network = build_unet(unet).to(device)
-    return plain.ddpm_training(network, build_scheduler(scheduler), images, batch=batch, precision=precision)
-
-
 def works(settings: Settings) -> Iterator[Work]:
-    batch, steps = AMOUNT[settings.size, settings.device.type]
-    batch, steps = settings.batch or batch, settings.steps or steps
-    unet, _ = configs(settings.size)
-    pixels, n = unet["sample_size"], (WARM + steps) * batch
+    batch, steps = settings.amount(demo=(64, 4), paper=(4, 2), cuda=(128, 20))
+    config, device = section(settings.size), settings.device
+    pixels, n = config["ddpm"]["unet"]["sample_size"], (WARM + steps) * batch
     images = np.random.default_rng(0).integers(0, 256, (n, pixels, pixels, 3), dtype=np.uint8)
-    common = settings.size, settings.device
+    unet = build_unet(config["ddpm"]["unet"]).to(device)
+    scheduler, precision = build_scheduler(config["scheduler"]), settings.precision
     with tempfile.TemporaryDirectory() as folder:
         train = np.zeros(n)  # the split and the labels
         write_image_set(folder, images, train, train, name="noise", classes=["noise"], seed=0, parameters={})
         ways = {
-            f"plain {precision}": partial(plainly, *common, images[: batch * steps], batch=batch, precision=precision)
-            for precision in ("fp32", "bf16")
+            PLAIN: plain.ddpm_training(unet, scheduler, images[: batch * steps], batch=batch, precision=precision),
+            OURS: ours(config, device, Path(folder), batch, steps),
+            FLOOR: partial(passes, unet, batch, 3 * steps, gradient=False, precision="bf16"),
         }
-        ways[OURS] = partial(ours, *common, Path(folder), batch=batch, steps=steps, precision="bf16")
+        name = f"DDPM training, {settings.size}, {steps} steps of {batch} images"
         yield Work(
-            name="DDPM training",
-            size=f"{settings.size}, {steps} steps of {batch} images",
-            amount=batch * steps,
-            unit="image",
-            ways=ways,
-            against=settings.against,
-            reach=REACH[settings.device.type],
-            floor="three forward passes",
-            flops=3 * pass_flops(build_unet(unet)),
-            repeats=settings.repeats,
+            name, ways, "three forward passes a step", {"ratio": 2 if precision == "bf16" else 1.3}, settings.repeats
         )
-
-
-def main(arguments: list[str]) -> None:
-    run("training", __doc__, [works], arguments)

@@ -1,0 +1,67 @@
+"""Networks to measure: the demo's and the paper's; random weights do where only their time matters."""
+
+import copy
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from diffusers import DDPMScheduler, UNet2DModel
+from torch import nn
+
+from nrcg.models.classifier import build_classifier
+from nrcg.models.ddpm import build_scheduler, build_unet, load_ddpm
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """All in eval mode, and frozen, as a careful user has them: autograd then keeps nothing for their weights."""
+
+    unet: UNet2DModel
+    scheduler: DDPMScheduler
+    classifier: nn.Module  # three classes
+
+    def in_default_layout(self) -> "Networks":
+        """A copy with the weights as torch lays them out by itself; the library builds classifiers channels-last."""
+        parts = copy.deepcopy(self)
+        for tensor in chain(parts.unet.parameters(), parts.classifier.parameters()):
+            tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)  # not only where strides demand it
+        return parts
+
+
+def section(size: str) -> dict[str, Any]:
+    """SportBalls in the project's config, with the demo's networks for that size."""
+    paper, demo = (
+        yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())["datasets"]["sportballs"]
+        for name in ("config", "demo")
+    )
+    if size == "demo":
+        paper["ddpm"]["unet"] |= demo["ddpm"]["unet"]
+        paper["scheduler"] |= demo["scheduler"]
+    return paper
+
+
+def networks(size: str, device: torch.device) -> Networks:
+    """The demo's shipped weights, or random ones, which are the same each time."""
+    torch.manual_seed(0)
+    classifier = build_classifier("mobilenet_v3_small", 3).to(device).eval().requires_grad_(False)
+    if size == "demo":
+        unet, scheduler = load_ddpm(ROOT / "resources/sportballs32", device)
+    else:
+        unet, scheduler = build_unet(section(size)["ddpm"]["unet"]), build_scheduler(section(size)["scheduler"])
+    return Networks(unet.to(device).eval().requires_grad_(False), scheduler, classifier)
+
+
+def passes(unet: UNet2DModel, batch: int, times: int, *, gradient: bool, precision: str) -> None:
+    """Forward passes of the U-Net alone, each with the gradient by its input if asked."""
+    size = unet.config.sample_size
+    x = torch.zeros(batch, unet.config.in_channels, size, size, device=unet.device).requires_grad_(gradient)
+    for t in range(times):
+        with torch.set_grad_enabled(gradient), torch.autocast(x.device.type, torch.bfloat16, precision == "bf16"):
+            output = unet(x, t).sample
+        if gradient:
+            torch.autograd.grad(output.sum(), x)
