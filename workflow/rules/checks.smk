@@ -1,6 +1,5 @@
 # All that can be known of a config to be wrong, before the first job; every mistake at once. What a section must hold is
 # known to the function that takes it, which is asked here.
-import os
 from contextlib import contextmanager
 
 PROBLEMS = []
@@ -31,13 +30,6 @@ def check_place(key, path):
     """A file or folder of the user's; None is none."""
     if path and not Path(path).exists():
         wrong(key, f"no such file or folder: {path}")
-
-
-def check_source(key, source):
-    """A folder or a hub repository, `owner/name` or `owner/name@revision`; None is neither."""
-    is_hub_id = source and len(Path(source.partition("@")[0]).parts) == 2 and not source.startswith((".", "~", os.sep))
-    if source and not Path(source).is_dir() and not is_hub_id:
-        wrong(key, f"no such folder: {source}; write a folder that is there, or a hub id such as owner/name")
 
 
 def check_setups():
@@ -85,10 +77,6 @@ def check_images(place, dataset, data):
     """Images, classes and the target."""
     images = data["images"]
     check_place(f"{place}.scores_from", data["scores_from"])
-    if data["kind"] == "celebahq":
-        check_source(f"{place}.images.source", images.get("source"))
-    elif "source" in images:
-        check_place(f"{place}.images.source", images["source"])
     with noted(f"{place}.images"):
         classes = class_names(dataset)
         if data["target"] not in classes:
@@ -132,6 +120,7 @@ def check_classifier(place, dataset, name, given):
 def check_ddpm(place, dataset, data):
     """The diffusion model: its size, its number of steps, and whether samples can be drawn from it."""
     from nrcg.io.files import read_card
+    from nrcg.io.hub import HUB_ID
     from nrcg.models.ddpm import build_scheduler, check_sampling, check_unet, load_scheduler
     from nrcg.registry import call
     from nrcg.training.settings import DDPMTraining
@@ -147,7 +136,11 @@ def check_ddpm(place, dataset, data):
             check_sampling(scheduler, steps)
     pretrained, place = model["pretrained"], f"{place}.ddpm"
     if pretrained:
-        check_source(f"{place}.pretrained", pretrained)
+        if not (Path(pretrained).is_dir() or HUB_ID.fullmatch(pretrained)):
+            wrong(
+                f"{place}.pretrained",
+                f"no such folder: {pretrained}; write a folder that is there, or a hub id such as owner/name",
+            )
         if Path(pretrained).is_dir():
             with noted(f"{place}.pretrained"):
                 check_size(f"{place}.pretrained", data, read_card(ddpm_part(pretrained, "unet") / "config.json"))
