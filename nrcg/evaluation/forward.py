@@ -17,15 +17,10 @@ from torch import nn
 from tqdm import tqdm
 
 from nrcg.errors import NrcgError
-from nrcg.guidance.gradient import (
-    INPUTS,
-    OBJECTIVES,
-    check_choice,
-    frozen,
-    image_gradient,
-    one_step_denoiser,
-    pred_original_sample,
-)
+from nrcg.guidance.gradient import frozen, image_gradient
+from nrcg.guidance.guidance import check_choice
+from nrcg.guidance.inputs import INPUTS, one_step_denoiser, pred_original_sample
+from nrcg.guidance.objectives import OBJECTIVES
 from nrcg.guidance.stabilizers import Identity, Stabilizer
 from nrcg.io.files import read_sealed, write_sealed
 from nrcg.io.images import to_float

@@ -1,6 +1,6 @@
-"""The guided sampler: Algorithm 1, and diffusers' DDPM pipeline around it."""
+"""diffusers' DDPM pipeline, guided."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -14,102 +14,15 @@ from huggingface_hub.errors import HTTPError
 from torch import nn
 
 from nrcg.errors import NrcgError
-from nrcg.guidance.gradient import (
-    ClassifierGuidance,
-    frozen,
-    image_gradient,
-    one_step_denoiser,
-    pred_original_sample,
-    predict,
-)
+from nrcg.guidance.gradient import frozen
+from nrcg.guidance.guidance import ClassifierGuidance
+from nrcg.guidance.loop import guided_ddpm
 from nrcg.guidance.noise import gaussian_draws
-from nrcg.guidance.stabilizers import Identity, is_number
+from nrcg.guidance.stabilizers import is_number
 
 OUTPUT_TYPES = ("pil", "np", "numpy", "pt")
 DEFAULT_STEPS = 1000  # as in diffusers, where the schedule is as long
 VARIANCE_TYPES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
-
-
-@torch.no_grad()
-def guided_ddpm(
-    unet: nn.Module,
-    scheduler: Any,
-    noise: Iterator[torch.Tensor],
-    timesteps: Iterable[torch.Tensor],
-    guidance: ClassifierGuidance | None = None,
-    on_step_end: Callable[[int, torch.Tensor, dict], Any] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Algorithm 1. From x_T to x_0 (N×3×H×W, in [−1, 1]), and N flags of trajectories that became non-finite.
-
-    draw x_T ~ N(0, I);  m, v ← 0
-    for t = T … 1:
-        ε ← ε_θ(x_t, t)
-        x̂_0 ← (x_t − √(1 − ᾱ_t) · ε) / √ᾱ_t                               (eq. 5)
-        g ← ∇_{x_t} log p(y | x_t or x̂_0)
-        g ← stabilise(g)                                                  (eq. 7, 8)
-        draw x_{t−1} ~ N(μ_θ(x_t, t) + s · σ_t² · g, σ_t² I)              (eq. 1)
-    return x_0
-
-    `noise` yields draws of N(0, I), N×3×H×W: x_T, then one for every step at t > 0 (t counts from 0 here). After each
-    step, `on_step_end` is called with its number, its timestep, and x_{t−1}, x̂_0 and g as `latents`,
-    `pred_original_sample` and `gradient` (None without guidance).
-    """
-    x = next(noise)
-    stabilizer = guidance.stabilizer if guidance and guidance.stabilizer else Identity()
-    state, gradient, guided_steps = stabilizer.init(x), None, 0
-    diverged = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    for step, t in enumerate(timesteps):
-        guided = guidance is not None and guidance.covers(t)
-        if guided and guided_steps % guidance.every == 0:
-            output, gradient = predict_with_gradient(unet, scheduler, x, t, guidance)
-        else:
-            output = predict(unet, x, t)
-        x0 = pred_original_sample(scheduler, output, t, x)
-        mean, variance = posterior(scheduler, x0, t, x)
-        x = mean + variance**0.5 * next(noise) if t > 0 else mean
-        if guided:
-            direction, state = stabilizer.update(gradient, state)
-            x = x + guidance.scale * float(variance) * direction
-            guided_steps += 1
-        diverged = diverged | ~x.isfinite().flatten(1).all(1)
-        x = x.masked_fill(diverged[:, None, None, None], 0.0)  # frozen at mid-grey; the others go on
-        if on_step_end is not None:
-            on_step_end(step, t, {"latents": x, "pred_original_sample": x0, "gradient": gradient if guided else None})
-    return x, diverged
-
-
-def predict_with_gradient(
-    unet: nn.Module, scheduler: Any, x: torch.Tensor, t: torch.Tensor, guidance: ClassifierGuidance
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The U-Net's output at x_t and the guidance gradient there, by one pass through the U-Net."""
-    denoise = None
-    if guidance.on == "x0":
-        denoise = one_step_denoiser(unet, scheduler, t, guidance.jacobian)
-    gradient, _, output = image_gradient(guidance.classifier, x, guidance.target, guidance.objective, denoise)
-    return predict(unet, x, t) if output is None else output, gradient
-
-
-def posterior(
-    scheduler: Any, x0: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of p_θ(x_{t−1} | x_t) from x̂_0 and x_t, as in the scheduler's own `step`; t counts from 0.
-
-    μ_θ = √ᾱ_{t−1} · β_t / (1 − ᾱ_t) · x̂_0 + √α_t · (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · x_t     (Ho et al. 2020, eq. 7)
-    σ_t² = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · β_t, and 0 at t = 0      fixed_small, fixed_small_log
-    σ_t² = β_t                                                  fixed_large, fixed_large_log
-
-    With fewer inference than training steps, t − 1 is the next of the scheduler's time steps, and
-    α_t = 1 − β_t = ᾱ_t / ᾱ_{t−1}.
-    """
-    before = scheduler.previous_timestep(timestep)
-    alpha_bar = scheduler.alphas_cumprod[timestep]
-    alpha_bar_before = scheduler.alphas_cumprod[before] if before >= 0 else scheduler.one
-    alpha = alpha_bar / alpha_bar_before
-    beta = 1 - alpha
-    mean = alpha_bar_before**0.5 * beta / (1 - alpha_bar) * x0
-    mean = mean + alpha**0.5 * (1 - alpha_bar_before) / (1 - alpha_bar) * sample
-    small = scheduler.config.variance_type in ("fixed_small", "fixed_small_log")
-    return mean, (1 - alpha_bar_before) / (1 - alpha_bar) * beta if small else beta
 
 
 @dataclass

@@ -14,7 +14,9 @@ from torch import nn
 import nrcg.guidance
 from nrcg import EMA, Adam, ClassifierGuidance
 from nrcg.errors import NrcgError
-from nrcg.guidance.gradient import frozen, image_gradient, objective_values, one_step_denoiser, pred_original_sample
+from nrcg.guidance.gradient import frozen, image_gradient
+from nrcg.guidance.inputs import one_step_denoiser, pred_original_sample
+from nrcg.guidance.objectives import objective_values
 
 
 def make_classifier(n_logits: int = 3, dtype: torch.dtype = torch.float64) -> nn.Module:

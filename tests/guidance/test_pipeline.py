@@ -9,7 +9,8 @@ from torch import nn
 
 from nrcg import EMA, Adam, ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.errors import NrcgError
-from nrcg.guidance.pipeline import guided_ddpm, posterior
+from nrcg.guidance.loop import guided_ddpm
+from nrcg.guidance.step import posterior
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"clip_sample": False}, {"clip_sample_range": 0.5}, {"thresholding": True}])
@@ -369,7 +370,7 @@ def test_state_is_float32_though_the_unet_is_bfloat16(monkeypatch):
         seen.extend([x0.dtype, x.dtype])
         return posterior(scheduler, x0, t, x)
 
-    monkeypatch.setattr("nrcg.guidance.pipeline.posterior", spy)
+    monkeypatch.setattr("nrcg.guidance.loop.posterior", spy)
     out = draw(pipe, make_guidance(stabilizer=EMA(0.9)))
     assert set(seen) == {torch.float32} and out.images.dtype == torch.float32
     assert draw(pipe, output_type="np").images.dtype == np.float32

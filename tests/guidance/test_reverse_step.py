@@ -9,9 +9,9 @@ from pipelines import STEPS, T, draw, generator, make_guidance, make_pipeline
 from nrcg import EMA
 from nrcg.cli.options import parse_economy
 from nrcg.errors import NrcgError
-from nrcg.guidance.gradient import one_step_denoiser, pred_original_sample
+from nrcg.guidance.inputs import one_step_denoiser, pred_original_sample
 from nrcg.guidance.noise import drawn_ahead, gaussian_draws
-from nrcg.guidance.pipeline import posterior
+from nrcg.guidance.step import posterior
 
 
 def test_draws_made_ahead_are_diffusers_draws():
