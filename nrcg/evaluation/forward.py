@@ -5,7 +5,7 @@ the schedule alone. Each x_t is evaluated once, from t = T down to 0, and compar
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,12 +18,11 @@ from tqdm import tqdm
 
 from nrcg.errors import NrcgError
 from nrcg.guidance.gradient import frozen, image_gradient
-from nrcg.guidance.guidance import check_choice
 from nrcg.guidance.inputs import INPUTS, one_step_denoiser, pred_original_sample
-from nrcg.guidance.objectives import OBJECTIVES
-from nrcg.guidance.stabilizers import Identity, Stabilizer
-from nrcg.io.files import read_sealed, write_sealed
+from nrcg.guidance.objectives import Objective, as_objective, log_prob
+from nrcg.guidance.stabilizers import Stabilizer, for_steps
 from nrcg.io.images import to_float
+from nrcg.io.parts import in_parts
 from nrcg.io.tables import CURVE_COLUMNS
 from nrcg.models.classifier import predictions
 from nrcg.rng import keyed_generator
@@ -47,7 +46,7 @@ def forward_analysis(
     setups: Mapping[str, Stabilizer | None],
     seed: int,
     batch_size: int,
-    objective: str = "log_prob",
+    objective: str | Objective = "log_prob",
     stride: int = 1,
     first_index: int = 0,
     parts: str | Path | None = None,
@@ -85,7 +84,7 @@ def forward_analysis(
         setups: name → stabiliser of the gradients, run from t = T down; None for the raw ones.
         seed: image i's noise depends on (seed, first_index + i) alone.
         batch_size: images in the networks at a time; fewer where the device's memory does not hold them.
-        objective: "log_prob", as in eq. 4, or "logit", as in `ClassifierGuidance`.
+        objective: "log_prob", as in eq. 4, or another, as in `ClassifierGuidance`.
         stride: k > 1 visits t = T, T − k, … and 0, and neighbours are neighbours on that grid (the last gap may be
             shorter); stabilisers then see every k-th gradient.
         first_index: index of the first image.
@@ -101,19 +100,20 @@ def forward_analysis(
         NrcgError: for sizes that do not match, and for values outside of the above.
         Stopped: when `stop` asks for it; the running batch is lost.
     """
-    _check(images, labels, unet, on, objective, setups, batch_size, stride)
-    stop, folder = stop or Stop(), Path(parts) if parts else None
+    _check(images, labels, unet, on, setups, batch_size, stride)
+    stop, folder, objective = stop or Stop(), Path(parts) if parts else None, as_objective(objective)
     steps = [*range(scheduler.config.num_train_timesteps, 0, -stride), 0]
     raw = [name for name, stabilizer in setups.items() if stabilizer is None]
+    stabilizers = {name: for_steps(stabilizer, len(steps) - 1) for name, stabilizer in setups.items()}
     networks = [classifier] if unet is None else [classifier, unet]
     limit = _clipping(scheduler) if on == "x0" else None
 
     def trajectories(batch: range) -> _Totals:
         progress.n = batch.start * len(steps)  # an attempt for which the memory did not suffice counts for nothing
-        totals = _Totals(steps)
+        totals = _Totals(steps, len(batch))
         x0, noise = _batch(images[batch.start : batch.stop], classifier, seed, first_index + batch.start)
         truth = torch.as_tensor(labels[batch.start : batch.stop], device=x0.device)
-        states = {name: (stabilizer or Identity()).init(x0) for name, stabilizer in setups.items()}
+        states = {name: stabilizer.init(x0) for name, stabilizer in stabilizers.items()}
         above = None  # the point at the next higher t
         for t in steps:
             stop.check()
@@ -121,14 +121,14 @@ def forward_analysis(
             denoise = one_step_denoiser(unet, scheduler, t - 1) if on == "x0" and t else None
             gradient, logits, output = image_gradient(classifier, x, target, objective, denoise=denoise)
             directions = {}
-            for name, stabilizer in setups.items():
-                directions[name], states[name] = (stabilizer or Identity()).update(gradient, states[name])
+            for name, stabilizer in stabilizers.items():
+                directions[name], states[name] = stabilizer.update(gradient, states[name])
             here = _Point(t, x, logits, directions)
             if t:
                 classes = predictions(logits)
                 totals.add(raw, "accuracy", t, classes == truth)
                 totals.vote(raw, t, classes, max(logits.shape[1], 2))
-                if objective == "log_prob":
+                if objective is log_prob:
                     totals.add(setups, "saturated", t, other_probability(logits, target) < SATURATED)
                 if limit is not None:
                     clipped = pred_original_sample(scheduler, output, t - 1, x).abs() >= limit
@@ -146,20 +146,10 @@ def forward_analysis(
         return totals
 
     everything = _Totals(steps)
-    done = 0
-    for part in _finished_parts(folder, len(images)) if folder else []:
-        everything.merge(part)
-        done += part.n
-    if done:
-        log.info("%s: %d of %d images were analysed before", folder, done, len(images))
-    bar = tqdm(
-        total=len(images) * len(steps), initial=done * len(steps), desc="forward", unit="image·step", unit_scale=True
-    )
+    bar = tqdm(total=len(images) * len(steps), desc="forward", unit="image·step", unit_scale=True)
     with frozen(*networks), bar as progress:
-        for batch, totals in BatchLimit("forward", batch_size).each(trajectories, range(done, len(images))):
-            totals.n = len(batch)
-            if folder:
-                write_sealed(folder / f"{batch.start}.part", totals.save)
+        size, words = BatchLimit("forward", batch_size), ("images", "analysed")
+        for _, totals in in_parts(trajectories, range(len(images)), size, folder, _Totals.load, words):
             everything.merge(totals)
     return everything.table()
 
@@ -184,82 +174,64 @@ class _Point:
 
 
 class _Totals:
-    """Numbers, sums and sums of squares over n images, in float64: no batch size is seen in more than the last bits."""
+    """Sums over n images, in float64: no batch size is seen in more than the last bits.
 
-    def __init__(self, steps: list[int]) -> None:
-        self.n = 0
+    They are arrays by setup and metric, a row for each t: number, sum and sum of squares of the values; of the metric
+    `one_class`, the number of images in each class.
+    """
+
+    def __init__(self, steps: list[int], n: int = 0) -> None:
+        self.n = n
         self._row = {t: i for i, t in enumerate(steps[:-1])}
-        self._sums: dict[tuple[str, str], np.ndarray] = {}  # (setup, metric) → a row (number, sum, squares) for each t
-        self._votes: dict[str, np.ndarray] = {}  # setup → t × classes, numbers of images
+        self._sums: dict[tuple[str, str], np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self.n
 
     def add(self, setups: Iterable[str], metric: str, t: int, values: torch.Tensor) -> None:
         values = values.cpu().double()
-        row = len(values), values.sum().item(), values.square().sum().item()
-        for setup in setups:
-            self._sums.setdefault((setup, metric), np.zeros((len(self._row), 3)))[self._row[t]] += row
+        self._add(setups, metric, t, [len(values), values.sum().item(), values.square().sum().item()])
 
     def vote(self, setups: Iterable[str], t: int, classes: torch.Tensor, n_classes: int) -> None:
-        counts = torch.bincount(classes, minlength=n_classes).cpu().numpy()
+        self._add(setups, "one_class", t, torch.bincount(classes, minlength=n_classes).tolist())
+
+    def _add(self, setups: Iterable[str], metric: str, t: int, row: list[float]) -> None:
         for setup in setups:
-            self._votes.setdefault(setup, np.zeros((len(self._row), n_classes)))[self._row[t]] += counts
+            self._sums.setdefault((setup, metric), np.zeros((len(self._row), len(row))))[self._row[t]] += row
 
     def merge(self, other: "_Totals") -> None:
         self.n += other.n
         for key, sums in other._sums.items():
             self._sums[key] = self._sums.get(key, 0.0) + sums
-        for setup, votes in other._votes.items():
-            self._votes[setup] = self._votes.get(setup, 0.0) + votes
 
     def save(self, file: BinaryIO) -> None:
         arrays = {f"sums/{i}": sums for i, sums in enumerate(self._sums.values())}
-        arrays |= {f"votes/{i}": votes for i, votes in enumerate(self._votes.values())}
-        np.savez(file, n=self.n, t=list(self._row), keys=[*self._sums], voters=[*self._votes], **arrays)
+        np.savez(file, n=self.n, t=list(self._row), keys=[*self._sums], **arrays)
 
     @classmethod
     def load(cls, file: BinaryIO) -> "_Totals":
         with np.load(file, allow_pickle=False) as arrays:
-            totals = cls([*arrays["t"].tolist(), 0])
-            totals.n = int(arrays["n"])
-            keys, voters = [tuple(key) for key in arrays["keys"].tolist()], arrays["voters"].tolist()
-            totals._sums = {key: arrays[f"sums/{i}"] for i, key in enumerate(keys)}
-            totals._votes = {setup: arrays[f"votes/{i}"] for i, setup in enumerate(voters)}
+            totals = cls([*arrays["t"].tolist(), 0], int(arrays["n"]))
+            totals._sums = {tuple(key): arrays[f"sums/{i}"] for i, key in enumerate(arrays["keys"].tolist())}
         return totals
 
     def table(self) -> pd.DataFrame:
         """By setup and metric as met, then t upwards; what is made of sums (relative_sensitivity, one_class) last."""
-        rows = []
+        means, relative, votes = [], [], []
         for (setup, metric), sums in self._sums.items():
-            for t, i in self._upwards() if metric != "gradient_change" else ():
-                n, total, squares = sums[i].tolist()
-                mean, mean_square = (total / n, squares / n) if n else (np.nan, np.nan)
-                rows.append((setup, metric, t, mean, max(mean_square - mean**2, 0.0) ** 0.5, int(n)))
-        for setup, metric in self._sums:
-            for t, i in self._upwards() if metric == "gradient_change" else ():
-                change, norm = self._sums[setup, metric][i, 1], self._sums[setup, "gradient_norm"][i, 1]
-                rows.append((setup, "relative_sensitivity", t, change / norm if norm else np.nan, np.nan, self.n))
-        for setup, votes in self._votes.items():
-            for t, i in self._upwards():
-                share = votes[i].max() / self.n
-                rows.append((setup, "one_class", t, share, (share * (1 - share)) ** 0.5, self.n))
-        return pd.DataFrame(rows, columns=CURVE_COLUMNS)
-
-    def _upwards(self) -> list[tuple[int, int]]:
-        return sorted(self._row.items())
-
-
-def _finished_parts(folder: Path, n: int) -> Iterator[_Totals]:
-    """The parts without a gap from the first image on; a damaged one ends the row and is made again."""
-    start = 0
-    while (path := folder / f"{start}.part").exists():
-        try:
-            part = _Totals.load(read_sealed(path))
-        except NrcgError as error:
-            log.warning("%s; it is made again", error)
-            return
-        if start + part.n > n:
-            return
-        yield part
-        start += part.n
+            for t, i in sorted(self._row.items()):
+                if metric == "one_class":
+                    share = sums[i].max() / self.n
+                    votes.append((setup, metric, t, share, (share * (1 - share)) ** 0.5, self.n))
+                elif metric == "gradient_change":
+                    norm = self._sums[setup, "gradient_norm"][i, 1]
+                    ratio = sums[i, 1] / norm if norm else np.nan
+                    relative.append((setup, "relative_sensitivity", t, ratio, np.nan, self.n))
+                else:
+                    n, total, squares = sums[i].tolist()
+                    mean, mean_square = (total / n, squares / n) if n else (np.nan, np.nan)
+                    means.append((setup, metric, t, mean, max(mean_square - mean**2, 0.0) ** 0.5, int(n)))
+        return pd.DataFrame(means + relative + votes, columns=CURVE_COLUMNS)
 
 
 def _clipping(scheduler: Any) -> float | None:
@@ -290,9 +262,9 @@ def _norm(batch: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(batch.flatten(1), dim=1)
 
 
-def _check(images, labels, unet, on, objective, setups, batch_size, stride) -> None:
-    check_choice("on", on, INPUTS)
-    check_choice("objective", objective, OBJECTIVES)
+def _check(images, labels, unet, on, setups, batch_size, stride) -> None:
+    if on not in INPUTS:
+        raise NrcgError(f"forward: on {on!r}: must be one of {', '.join(INPUTS)}")
     if on == "x0" and unet is None:
         raise NrcgError("forward: on='x0' needs a DDPM; give its U-Net, or use on='xt'")
     if len(images) == 0 or len(images) != len(labels):

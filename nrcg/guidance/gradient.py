@@ -8,31 +8,55 @@ import torch
 from torch import nn
 
 from nrcg.errors import NrcgError
-from nrcg.guidance.objectives import objective_values
+from nrcg.guidance.guidance import ClassifierGuidance
+from nrcg.guidance.inputs import one_step_denoiser, predict
+from nrcg.guidance.objectives import Objective, objective_values
+
+
+def predict_with_gradient(
+    unet: nn.Module, scheduler: Any, x: torch.Tensor, timestep: int | torch.Tensor, guidance: ClassifierGuidance
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The U-Net's output at x_t and the guidance gradient there, each N×3×H×W, by one pass through the U-Net."""
+    denoise = None
+    if guidance.on == "x0":
+        denoise = one_step_denoiser(unet, scheduler, timestep, guidance.jacobian)
+    gradient, _, output = image_gradient(guidance.classifier, x, guidance.target, guidance.objective, denoise)
+    return predict(unet, x, timestep) if output is None else output, gradient
 
 
 def image_gradient(
     classifier: nn.Module,
     x: torch.Tensor,
     target: int | torch.Tensor,
-    objective: str = "log_prob",
+    objective: str | Objective = "log_prob",
     denoise: Callable[[torch.Tensor], tuple[torch.Tensor, Any]] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, Any]:
     """∇_x of the objective for each image of a batch, also under `torch.no_grad` and `torch.inference_mode`.
 
-    x         images N×3×H×W, float
-    denoise   maps x to the images that the classifier sees, and to anything that shall be handed back with the
-              gradient; without it the classifier sees x itself
-    returns   gradient N×3×H×W, logits N×C, and what `denoise` handed back (None without it)
+    The networks should be `frozen`, or the graph is kept for their weights too.
 
-    The networks should be `frozen`, or the graph is kept for their weights too. Raises NrcgError for logits or targets
-    of the wrong shape or range, and for a classifier that no gradient passes.
+    Args:
+        classifier: maps images to logits, as of `ClassifierGuidance`.
+        x: images N×3×H×W, float.
+        target: class index, or N of them.
+        objective: a registered name, or a function, as of `ClassifierGuidance`.
+        denoise: maps x to the images that the classifier sees, and to anything that shall be handed back with the
+            gradient; without it the classifier sees x itself.
+
+    Returns:
+        Gradient N×3×H×W, logits N×C, and what `denoise` handed back (None without it).
+
+    Raises:
+        NrcgError: for logits, targets or values of the wrong shape or range, and for a classifier that no gradient
+            passes.
     """
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone().requires_grad_()  # a clone: an inference tensor could not require a gradient
         seen, aside = (x, None) if denoise is None else denoise(x)
         logits = classify(classifier, seen)
         values = objective_values(logits, target, objective)
+        if logits.requires_grad and not values.requires_grad:
+            raise NrcgError(f"objective: no gradient passes {objective!r}; it must be differentiable, without detach")
         gradient = _gradient(values, x)
     if gradient is None:
         raise NrcgError(

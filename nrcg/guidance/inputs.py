@@ -1,4 +1,4 @@
-"""Where the classifier looks: x_t itself, or the one-step prediction x̂_0 of the U-Net."""
+"""Where the classifier looks: at x_t itself, or at x̂_0, what the U-Net predicts from it in one step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ INPUTS = ("xt", "x0")
 
 
 def predict(unet: nn.Module, x: torch.Tensor, timestep: int | torch.Tensor) -> torch.Tensor:
-    """The U-Net's output in the precision of x, whatever precision the network runs in."""
+    """The U-Net's output at x_t (N×3×H×W), in the precision of x, whatever precision the network runs in."""
     if isinstance(timestep, torch.Tensor):
         timestep = timestep.to(x.device, non_blocking=True)
     return unet(x.to(unet.dtype), timestep).sample.to(x.dtype)
@@ -23,11 +23,11 @@ def pred_original_sample(
 ) -> torch.Tensor:
     """x̂_0 as the scheduler's own `step` sees it: by its prediction type, then thresholded or clipped if it does so.
 
-    epsilon        (x_t − √(1 − ᾱ_t) · ε) / √ᾱ_t   (eq. 5)
-    sample         the output itself
-    v_prediction   √ᾱ_t · x_t − √(1 − ᾱ_t) · v
+        epsilon        (x_t − √(1 − ᾱ_t) · ε) / √ᾱ_t   (eq. 5)
+        sample         the output itself
+        v_prediction   √ᾱ_t · x_t − √(1 − ᾱ_t) · v
 
-    Raises NrcgError for another prediction type.
+    `sample` is x_t, and `timestep` t, counted from 0. Raises NrcgError for another prediction type.
     """
     return _clipped(scheduler, _unclipped(scheduler, model_output, timestep, sample))
 
@@ -37,11 +37,16 @@ def one_step_denoiser(
 ) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
     """For `image_gradient`: maps x_t to x̂_0, and hands the U-Net's output back so that it need not run twice.
 
-    Without `jacobian`, the gradient does not go through the U-Net: ∂x̂_0/∂x_t is taken for 1/√ᾱ_t, as if the noise
-    that the U-Net finds in x_t did not depend on it (whatever it predicts).
+    Args:
+        unet: noise predictor, diffusers' UNet2DModel.
+        scheduler: diffusers' DDPMScheduler.
+        timestep: t, counted from 0.
+        jacobian: False takes ∂x̂_0/∂x_t for 1/√ᾱ_t, as if the noise that the U-Net finds in x_t did not depend on it
+            (whatever it predicts): no gradient goes through the U-Net.
 
-    Raises NrcgError at a timestep without any signal (ᾱ_t = 0, as at T with `rescale_betas_zero_snr`) where x̂_0 or its
-    slope would be infinite: for a U-Net that predicts epsilon, and without `jacobian`.
+    Raises:
+        NrcgError: at a timestep without any signal (ᾱ_t = 0, as at T with `rescale_betas_zero_snr`) where x̂_0 or its
+            slope would be infinite: for a U-Net that predicts epsilon, and without `jacobian`.
     """
     if scheduler.alphas_cumprod[timestep] == 0 and (not jacobian or scheduler.config.prediction_type == "epsilon"):
         what = "x̂_0 of a U-Net that predicts epsilon" if jacobian else "the slope 1/√ᾱ_t of jacobian=False"
@@ -62,17 +67,15 @@ def one_step_denoiser(
     return denoise
 
 
-def _unclipped(
-    scheduler: Any, model_output: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
-) -> torch.Tensor:
+def _unclipped(scheduler: Any, output: torch.Tensor, timestep: int | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     signal, noise = _signal_and_noise(scheduler, timestep)
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
-        return (sample - noise * model_output) / signal
+        return (x - noise * output) / signal
     if kind == "sample":
-        return model_output
+        return output
     if kind == "v_prediction":
-        return signal * sample - noise * model_output
+        return signal * x - noise * output
     raise NrcgError(f"scheduler: prediction_type {kind!r} is unknown; use epsilon, sample or v_prediction")
 
 
