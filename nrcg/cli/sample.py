@@ -7,8 +7,18 @@ from typing import Annotated
 from typer import Option
 
 from nrcg.cli.options import (
-    BatchSize, Ddpm, Device, Seed, Target, Threads, app, network_digest, parse_json, parse_target, set_up,
-)  # fmt: skip
+    BatchSize,
+    Ddpm,
+    Device,
+    Seed,
+    Target,
+    Threads,
+    app,
+    network_digest,
+    parse_json,
+    parse_target,
+    set_up,
+)
 from nrcg.errors import NrcgError
 from nrcg.runtime.preemption import stop_on_signals
 
@@ -52,8 +62,8 @@ def sample(
     from nrcg.sampling import sample_shard
     from nrcg.speed import prepare, worth_compiling
 
-    compile = compile and worth_compiling((stop - start) * num_inference_steps, where)
-    ready = partial(prepare, precision=precision, compile=compile)
+    pays = worth_compiling((stop - start) * num_inference_steps, where)
+    ready = partial(prepare, precision=precision, compile=compile and pays)
     provenance = {"ddpm": ddpm, "ddpm_digest": network_digest(ddpm), "precision": precision}
     how = None
     if classifier:

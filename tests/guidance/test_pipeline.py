@@ -402,7 +402,7 @@ def test_folders_open_in_both_pipelines(tmp_path):
 
 def test_pickled_weights_are_not_opened_by_default(tmp_path):
     make_pipeline(DDPMPipeline).save_pretrained(tmp_path, safe_serialization=False)
-    with pytest.raises(NrcgError, match=r"nrcg import-ddpm.*use_safetensors=False"):
+    with pytest.raises(NrcgError, match=r"nrcg get ddpm.*use_safetensors=False"):
         GuidedDDPMPipeline.from_pretrained(tmp_path)
     GuidedDDPMPipeline.from_pretrained(tmp_path, use_safetensors=False)
 
