@@ -70,9 +70,7 @@ def sample_shard(
     Args:
         out: NAME.npy; the card is NAME.json beside it.
         seeds: sample i of a run, for each i of the range.
-        pipeline: draws.
-        guidance: None draws without.
-        num_inference_steps: reverse steps.
+        pipeline, guidance, num_inference_steps: what to draw with; guidance None draws without.
         batch_size: images in the networks at a time; fewer where the device's memory does not hold them.
         seed: of the run; the random draws of sample i depend on (seed, i) alone.
         provenance: what else decides the samples, as JSON has it; goes on the card, and tells this shard's parts from

@@ -6,7 +6,6 @@ the schedule alone. Each x_t is evaluated once, from t = T down to 0, and compar
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,7 +47,6 @@ def forward_analysis(
     batch_size: int,
     objective: str | Objective = "log_prob",
     stride: int = 1,
-    first_index: int = 0,
     parts: str | Path | None = None,
     stop: Stop | None = None,
 ) -> pd.DataFrame:
@@ -82,12 +80,11 @@ def forward_analysis(
         scheduler: DDPM scheduler of T training steps; its timestep t − 1 is the t of here, and t = 0 is the image.
         on: "xt", the classifier sees x_t, or "x0", it sees x̂_0(x_t), and at t = 0 the image itself.
         setups: name → stabiliser of the gradients, run from t = T down; None for the raw ones.
-        seed: image i's noise depends on (seed, first_index + i) alone.
+        seed: image i's noise depends on (seed, i) alone.
         batch_size: images in the networks at a time; fewer where the device's memory does not hold them.
         objective: "log_prob", as in eq. 4, or another, as in `ClassifierGuidance`.
         stride: k > 1 visits t = T, T − k, … and 0, and neighbours are neighbours on that grid (the last gap may be
             shorter); stabilisers then see every k-th gradient.
-        first_index: index of the first image.
         parts: folder that keeps the sums of finished batches, from which the next call goes on; it belongs to one set
             of arguments. None keeps nothing.
         stop: asked at every t.
@@ -111,10 +108,10 @@ def forward_analysis(
     def trajectories(batch: range) -> _Totals:
         progress.n = batch.start * len(steps)  # an attempt for which the memory did not suffice counts for nothing
         totals = _Totals(steps, len(batch))
-        x0, noise = _batch(images[batch.start : batch.stop], classifier, seed, first_index + batch.start)
+        x0, noise = _batch(images[batch.start : batch.stop], classifier, seed, batch.start)
         truth = torch.as_tensor(labels[batch.start : batch.stop], device=x0.device)
         states = {name: stabilizer.init(x0) for name, stabilizer in stabilizers.items()}
-        above = None  # the point at the next higher t
+        above = None  # the next higher t, with x, logits and each setup's stabilised gradient there
         for t in steps:
             stop.check()
             x = scheduler.add_noise(x0, noise, torch.tensor([t - 1])) if t else x0
@@ -123,25 +120,25 @@ def forward_analysis(
             directions = {}
             for name, stabilizer in stabilizers.items():
                 directions[name], states[name] = stabilizer.update(gradient, states[name])
-            here = _Point(t, x, logits, directions)
             if t:
                 classes = predictions(logits)
                 totals.add(raw, "accuracy", t, classes == truth)
-                totals.vote(raw, t, classes, max(logits.shape[1], 2))
+                totals.add(raw, "one_class", t, classes, n_classes=max(logits.shape[1], 2))
                 if objective is log_prob:
                     totals.add(setups, "saturated", t, other_probability(logits, target) < SATURATED)
                 if limit is not None:
                     clipped = pred_original_sample(scheduler, output, t - 1, x).abs() >= limit
                     totals.add(setups, "clipped", t, _share(clipped, x0.abs() < limit))
             if above is not None:
-                distance = _norm(above.x - here.x)
-                totals.add(raw, "logit_sensitivity", above.t, _norm(above.logits - here.logits) / distance)
+                u, x_u, logits_u, directions_u = above
+                distance = _norm(x_u - x)
+                totals.add(raw, "logit_sensitivity", u, _norm(logits_u - logits) / distance)
                 for name in setups:
-                    change = _norm(above.directions[name] - here.directions[name])
-                    totals.add([name], "gradient_sensitivity", above.t, change / distance)
-                    totals.add([name], "gradient_change", above.t, change)
-                    totals.add([name], "gradient_norm", above.t, _norm(above.directions[name]))
-            above = here
+                    change = _norm(directions_u[name] - directions[name])
+                    totals.add([name], "gradient_sensitivity", u, change / distance)
+                    totals.add([name], "gradient_change", u, change)
+                    totals.add([name], "gradient_norm", u, _norm(directions_u[name]))
+            above = t, x, logits, directions
             progress.update(len(batch))
         return totals
 
@@ -163,16 +160,6 @@ def other_probability(logits: torch.Tensor, target: int) -> torch.Tensor:
     return (others.logsumexp(1) - logits.logsumexp(1)).exp()
 
 
-@dataclass
-class _Point:
-    """A batch at one t: where it is, its logits, and each setup's stabilised gradient."""
-
-    t: int
-    x: torch.Tensor
-    logits: torch.Tensor
-    directions: dict[str, torch.Tensor]
-
-
 class _Totals:
     """Sums over n images, in float64: no batch size is seen in more than the last bits.
 
@@ -188,14 +175,12 @@ class _Totals:
     def __len__(self) -> int:
         return self.n
 
-    def add(self, setups: Iterable[str], metric: str, t: int, values: torch.Tensor) -> None:
-        values = values.cpu().double()
-        self._add(setups, metric, t, [len(values), values.sum().item(), values.square().sum().item()])
-
-    def vote(self, setups: Iterable[str], t: int, classes: torch.Tensor, n_classes: int) -> None:
-        self._add(setups, "one_class", t, torch.bincount(classes, minlength=n_classes).tolist())
-
-    def _add(self, setups: Iterable[str], metric: str, t: int, row: list[float]) -> None:
+    def add(self, setups: Iterable[str], metric: str, t: int, values: torch.Tensor, n_classes: int = 0) -> None:
+        if n_classes:
+            row = torch.bincount(values, minlength=n_classes).tolist()
+        else:
+            values = values.cpu().double()
+            row = [len(values), values.sum().item(), values.square().sum().item()]
         for setup in setups:
             self._sums.setdefault((setup, metric), np.zeros((len(self._row), len(row))))[self._row[t]] += row
 

@@ -36,10 +36,8 @@ def image_gradient(
     The networks should be `frozen`, or the graph is kept for their weights too.
 
     Args:
-        classifier: maps images to logits, as of `ClassifierGuidance`.
+        classifier, target, objective: as of `ClassifierGuidance`.
         x: images N×3×H×W, float.
-        target: class index, or N of them.
-        objective: a registered name, or a function, as of `ClassifierGuidance`.
         denoise: maps x to the images that the classifier sees, and to anything that shall be handed back with the
             gradient; without it the classifier sees x itself.
 
@@ -47,8 +45,7 @@ def image_gradient(
         Gradient N×3×H×W, logits N×C, and what `denoise` handed back (None without it).
 
     Raises:
-        NrcgError: for logits, targets or values of the wrong shape or range, and for a classifier that no gradient
-            passes.
+        NrcgError: for values of the wrong shape or range, and a classifier or objective that no gradient passes.
     """
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone().requires_grad_()  # a clone: an inference tensor could not require a gradient

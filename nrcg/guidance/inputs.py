@@ -38,9 +38,7 @@ def one_step_denoiser(
     """For `image_gradient`: maps x_t to x̂_0, and hands the U-Net's output back so that it need not run twice.
 
     Args:
-        unet: noise predictor, diffusers' UNet2DModel.
-        scheduler: diffusers' DDPMScheduler.
-        timestep: t, counted from 0.
+        unet, scheduler, timestep: diffusers' UNet2DModel and DDPMScheduler, and t, counted from 0.
         jacobian: False takes ∂x̂_0/∂x_t for 1/√ᾱ_t, as if the noise that the U-Net finds in x_t did not depend on it
             (whatever it predicts): no gradient goes through the U-Net.
 
@@ -82,9 +80,8 @@ def _unclipped(scheduler: Any, output: torch.Tensor, timestep: int | torch.Tenso
 def _clipped(scheduler: Any, x0: torch.Tensor) -> torch.Tensor:
     if scheduler.config.thresholding:
         return scheduler._threshold_sample(x0)
-    if scheduler.config.clip_sample:
-        return x0.clamp(-scheduler.config.clip_sample_range, scheduler.config.clip_sample_range)
-    return x0
+    limit = scheduler.config.clip_sample_range
+    return x0.clamp(-limit, limit) if scheduler.config.clip_sample else x0
 
 
 def _signal_and_noise(scheduler: Any, timestep: int | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

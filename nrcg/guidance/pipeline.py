@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from diffusers import DDPMPipeline, ImagePipelineOutput
 from huggingface_hub.errors import HTTPError
-from torch import nn
 
-from nrcg.checks import whole
+from nrcg.checks import Rule, check, maybe, one_of, whole
 from nrcg.errors import NrcgError
 from nrcg.guidance.gradient import frozen
 from nrcg.guidance.guidance import ClassifierGuidance
@@ -21,7 +20,17 @@ from nrcg.guidance.noise import gaussian_draws
 from nrcg.guidance.stabilizers import plain
 from nrcg.guidance.step import set_timesteps
 
-OUTPUT_TYPES = ("pil", "np", "numpy", "pt")
+
+def _are_generators(value: Any) -> bool:
+    return all(isinstance(each, torch.Generator) for each in (value if isinstance(value, list) else [value]))
+
+
+RULES = {
+    "batch_size": whole(1),
+    "generator": maybe(Rule("a torch.Generator or a list of them", _are_generators)),
+    "output_type": one_of("pil", "np", "numpy", "pt"),
+    "guidance": maybe(Rule("ClassifierGuidance(…)", lambda value: isinstance(value, ClassifierGuidance))),
+}
 
 
 @dataclass
@@ -87,7 +96,10 @@ class GuidedDDPMPipeline(DDPMPipeline):
                 of them; in the first guided step, for a classifier, objective or target that does not fit, and for x̂_0
                 guidance where ᾱ_t is 0 (see `one_step_denoiser`).
         """
-        _check(batch_size, generator, output_type, guidance)
+        values = {"batch_size": plain(batch_size), "generator": generator, "output_type": output_type}
+        check("pipeline", {**values, "guidance": guidance}, RULES)
+        if isinstance(generator, list) and len(generator) != batch_size:
+            raise NrcgError(f"generator holds {len(generator)} for batch_size={batch_size}; give one per sample")
         timesteps = set_timesteps(self.scheduler, num_inference_steps)
         if guidance is not None and not any(map(guidance.covers, timesteps)):
             raise NrcgError(
@@ -96,10 +108,13 @@ class GuidedDDPMPipeline(DDPMPipeline):
             )
         if guidance is not None and guidance.scale == 0:
             guidance = None
-        networks = [self.unet]
-        if guidance is not None:
-            networks.append(guidance.classifier)
-            _refuse_inference_tensors(networks)
+        networks = [self.unet] if guidance is None else [self.unet, guidance.classifier]
+        for network in networks if guidance else ():
+            if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
+                raise NrcgError(
+                    f"{type(network).__name__}: made under torch.inference_mode, which rules out gradients; "
+                    "build or load it outside"
+                )
         size = self.unet.config.sample_size
         shape = (batch_size, self.unet.config.in_channels, *((size, size) if isinstance(size, int) else size))
         dtype = torch.promote_types(self.unet.dtype, torch.float32)
@@ -117,26 +132,3 @@ class GuidedDDPMPipeline(DDPMPipeline):
             images = self.numpy_to_pil(images)
         self.maybe_free_model_hooks()
         return GuidedDDPMOutput(images, diverged) if return_dict else (images, diverged)
-
-
-def _check(batch_size: Any, generator: Any, output_type: Any, guidance: Any) -> None:
-    if output_type not in OUTPUT_TYPES:
-        raise NrcgError(f"output_type is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}")
-    if not whole(1).holds(plain(batch_size)):
-        raise NrcgError(f"batch_size is {batch_size!r}; it must be an integer, at least 1")
-    generators = generator if isinstance(generator, list) else [] if generator is None else [generator]
-    if not all(isinstance(each, torch.Generator) for each in generators):
-        raise NrcgError(f"generator is {generator!r}; it must be None, a torch.Generator or a list of them")
-    if isinstance(generator, list) and len(generator) != batch_size:
-        raise NrcgError(f"generator holds {len(generator)} for batch_size={batch_size}; give one per sample")
-    if guidance is not None and not isinstance(guidance, ClassifierGuidance):
-        raise NrcgError(f"guidance is a {type(guidance).__name__}; it must be None or ClassifierGuidance(…)")
-
-
-def _refuse_inference_tensors(networks: list[nn.Module]) -> None:
-    for network in networks:
-        if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
-            raise NrcgError(
-                f"{type(network).__name__}: made under torch.inference_mode, which rules out gradients; "
-                "build or load it outside"
-            )

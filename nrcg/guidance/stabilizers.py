@@ -51,16 +51,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class MovingAverage:
-    """Base of averages that start at 0; their decays are the fields `beta…`, at least 0 and below 1.
-
-    Args:
-        bias_correction: divide a moment by 1 − β^k at the k-th step. Without it, as in the paper, early steps carry no
-            signal and are pulled toward zero.
-        steps: number of guided steps that the decays are meant for; None takes them as they are for any number.
-
-    Raises:
-        NrcgError: for a value outside of these.
-    """
+    """Base of averages that start at 0; their decays are the fields `beta…`, at least 0 and below 1."""
 
     bias_correction: bool = field(default=False, kw_only=True)
     steps: int | None = field(default=None, kw_only=True)
@@ -82,7 +73,14 @@ class MovingAverage:
 @stabilizers.register("ema")
 @dataclass(frozen=True)
 class EMA(MovingAverage):
-    """Exponential moving average (eq. 7): m_t = β · m_{t+1} + (1 − β) · g_t, used instead of g_t."""
+    """Exponential moving average (eq. 7): m_t = β · m_{t+1} + (1 − β) · g_t, used instead of g_t; m starts at 0.
+
+    Args:
+        beta: β, at least 0 and below 1.
+        bias_correction: divide m_t by 1 − β^k at the k-th step. Without it, as in the paper, early steps carry no
+            signal and are pulled toward zero.
+        steps: number of guided steps that β is meant for, rescaled to those at hand; None takes β as it is.
+    """
 
     beta: float = 0.99
 
@@ -100,7 +98,12 @@ class EMA(MovingAverage):
 class Adam(MovingAverage):
     """Adam's direction (eq. 8): m_t / (√v_t + η), with m_t as in eq. 7 and v_t = β2 · v_{t+1} + (1 − β2) · g_t².
 
-    η is `eps`, above 0. With `bias_correction` it is that of Kingma and Ba.
+    Args:
+        beta1: decay of m, at least 0 and below 1.
+        beta2: decay of v, at least 0 and below 1.
+        eps: η, above 0.
+        bias_correction: divide m_t and v_t by 1 − β^k at the k-th step, as Kingma and Ba do, and the paper does not.
+        steps: number of guided steps that both decays are meant for, as of `EMA`.
     """
 
     beta1: float = 0.9
