@@ -75,15 +75,7 @@ def sample(
     size = unet.config.sample_size
     if classifier and "size" in card and not takes_images(size, card["size"]):
         raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
-    with stop_on_signals() as stop_request:
-        sample_shard(
-            out,
-            range(start, stop),
-            pipeline=GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler),
-            guidance=how,
-            num_inference_steps=num_inference_steps,
-            batch_size=batch_size,
-            seed=seed,
-            provenance=provenance,
-            stop=stop_request,
-        )
+    pipeline = GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler)
+    run = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed, "provenance": provenance}
+    with stop_on_signals() as asked:
+        sample_shard(out, range(start, stop), pipeline=pipeline, guidance=how, stop=asked, **run)

@@ -102,7 +102,6 @@ def forward_analysis(
     steps = [*range(scheduler.config.num_train_timesteps, 0, -stride), 0]
     raw = [name for name, stabilizer in setups.items() if stabilizer is None]
     stabilizers = {name: for_steps(stabilizer, len(steps) - 1) for name, stabilizer in setups.items()}
-    networks = [classifier] if unet is None else [classifier, unet]
     limit = _clipping(scheduler) if on == "x0" else None
 
     def trajectories(batch: range) -> _Totals:
@@ -144,7 +143,7 @@ def forward_analysis(
 
     everything = _Totals(steps)
     bar = tqdm(total=len(images) * len(steps), desc="forward", unit="image·step", unit_scale=True)
-    with frozen(*networks), bar as progress:
+    with frozen(*filter(None, (classifier, unet))), bar as progress:
         size, words = BatchLimit("forward", batch_size), ("images", "analysed")
         for _, totals in in_parts(trajectories, range(len(images)), size, folder, _Totals.load, words):
             everything.merge(totals)

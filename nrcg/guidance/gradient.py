@@ -10,7 +10,7 @@ from torch import nn
 from nrcg.errors import NrcgError
 from nrcg.guidance.guidance import ClassifierGuidance
 from nrcg.guidance.inputs import one_step_denoiser, predict
-from nrcg.guidance.objectives import Objective, objective_values
+from nrcg.guidance.objectives import Objective, name_of, objective_values
 
 
 def predict_with_gradient(
@@ -53,7 +53,9 @@ def image_gradient(
         logits = classify(classifier, seen)
         values = objective_values(logits, target, objective)
         if logits.requires_grad and not values.requires_grad:
-            raise NrcgError(f"objective: no gradient passes {objective!r}; it must be differentiable, without detach")
+            raise NrcgError(
+                f"objective: no gradient passes {name_of(objective)}; it must be differentiable, without detach"
+            )
         gradient = _gradient(values, x)
     if gradient is None:
         raise NrcgError(

@@ -11,7 +11,7 @@ from torch import nn
 from nrcg.checks import FLAG, Rule, listed, number, one_of, whole
 from nrcg.errors import NrcgError
 from nrcg.guidance.inputs import INPUTS
-from nrcg.guidance.objectives import Objective, as_objective, as_target
+from nrcg.guidance.objectives import Objective, as_objective, as_target, name_of
 from nrcg.guidance.stabilizers import Stabilizer, check_fields
 
 
@@ -82,6 +82,7 @@ class ClassifierGuidance:
         """One line: the network by its class alone, of many targets the first."""
         values = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
         values |= {"classifier": type(self.classifier).__name__, "target": short(as_target(self.target).tolist())}
+        values |= {} if isinstance(self.objective, str) else {"objective": name_of(self.objective)}
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in values.items())})"
 
     def covers(self, timestep: int | torch.Tensor) -> bool:

@@ -46,13 +46,18 @@ def objective_values(logits: torch.Tensor, target: int | torch.Tensor, objective
     values = function(logits, target.expand(n).to(logits.device))
     if not isinstance(values, torch.Tensor) or values.shape != (n,):
         found = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
-        raise NrcgError(f"objective: {short(objective)} returned {found} for {n} images; return one value for each, N")
+        raise NrcgError(f"objective: {name_of(objective)} returned {found} for {n} images; return one for each, N")
     return values
 
 
 def as_objective(objective: str | Objective) -> Objective:
     """The function of a registered name, or the function given; raises NrcgError for anything else."""
     return objective if callable(objective) else objectives[objective]
+
+
+def name_of(objective: str | Objective) -> str:
+    """What to call an objective in one line."""
+    return objective if isinstance(objective, str) else getattr(objective, "__name__", type(objective).__name__)
 
 
 def as_target(target: Any) -> torch.Tensor:

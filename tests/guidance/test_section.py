@@ -111,7 +111,7 @@ def test_a_stabilizers_section_alone():
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
-        (lambda logits, target: logits, r"returned \(2, 3\) for 2 images"),
+        (lambda logits, target: logits, r"<lambda> returned \(2, 3\) for 2 images"),
         (lambda logits, target: 0.0, "returned float for 2 images"),
         (lambda logits, target: logits[:, 1].detach(), "objective: no gradient passes"),
     ],
@@ -129,6 +129,7 @@ def test_an_objective_of_a_binary_classifier_is_given_its_one_logit_and_the_targ
         return logits[:, 0]
 
     image_gradient(make_guidance(n_logits=1).classifier, torch.zeros(2, 3, 8, 8), 0, objective)
+    assert "objective=objective," in repr(make_guidance(objective=objective))
     assert seen == [((2, 1), [0, 0], torch.int64)]
 
 
