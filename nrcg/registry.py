@@ -1,8 +1,10 @@
 """Things that are chosen by name in a config: each is registered where it is defined, and checks its own arguments."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -55,65 +57,78 @@ class Registry(Mapping[str, Callable[..., Any]]):
     def __len__(self) -> int:
         return len(self._things)
 
-    def build(self, section: Any) -> Any:
-        """What a section describes: the named thing, called with the section's arguments.
+    def choose(self, section: Any, given: int = 0) -> Callable[..., Any]:
+        """What a section names, with the section's arguments bound to it.
 
         Args:
             section: a name, or a mapping from one name to keyword arguments (None is none).
+            given: number of positional arguments that the caller will give it.
 
         Raises:
             NrcgError: naming the key, for a section of another form, an unknown name, and arguments that the thing
-                does not take or refuses.
+                does not take, or lacks.
         """
         if isinstance(section, str):
             section = {section: {}}
         if not isinstance(section, Mapping) or len(section) != 1:
             raise NrcgError(f"{self.kind} {section!r}: write a name, or {{name: {{argument: value}}}}")
         ((name, arguments),) = section.items()
-        return call(self[name], f"{self.kind} {name}", {} if arguments is None else arguments)
+        arguments = {} if arguments is None else arguments
+        check_arguments(self[name], f"{self.kind} {name}", arguments, given)
+        return partial(self[name], **arguments) if arguments else self[name]
+
+    def build(self, section: Any) -> Any:
+        """What a section describes: the thing it names, called with the section's arguments; raises as `choose`."""
+        return self.choose(section)()
 
 
 def call(thing: Callable[..., Any], where: str, arguments: Any, *given: Any, **also: Any) -> Any:
-    """thing(*given, **also, **arguments) with `arguments` from a config.
+    """thing(*given, **also, **arguments) with `arguments` from a config; raises as `check_arguments`."""
+    check_arguments(thing, where, arguments, len(given), also)
+    return thing(*given, **also, **arguments)
+
+
+def check_arguments(
+    thing: Callable[..., Any], where: str, arguments: Any, given: int = 0, also: Collection[str] = ()
+) -> None:
+    """Refuse what a config cannot give to `thing`, whose first `given` parameters, and those in `also`, are taken.
 
     Raises:
         NrcgError: which begins with `where`, for arguments that are no mapping, an argument that the thing does not
-            take, one that it lacks, and one that `given` or `also` hold already.
+            take (with the nearest that it does), and one that it lacks.
     """
     if not isinstance(arguments, Mapping):
         raise NrcgError(f"{where}: {arguments!r}: give an object, a value for each key")
     parameters = inspect.signature(thing).parameters
-    free = [name for name in list(parameters)[len(given) :] if name not in also]
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        for key in arguments:
-            if key not in free:
-                near = ", ".join(get_close_matches(str(key), free, n=3, cutoff=0)) or "none"
-                raise NrcgError(f"{where}: unknown key {key}; nearest are {near}")
-    for name in free:
-        parameter = parameters[name]
-        needed = parameter.default is parameter.empty and parameter.kind not in (
-            parameter.VAR_KEYWORD,
-            parameter.VAR_POSITIONAL,
-        )
-        if needed and name not in arguments:
+    free = {name: parameters[name] for name in list(parameters)[given:] if name not in also}
+    named = {name: each for name, each in free.items() if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in free.values())
+    for key in arguments:
+        if not isinstance(key, str) or key in also or (key not in named and not takes_any):
+            near = ", ".join(get_close_matches(str(key), named, n=3, cutoff=0)) or "none"
+            raise NrcgError(f"{where}: unknown key {key}; nearest are {near}")
+    for name, each in named.items():
+        if each.default is each.empty and name not in arguments:
             raise NrcgError(f"{where}: no key {name}; give one")
-    return thing(*given, **also, **arguments)
 
 
 def load_module(name: str) -> None:
-    """Import a module that registers things: a dotted name, or the path of a .py file.
+    """Import a module that registers things, unless it was before: a dotted name, or the path of a .py file.
 
     Raises NrcgError where there is none, and for one that cannot be imported.
     """
+    path = str(Path(name).resolve())
     try:
         if not name.endswith(".py"):
             import_module(name)
-            return
-        if not Path(name).is_file():
+        elif not Path(name).is_file():
             raise NrcgError(f"module {name}: no such file")
-        spec = spec_from_file_location(Path(name).stem, name)
-        spec.loader.exec_module(module_from_spec(spec))
+        elif path not in sys.modules:
+            spec = spec_from_file_location(path, path)
+            sys.modules[path] = module_from_spec(spec)  # before it runs: dataclasses look for their module there
+            spec.loader.exec_module(sys.modules[path])
     except NrcgError:
         raise
     except Exception as error:  # whatever the user's own code raises
+        sys.modules.pop(path, None)
         raise NrcgError(f"module {name}: cannot be imported ({type(error).__name__}: {error})") from error

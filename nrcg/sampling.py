@@ -7,12 +7,12 @@ in bfloat16 or on a GPU each batch size rounds differently.
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -21,8 +21,9 @@ from tqdm import tqdm
 from nrcg.errors import NrcgError
 from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.io.arrays import write_array
-from nrcg.io.files import alone, fingerprint, read_card, read_sealed, require_writable, sha256, write_json, write_sealed
+from nrcg.io.files import alone, fingerprint, read_card, require_writable, sha256, write_json
 from nrcg.io.images import to_uint8
+from nrcg.io.parts import in_parts
 from nrcg.models.ddpm import check_sampling
 from nrcg.rng import keyed_generator
 from nrcg.runtime.memory import BatchLimit
@@ -38,25 +39,47 @@ class Samples:
     images: np.ndarray
     diverged: np.ndarray
 
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def save(self, file: BinaryIO) -> None:
+        np.savez(file, images=self.images, diverged=self.diverged)
+
+    @classmethod
+    def load(cls, file: BinaryIO) -> "Samples":
+        with np.load(file, allow_pickle=False) as arrays:
+            return cls(arrays["images"], arrays["diverged"])
+
 
 def sample_shard(
-    out: str | Path,  # NAME.npy; the card is NAME.json beside it
-    seeds: range,  # sample i of a run, for each i of the range
+    out: str | Path,
+    seeds: range,
     *,
     pipeline: GuidedDDPMPipeline,
     guidance: ClassifierGuidance | None,
     num_inference_steps: int,
     batch_size: int,
-    seed: int,  # of the run; the random draws of sample i depend on (seed, i) alone
-    provenance: dict[str, Any],  # goes on the card, and tells this shard's parts from another's
+    seed: int,
+    provenance: dict[str, Any],
     stop: Stop | None = None,
 ) -> None:
     """Draw the samples and write uint8 images and card; batches already drawn are kept in `NAME.parts` until then.
 
-    Where the device's memory does not hold a batch, smaller ones are drawn. Of two processes that draw the same shard
-    the second waits, and finds it made. Raises NrcgError when `seeds` is empty, for steps that the scheduler cannot
-    take, and when a file cannot be written; Stopped when `stop` asks for it: the running batch is then lost, since it
-    may take longer than a cluster waits.
+    Of two processes that draw the same shard the second waits, and finds it made.
+
+    Args:
+        out: NAME.npy; the card is NAME.json beside it.
+        seeds: sample i of a run, for each i of the range.
+        pipeline, guidance, num_inference_steps: what to draw with; guidance None draws without.
+        batch_size: images in the networks at a time; fewer where the device's memory does not hold them.
+        seed: of the run; the random draws of sample i depend on (seed, i) alone.
+        provenance: what else decides the samples, as JSON has it; goes on the card, and tells this shard's parts from
+            another's.
+        stop: asked at every step.
+
+    Raises:
+        NrcgError: when `seeds` is empty, for steps that the scheduler cannot take, and when a file cannot be written.
+        Stopped: when `stop` asks for it; the running batch is lost, since it may take longer than a cluster waits.
     """
     out, stop = Path(out), stop or Stop()
     if not len(seeds) or seeds.step != 1:
@@ -76,7 +99,9 @@ def sample_shard(
         with alone(folder.parent / "lock", another) as waited:
             if not (waited and _is_made(out, seeds, settings)):
                 pipeline.set_progress_bar_config(desc=out.stem, leave=False, unit="step")
-                _make(out, seeds, settings, folder, draw, batch_size, pipeline.device)
+                limit = BatchLimit("sampling", batch_size)
+                drawn = in_parts(draw, seeds, limit, folder, Samples.load, ("samples", "drawn"))
+                _make(out, seeds, settings, drawn, pipeline.device)
             shutil.rmtree(folder.parent, ignore_errors=True)
     finally:
         with suppress(OSError):  # where something failed before there was a part
@@ -93,24 +118,12 @@ def _is_made(out: Path, seeds: range, settings: dict[str, Any]) -> bool:
 
 
 def _make(
-    out: Path,
-    seeds: range,
-    settings: dict[str, Any],
-    folder: Path,
-    draw: Callable[[range], Samples],
-    batch_size: int,
-    device: torch.device,
+    out: Path, seeds: range, settings: dict, drawn: Iterable[tuple[range, Samples]], device: torch.device
 ) -> None:
-    """Draw what lacks in `folder`, the parts, and write the shard and its card."""
-    started = time.monotonic()
-    parts = _finished_parts(folder, seeds)
-    done = sum(len(part.images) for part in parts)
-    if done:
-        log.info("%s: %d of %d samples were drawn before", out, done, len(seeds))
-    bar = tqdm(total=len(seeds), initial=done, desc=f"{out.parent.name}/{out.stem}", unit="image")
-    with bar as progress:
-        for batch, part in BatchLimit("sampling", batch_size).each(draw, seeds[done:]):
-            _save_part(folder / f"{batch.start}.part", part)
+    """Gather the parts as they are drawn, and write the shard and its card."""
+    started, parts = time.monotonic(), []
+    with tqdm(total=len(seeds), desc=f"{out.parent.name}/{out.stem}", unit="image") as progress:
+        for batch, part in drawn:
             parts.append(part)
             progress.update(len(batch))
     diverged = np.concatenate([part.diverged for part in parts])
@@ -139,25 +152,3 @@ def _draw(
         callback_on_step_end=lambda *_: stop.check(),
     )
     return Samples(to_uint8(result.images * 2 - 1), result.diverged.cpu().numpy())
-
-
-def _save_part(path: Path, part: Samples) -> None:
-    write_sealed(path, lambda file: np.savez(file, images=part.images, diverged=part.diverged))
-
-
-def _finished_parts(folder: Path, seeds: range) -> list[Samples]:
-    """The parts without a gap from the first seed on; a damaged one ends the row and is drawn again."""
-    parts: list[Samples] = []
-    start = seeds.start
-    while (path := folder / f"{start}.part").exists():
-        try:
-            with np.load(read_sealed(path), allow_pickle=False) as arrays:
-                part = Samples(arrays["images"], arrays["diverged"])
-        except NrcgError as error:
-            log.warning("%s; it is drawn again", error)
-            break
-        if start + len(part.images) > seeds.stop:
-            break
-        parts.append(part)
-        start += len(part.images)
-    return parts

@@ -11,7 +11,8 @@ import torch
 from conftest import TINY_UNET
 from diffusers import DDPMScheduler, UNet2DModel
 
-from nrcg import ClassifierGuidance, GuidedDDPMPipeline
+import nrcg
+from nrcg import EMA, ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.cli import app
 from nrcg.cli.options import network_digest
 from nrcg.errors import NrcgError
@@ -19,6 +20,8 @@ from nrcg.io.files import fingerprint, sha256
 from nrcg.models.classifier import build_classifier, save_classifier
 from nrcg.models.ddpm import save_ddpm
 from nrcg.sampling import sample_shard
+
+GUIDANCE = {"on": "x0", "stabilizer": {"ema": {"beta": 0.9}}, "objective": "logit", "interval": [0, 17]}
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +113,7 @@ def test_a_killed_sampling_job_finishes_with_the_same_images(pipeline, tmp_path)
             "--scale",
             "2",
         ]
-        options += ["--on", "x0", "--stabilizer", "ema:0.9", "--objective", "logit"]
+        options += ["--guidance", json.dumps(GUIDANCE)]
         options += ["--start", "0", "--stop", "24"]
         options += ["--batch-size", "2", "--num-inference-steps", "20", "--device", "cpu", "--threads", "1"]
         return [sys.executable, "-m", "nrcg.cli", "sample", "--out", out, *options]
@@ -126,6 +129,20 @@ def test_a_killed_sampling_job_finishes_with_the_same_images(pipeline, tmp_path)
     done = subprocess.run(command(tmp_path / "killed.npy"), check=True, capture_output=True, text=True)
     assert "were drawn before" in done.stderr
     assert (tmp_path / "whole.npy").read_bytes() == (tmp_path / "killed.npy").read_bytes()
+    assert json.loads((tmp_path / "killed.json").read_text())["guidance"] == GUIDANCE
+    ours, classifier = (
+        GuidedDDPMPipeline.from_pretrained(tmp_path / "ddpm"),
+        nrcg.load_classifier(tmp_path / "classifier"),
+    )
+    for network in ours.unet, classifier:
+        nrcg.speed.prepare(network)
+    how = {"on": "x0", "stabilizer": EMA(0.9), "objective": "logit", "interval": (0, 17)}
+    guidance = ClassifierGuidance(classifier, 0, 2.0, **how)  # the verb draws what the library does
+    sample_shard(
+        tmp_path / "ours.npy", range(24), pipeline=ours, guidance=guidance, num_inference_steps=20, batch_size=2,
+        seed=0, provenance={},
+    )  # fmt: skip
+    assert np.array_equal(np.load(tmp_path / "ours.npy"), np.load(tmp_path / "whole.npy"))
 
 
 def test_an_empty_range_is_refused(pipeline, tmp_path):
@@ -157,7 +174,7 @@ def test_a_shard_is_called_npy(monkeypatch, tmp_path):
     )
 
 
-@pytest.mark.parametrize("half", [["--scale", "5"], ["--classifier", "nowhere"]])
+@pytest.mark.parametrize("half", [["--scale", "5"], ["--classifier", "nowhere"], ["--guidance", '{"on": "x0"}']])
 def test_a_scale_without_classifier_is_not_taken_for_no_guidance(monkeypatch, tmp_path, half):
     words = ["--ddpm", tmp_path, "--num-inference-steps", 2, "--out", tmp_path / "x.npy", *half]
     assert refusal(monkeypatch, *words).startswith("--classifier and --scale: give both")
@@ -168,5 +185,10 @@ def test_a_classifier_of_other_images_does_not_guide(pipeline, monkeypatch, tmp_
     card = {"architecture": "mobilenet_v3_small", "n_logits": 3, "classes": ["a", "b", "c"], "size": 32}
     save_classifier(tmp_path / "classifier", build_classifier("mobilenet_v3_small", 3), card)
     words = ["--ddpm", tmp_path / "ddpm", "--num-inference-steps", 2, "--out", tmp_path / "x.npy", "--device", "cpu"]
-    line = refusal(monkeypatch, *words, "--classifier", tmp_path / "classifier", "--scale", 1)
+    words += ["--classifier", tmp_path / "classifier", "--scale", 1]
+    line = refusal(monkeypatch, *words)
     assert line.endswith(f"trained on images of 32 pixels, but {tmp_path}/ddpm draws 8")
+    line = refusal(monkeypatch, *words, "--guidance", '{"evry": 2}')
+    assert line.startswith("--guidance: unknown key evry; nearest are every")
+    line = refusal(monkeypatch, *words, "--guidance", '{"every": 2, "every": 3}')
+    assert line.startswith("--guidance: not JSON (a key is given twice)")

@@ -20,7 +20,6 @@ from nrcg.cli.options import (
     measure_verbs,
     network_digest,
     parse_json,
-    parse_stabilizer,
     parse_target,
     set_up,
     split_pair,
@@ -34,13 +33,11 @@ def forward(
     data: Data,
     ddpm: Ddpm,
     classifier: Annotated[Path, Option(help="Classifier's folder.")],
-    setup: Annotated[list[str], Option(help="NAME=STABILIZER, for example raw=none or smooth=ema:0.99; repeat.")],
+    setups: Annotated[str, Option(help='JSON, or @file.json: {"raw": null, "smooth": {"ema": {"beta": 0.99}}}.')],
     out: Out,
     target: Target = "0",
     on: On = "xt",
-    objective: Annotated[
-        str, Option(help="Its gradient is analysed: log_prob, or logit (of the target).")
-    ] = "log_prob",
+    objective: Annotated[str, Option(help="Its gradient is analysed: log_prob, logit or one of yours.")] = "log_prob",
     images: Annotated[int, Option(help="Validation images to use; 0 is all.", min=0)] = 0,
     stride: Annotated[int, Option(help="Visit every k-th t.", min=1)] = 1,
     seed: Seed = 0,
@@ -55,16 +52,15 @@ def forward(
     where = set_up(device, threads)
     from nrcg.datasets.imageset import ImageSet
     from nrcg.evaluation.forward import forward_analysis
+    from nrcg.guidance import stabilizer_from
     from nrcg.io.files import fingerprint, require_writable, write_text
     from nrcg.models.classifier import load_classifier
     from nrcg.models.ddpm import load_ddpm, takes_images
     from nrcg.speed import prepare
 
     require_writable(out)
-    pairs = [split_pair(text, "--setup") for text in setup]
-    setups = {name: parse_stabilizer(text) for name, text in pairs}
-    if len(setups) < len(pairs):
-        raise NrcgError("--setup: a name is given twice; give each setup a name of its own")
+    sections = parse_json(setups, "--setups")
+    stabilizers = {name: stabilizer_from(section, f"--setups: {name}") for name, section in sections.items()}
     image_set = ImageSet.open(data)
     model, card = load_classifier(classifier, where)
     unet, scheduler = load_ddpm(ddpm, where)
@@ -82,7 +78,7 @@ def forward(
             "name a DDPM that was trained on these"
         )
     settings = fingerprint(
-        setups=pairs,
+        setups=sections,
         target=target,
         on=on,
         objective=objective,
@@ -106,7 +102,7 @@ def forward(
             scheduler=scheduler,
             on=on,
             objective=objective,
-            setups=setups,
+            setups=stabilizers,
             seed=seed,
             batch_size=batch_size,
             stride=stride,

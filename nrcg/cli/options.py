@@ -71,7 +71,7 @@ def parse_json(text: str, option: str) -> dict[str, Any]:
     """A JSON object, or one from a file as `@file.json`."""
     text = read_text(text[1:]) if text.startswith("@") else text
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise NrcgError(f"{option}: not JSON ({error}); give a JSON object or @file.json") from None
     if not isinstance(value, dict):
@@ -79,34 +79,12 @@ def parse_json(text: str, option: str) -> dict[str, Any]:
     return value
 
 
-def parse_stabilizer(text: str) -> Any:
-    """`none`, `ema:BETA` or `adam:BETA1:BETA2:EPS` as the object of `nrcg.guidance`, or None."""
-    from nrcg.guidance import EMA, Adam
-
-    kind, *constants = text.split(":")
-    arity = {"none": 0, "ema": 1, "adam": 3}
-    try:
-        values = [float(constant) for constant in constants]
-    except ValueError:
-        values = None
-    if values is None or arity.get(kind) != len(values):
-        raise NrcgError(f"stabilizer {text!r}: use none, ema:BETA or adam:BETA1:BETA2:EPS")
-    return {"none": lambda: None, "ema": EMA, "adam": Adam}[kind](*values)
-
-
-def parse_economy(text: str) -> dict[str, Any]:
-    """`none`, or `no-jacobian`, `every:K` and `interval:LOW:HIGH` joined by +, as arguments of ClassifierGuidance."""
-    arguments: dict[str, Any] = {}
-    for word in text.split("+") if text != "none" else []:
-        kind, *numbers = word.split(":")
-        arity = {"no-jacobian": 0, "every": 1, "interval": 2}
-        if arity.get(kind) != len(numbers) or not all(map(_is_whole, numbers)):
-            raise NrcgError(f"economy {text!r}: use none, or no-jacobian, every:K, interval:LOW:HIGH joined by +")
-        if kind == "no-jacobian":
-            arguments["jacobian"] = False
-        else:
-            arguments[kind] = int(numbers[0]) if kind == "every" else (int(numbers[0]), int(numbers[1]))
-    return arguments
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; Python's own reader would take the last of two values for a key."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key is given twice")
+    return value
 
 
 def parse_target(text: str, classes: list[str]) -> int:

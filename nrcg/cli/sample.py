@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
@@ -10,14 +10,12 @@ from nrcg.cli.options import (
     BatchSize,
     Ddpm,
     Device,
-    On,
     Seed,
     Target,
     Threads,
     app,
     network_digest,
-    parse_economy,
-    parse_stabilizer,
+    parse_json,
     parse_target,
     set_up,
 )
@@ -25,6 +23,9 @@ from nrcg.errors import NrcgError
 from nrcg.runtime.preemption import stop_on_signals
 
 MAX_SAMPLES = 10**12  # more than any disk holds
+GUIDANCE = (
+    'Arguments of ClassifierGuidance, JSON or @file.json, as {"on": "x0", "stabilizer": {"ema": {"beta": 0.99}}}.'
+)
 
 
 @app.command()
@@ -37,10 +38,7 @@ def sample(
     classifier: Annotated[Path | None, Option(help="Guiding classifier's folder; without it, unguided.")] = None,
     target: Target = "0",
     scale: Annotated[float | None, Option(help="Guidance scale s of eq. 1; needs --classifier.", min=0)] = None,
-    on: On = "x0",
-    stabilizer: Annotated[str, Option(help="none, ema:BETA or adam:BETA1:BETA2:EPS.")] = "none",
-    objective: Annotated[str, Option(help="log_prob, or logit (of the target).")] = "log_prob",
-    economy: Annotated[str, Option(help="none, or no-jacobian, every:K, interval:LOW:HIGH, joined by +.")] = "none",
+    guidance: Annotated[str, Option(help=GUIDANCE)] = "{}",
     precision: Annotated[str, Option(help="Inside the networks: fp32 or bf16.")] = "fp32",
     compile: Annotated[bool, Option(help="Compile the networks where it pays: long work on CUDA.")] = True,
     seed: Seed = 0,
@@ -54,46 +52,30 @@ def sample(
     """
     if out.suffix != ".npy":
         raise NrcgError(f"--out {out}: a shard is a NumPy file; name it {out.parent / out.stem}.npy")
-    if (classifier is None) != (scale is None):
+    section = parse_json(guidance, "--guidance")
+    if (classifier is None) != (scale is None) or (section and classifier is None):
         raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
     where = set_up(device, threads)
-    from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
+    from nrcg.guidance import GuidedDDPMPipeline, guidance_from
     from nrcg.models.classifier import load_classifier
     from nrcg.models.ddpm import load_ddpm, takes_images
     from nrcg.sampling import sample_shard
     from nrcg.speed import prepare, worth_compiling
 
-    compile = compile and worth_compiling((stop - start) * num_inference_steps, where)
-    ready = partial(prepare, precision=precision, compile=compile)
-    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": network_digest(ddpm), "precision": precision}
-    guidance = None
+    pays = worth_compiling((stop - start) * num_inference_steps, where)
+    ready = partial(prepare, precision=precision, compile=compile and pays)
+    provenance = {"ddpm": ddpm, "ddpm_digest": network_digest(ddpm), "precision": precision}
+    how = None
     if classifier:
         model, card = load_classifier(classifier, where)
-        guidance = ClassifierGuidance(
-            ready(model),
-            target=parse_target(target, card["classes"]),
-            scale=scale,
-            on=on,
-            objective=objective,
-            stabilizer=parse_stabilizer(stabilizer),
-            **parse_economy(economy),
-        )
+        how = guidance_from(section, ready(model), parse_target(target, card["classes"]), scale, "--guidance")
         provenance |= {"classifier": str(classifier), "classifier_digest": network_digest(classifier)}
-        provenance |= {"target": target, "scale": scale, "on": on}
-        provenance |= {"stabilizer": stabilizer, "objective": objective, "economy": economy}
+        provenance |= {"target": target, "scale": scale, "guidance": section}
     unet, scheduler = load_ddpm(ddpm, where)
     size = unet.config.sample_size
     if classifier and "size" in card and not takes_images(size, card["size"]):
         raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
-    with stop_on_signals() as stop_request:
-        sample_shard(
-            out,
-            range(start, stop),
-            pipeline=GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler),
-            guidance=guidance,
-            num_inference_steps=num_inference_steps,
-            batch_size=batch_size,
-            seed=seed,
-            provenance=provenance,
-            stop=stop_request,
-        )
+    pipeline = GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler)
+    run = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed, "provenance": provenance}
+    with stop_on_signals() as asked:
+        sample_shard(out, range(start, stop), pipeline=pipeline, guidance=how, stop=asked, **run)

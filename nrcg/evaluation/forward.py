@@ -5,8 +5,7 @@ the schedule alone. Each x_t is evaluated once, from t = T down to 0, and compar
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,18 +16,12 @@ from torch import nn
 from tqdm import tqdm
 
 from nrcg.errors import NrcgError
-from nrcg.guidance.gradient import (
-    INPUTS,
-    OBJECTIVES,
-    check_choice,
-    frozen,
-    image_gradient,
-    one_step_denoiser,
-    pred_original_sample,
-)
-from nrcg.guidance.stabilizers import Identity, Stabilizer
-from nrcg.io.files import read_sealed, write_sealed
+from nrcg.guidance.gradient import frozen, image_gradient
+from nrcg.guidance.inputs import INPUTS, one_step_denoiser, pred_original_sample
+from nrcg.guidance.objectives import Objective, as_objective, log_prob
+from nrcg.guidance.stabilizers import Stabilizer, for_steps
 from nrcg.io.images import to_float
+from nrcg.io.parts import in_parts
 from nrcg.io.tables import CURVE_COLUMNS
 from nrcg.models.classifier import predictions
 from nrcg.rng import keyed_generator
@@ -52,9 +45,8 @@ def forward_analysis(
     setups: Mapping[str, Stabilizer | None],
     seed: int,
     batch_size: int,
-    objective: str = "log_prob",
+    objective: str | Objective = "log_prob",
     stride: int = 1,
-    first_index: int = 0,
     parts: str | Path | None = None,
     stop: Stop | None = None,
 ) -> pd.DataFrame:
@@ -88,12 +80,11 @@ def forward_analysis(
         scheduler: DDPM scheduler of T training steps; its timestep t − 1 is the t of here, and t = 0 is the image.
         on: "xt", the classifier sees x_t, or "x0", it sees x̂_0(x_t), and at t = 0 the image itself.
         setups: name → stabiliser of the gradients, run from t = T down; None for the raw ones.
-        seed: image i's noise depends on (seed, first_index + i) alone.
+        seed: image i's noise depends on (seed, i) alone.
         batch_size: images in the networks at a time; fewer where the device's memory does not hold them.
-        objective: "log_prob", as in eq. 4, or "logit", as in `ClassifierGuidance`.
+        objective: "log_prob", as in eq. 4, or another, as in `ClassifierGuidance`.
         stride: k > 1 visits t = T, T − k, … and 0, and neighbours are neighbours on that grid (the last gap may be
             shorter); stabilisers then see every k-th gradient.
-        first_index: index of the first image.
         parts: folder that keeps the sums of finished batches, from which the next call goes on; it belongs to one set
             of arguments. None keeps nothing.
         stop: asked at every t.
@@ -106,65 +97,55 @@ def forward_analysis(
         NrcgError: for sizes that do not match, and for values outside of the above.
         Stopped: when `stop` asks for it; the running batch is lost.
     """
-    _check(images, labels, unet, on, objective, setups, batch_size, stride)
-    stop, folder = stop or Stop(), Path(parts) if parts else None
+    _check(images, labels, unet, on, setups, batch_size, stride)
+    stop, folder, objective = stop or Stop(), Path(parts) if parts else None, as_objective(objective)
     steps = [*range(scheduler.config.num_train_timesteps, 0, -stride), 0]
     raw = [name for name, stabilizer in setups.items() if stabilizer is None]
-    networks = [classifier] if unet is None else [classifier, unet]
+    stabilizers = {name: for_steps(stabilizer, len(steps) - 1) for name, stabilizer in setups.items()}
     limit = _clipping(scheduler) if on == "x0" else None
 
     def trajectories(batch: range) -> _Totals:
         progress.n = batch.start * len(steps)  # an attempt for which the memory did not suffice counts for nothing
-        totals = _Totals(steps)
-        x0, noise = _batch(images[batch.start : batch.stop], classifier, seed, first_index + batch.start)
+        totals = _Totals(steps, len(batch))
+        x0, noise = _batch(images[batch.start : batch.stop], classifier, seed, batch.start)
         truth = torch.as_tensor(labels[batch.start : batch.stop], device=x0.device)
-        states = {name: (stabilizer or Identity()).init(x0) for name, stabilizer in setups.items()}
-        above = None  # the point at the next higher t
+        states = {name: stabilizer.init(x0) for name, stabilizer in stabilizers.items()}
+        above = None  # the next higher t, with x, logits and each setup's stabilised gradient there
         for t in steps:
             stop.check()
             x = scheduler.add_noise(x0, noise, torch.tensor([t - 1])) if t else x0
             denoise = one_step_denoiser(unet, scheduler, t - 1) if on == "x0" and t else None
             gradient, logits, output = image_gradient(classifier, x, target, objective, denoise=denoise)
             directions = {}
-            for name, stabilizer in setups.items():
-                directions[name], states[name] = (stabilizer or Identity()).update(gradient, states[name])
-            here = _Point(t, x, logits, directions)
+            for name, stabilizer in stabilizers.items():
+                directions[name], states[name] = stabilizer.update(gradient, states[name])
             if t:
                 classes = predictions(logits)
                 totals.add(raw, "accuracy", t, classes == truth)
-                totals.vote(raw, t, classes, max(logits.shape[1], 2))
-                if objective == "log_prob":
+                totals.add(raw, "one_class", t, classes, n_classes=max(logits.shape[1], 2))
+                if objective is log_prob:
                     totals.add(setups, "saturated", t, other_probability(logits, target) < SATURATED)
                 if limit is not None:
                     clipped = pred_original_sample(scheduler, output, t - 1, x).abs() >= limit
                     totals.add(setups, "clipped", t, _share(clipped, x0.abs() < limit))
             if above is not None:
-                distance = _norm(above.x - here.x)
-                totals.add(raw, "logit_sensitivity", above.t, _norm(above.logits - here.logits) / distance)
+                u, x_u, logits_u, directions_u = above
+                distance = _norm(x_u - x)
+                totals.add(raw, "logit_sensitivity", u, _norm(logits_u - logits) / distance)
                 for name in setups:
-                    change = _norm(above.directions[name] - here.directions[name])
-                    totals.add([name], "gradient_sensitivity", above.t, change / distance)
-                    totals.add([name], "gradient_change", above.t, change)
-                    totals.add([name], "gradient_norm", above.t, _norm(above.directions[name]))
-            above = here
+                    change = _norm(directions_u[name] - directions[name])
+                    totals.add([name], "gradient_sensitivity", u, change / distance)
+                    totals.add([name], "gradient_change", u, change)
+                    totals.add([name], "gradient_norm", u, _norm(directions_u[name]))
+            above = t, x, logits, directions
             progress.update(len(batch))
         return totals
 
     everything = _Totals(steps)
-    done = 0
-    for part in _finished_parts(folder, len(images)) if folder else []:
-        everything.merge(part)
-        done += part.n
-    if done:
-        log.info("%s: %d of %d images were analysed before", folder, done, len(images))
-    bar = tqdm(
-        total=len(images) * len(steps), initial=done * len(steps), desc="forward", unit="image·step", unit_scale=True
-    )
-    with frozen(*networks), bar as progress:
-        for batch, totals in BatchLimit("forward", batch_size).each(trajectories, range(done, len(images))):
-            totals.n = len(batch)
-            if folder:
-                write_sealed(folder / f"{batch.start}.part", totals.save)
+    bar = tqdm(total=len(images) * len(steps), desc="forward", unit="image·step", unit_scale=True)
+    with frozen(*filter(None, (classifier, unet))), bar as progress:
+        size, words = BatchLimit("forward", batch_size), ("images", "analysed")
+        for _, totals in in_parts(trajectories, range(len(images)), size, folder, _Totals.load, words):
             everything.merge(totals)
     return everything.table()
 
@@ -178,93 +159,63 @@ def other_probability(logits: torch.Tensor, target: int) -> torch.Tensor:
     return (others.logsumexp(1) - logits.logsumexp(1)).exp()
 
 
-@dataclass
-class _Point:
-    """A batch at one t: where it is, its logits, and each setup's stabilised gradient."""
-
-    t: int
-    x: torch.Tensor
-    logits: torch.Tensor
-    directions: dict[str, torch.Tensor]
-
-
 class _Totals:
-    """Numbers, sums and sums of squares over n images, in float64: no batch size is seen in more than the last bits."""
+    """Sums over n images, in float64: no batch size is seen in more than the last bits.
 
-    def __init__(self, steps: list[int]) -> None:
-        self.n = 0
+    They are arrays by setup and metric, a row for each t: number, sum and sum of squares of the values; of the metric
+    `one_class`, the number of images in each class.
+    """
+
+    def __init__(self, steps: list[int], n: int = 0) -> None:
+        self.n = n
         self._row = {t: i for i, t in enumerate(steps[:-1])}
-        self._sums: dict[tuple[str, str], np.ndarray] = {}  # (setup, metric) → a row (number, sum, squares) for each t
-        self._votes: dict[str, np.ndarray] = {}  # setup → t × classes, numbers of images
+        self._sums: dict[tuple[str, str], np.ndarray] = {}
 
-    def add(self, setups: Iterable[str], metric: str, t: int, values: torch.Tensor) -> None:
-        values = values.cpu().double()
-        row = len(values), values.sum().item(), values.square().sum().item()
-        for setup in setups:
-            self._sums.setdefault((setup, metric), np.zeros((len(self._row), 3)))[self._row[t]] += row
+    def __len__(self) -> int:
+        return self.n
 
-    def vote(self, setups: Iterable[str], t: int, classes: torch.Tensor, n_classes: int) -> None:
-        counts = torch.bincount(classes, minlength=n_classes).cpu().numpy()
+    def add(self, setups: Iterable[str], metric: str, t: int, values: torch.Tensor, n_classes: int = 0) -> None:
+        if n_classes:
+            row = torch.bincount(values, minlength=n_classes).tolist()
+        else:
+            values = values.cpu().double()
+            row = [len(values), values.sum().item(), values.square().sum().item()]
         for setup in setups:
-            self._votes.setdefault(setup, np.zeros((len(self._row), n_classes)))[self._row[t]] += counts
+            self._sums.setdefault((setup, metric), np.zeros((len(self._row), len(row))))[self._row[t]] += row
 
     def merge(self, other: "_Totals") -> None:
         self.n += other.n
         for key, sums in other._sums.items():
             self._sums[key] = self._sums.get(key, 0.0) + sums
-        for setup, votes in other._votes.items():
-            self._votes[setup] = self._votes.get(setup, 0.0) + votes
 
     def save(self, file: BinaryIO) -> None:
         arrays = {f"sums/{i}": sums for i, sums in enumerate(self._sums.values())}
-        arrays |= {f"votes/{i}": votes for i, votes in enumerate(self._votes.values())}
-        np.savez(file, n=self.n, t=list(self._row), keys=[*self._sums], voters=[*self._votes], **arrays)
+        np.savez(file, n=self.n, t=list(self._row), keys=[*self._sums], **arrays)
 
     @classmethod
     def load(cls, file: BinaryIO) -> "_Totals":
         with np.load(file, allow_pickle=False) as arrays:
-            totals = cls([*arrays["t"].tolist(), 0])
-            totals.n = int(arrays["n"])
-            keys, voters = [tuple(key) for key in arrays["keys"].tolist()], arrays["voters"].tolist()
-            totals._sums = {key: arrays[f"sums/{i}"] for i, key in enumerate(keys)}
-            totals._votes = {setup: arrays[f"votes/{i}"] for i, setup in enumerate(voters)}
+            totals = cls([*arrays["t"].tolist(), 0], int(arrays["n"]))
+            totals._sums = {tuple(key): arrays[f"sums/{i}"] for i, key in enumerate(arrays["keys"].tolist())}
         return totals
 
     def table(self) -> pd.DataFrame:
         """By setup and metric as met, then t upwards; what is made of sums (relative_sensitivity, one_class) last."""
-        rows = []
+        means, relative, votes = [], [], []
         for (setup, metric), sums in self._sums.items():
-            for t, i in self._upwards() if metric != "gradient_change" else ():
-                n, total, squares = sums[i].tolist()
-                mean, mean_square = (total / n, squares / n) if n else (np.nan, np.nan)
-                rows.append((setup, metric, t, mean, max(mean_square - mean**2, 0.0) ** 0.5, int(n)))
-        for setup, metric in self._sums:
-            for t, i in self._upwards() if metric == "gradient_change" else ():
-                change, norm = self._sums[setup, metric][i, 1], self._sums[setup, "gradient_norm"][i, 1]
-                rows.append((setup, "relative_sensitivity", t, change / norm if norm else np.nan, np.nan, self.n))
-        for setup, votes in self._votes.items():
-            for t, i in self._upwards():
-                share = votes[i].max() / self.n
-                rows.append((setup, "one_class", t, share, (share * (1 - share)) ** 0.5, self.n))
-        return pd.DataFrame(rows, columns=CURVE_COLUMNS)
-
-    def _upwards(self) -> list[tuple[int, int]]:
-        return sorted(self._row.items())
-
-
-def _finished_parts(folder: Path, n: int) -> Iterator[_Totals]:
-    """The parts without a gap from the first image on; a damaged one ends the row and is made again."""
-    start = 0
-    while (path := folder / f"{start}.part").exists():
-        try:
-            part = _Totals.load(read_sealed(path))
-        except NrcgError as error:
-            log.warning("%s; it is made again", error)
-            return
-        if start + part.n > n:
-            return
-        yield part
-        start += part.n
+            for t, i in sorted(self._row.items()):
+                if metric == "one_class":
+                    share = sums[i].max() / self.n
+                    votes.append((setup, metric, t, share, (share * (1 - share)) ** 0.5, self.n))
+                elif metric == "gradient_change":
+                    norm = self._sums[setup, "gradient_norm"][i, 1]
+                    ratio = sums[i, 1] / norm if norm else np.nan
+                    relative.append((setup, "relative_sensitivity", t, ratio, np.nan, self.n))
+                else:
+                    n, total, squares = sums[i].tolist()
+                    mean, mean_square = (total / n, squares / n) if n else (np.nan, np.nan)
+                    means.append((setup, metric, t, mean, max(mean_square - mean**2, 0.0) ** 0.5, int(n)))
+        return pd.DataFrame(means + relative + votes, columns=CURVE_COLUMNS)
 
 
 def _clipping(scheduler: Any) -> float | None:
@@ -295,9 +246,9 @@ def _norm(batch: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(batch.flatten(1), dim=1)
 
 
-def _check(images, labels, unet, on, objective, setups, batch_size, stride) -> None:
-    check_choice("on", on, INPUTS)
-    check_choice("objective", objective, OBJECTIVES)
+def _check(images, labels, unet, on, setups, batch_size, stride) -> None:
+    if on not in INPUTS:
+        raise NrcgError(f"forward: on {on!r}: must be one of {', '.join(INPUTS)}")
     if on == "x0" and unet is None:
         raise NrcgError("forward: on='x0' needs a DDPM; give its U-Net, or use on='xt'")
     if len(images) == 0 or len(images) != len(labels):

@@ -1,7 +1,12 @@
 """Classifier guidance of a DDPM: the paper's contribution, for any diffusers U-Net and any image classifier."""
 
-from nrcg.guidance.gradient import ClassifierGuidance
+from nrcg.guidance.guidance import ClassifierGuidance
+from nrcg.guidance.objectives import objectives
 from nrcg.guidance.pipeline import GuidedDDPMPipeline
-from nrcg.guidance.stabilizers import EMA, Adam
+from nrcg.guidance.section import guidance_from, stabilizer_from
+from nrcg.guidance.stabilizers import EMA, Adam, Stabilizer, stabilizers
 
-__all__ = ["EMA", "Adam", "ClassifierGuidance", "GuidedDDPMPipeline"]
+__all__ = [
+    "EMA", "Adam", "ClassifierGuidance", "GuidedDDPMPipeline", "Stabilizer", "guidance_from", "objectives",
+    "stabilizer_from", "stabilizers",
+]  # fmt: skip

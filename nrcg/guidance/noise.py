@@ -13,7 +13,6 @@ THREADS = min(8, os.cpu_count() or 1)
 def gaussian_draws(
     shape: tuple[int, ...],
     generator: torch.Generator | list[torch.Generator] | None,
-    *,
     count: int,
     device: torch.device,
     dtype: torch.dtype,
@@ -24,22 +23,15 @@ def gaussian_draws(
     threads, while the device computes: 256 images of 64×64 take one thread some 20 ms, as long as a fast GPU's step.
     """
     if device.type != "cpu" and isinstance(generator, list) and all(g.device.type == "cpu" for g in generator):
-        yield from drawn_ahead(shape, generator, count=count, device=device, dtype=dtype)
-        return
-    for _ in range(count):
-        yield randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+        return drawn_ahead(shape, generator, count, device, dtype)
+    return (randn_tensor(shape, generator=generator, device=device, dtype=dtype) for _ in range(count))
 
 
 def drawn_ahead(
-    shape: tuple[int, ...],
-    generators: list[torch.Generator],
-    *,
-    count: int,
-    device: torch.device,
-    dtype: torch.dtype,
+    shape: tuple[int, ...], generators: list[torch.Generator], count: int, device: torch.device, dtype: torch.dtype
 ) -> Iterator[torch.Tensor]:
     """The same, each draw made while the one before is in use."""
-    pinned = device.type == "cuda"  # page-locked memory is copied while the device computes
+    parts = [slice(k, None, THREADS) for k in range(THREADS)]
 
     def draw(rows: torch.Tensor, own: list[torch.Generator]) -> None:
         for row, generator in zip(rows, own, strict=True):
@@ -48,15 +40,14 @@ def drawn_ahead(
     with ThreadPoolExecutor(THREADS) as pool:
 
         def start() -> tuple[torch.Tensor, list]:
-            draws = torch.empty(shape, dtype=dtype, pin_memory=pinned)
-            parts = [slice(k, None, THREADS) for k in range(THREADS)]
+            draws = torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")  # copied while the device works
             return draws, [pool.submit(draw, draws[part], generators[part]) for part in parts]
 
-        draws, parts = start()
+        following = start()
         for left in reversed(range(count)):
-            for part in parts:
+            ready, work = following
+            for part in work:
                 part.result()
-            ready = draws
             if left:
-                draws, parts = start()
+                following = start()
             yield ready.to(device, non_blocking=True)

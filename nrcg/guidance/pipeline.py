@@ -1,115 +1,36 @@
-"""The guided sampler: Algorithm 1, and diffusers' DDPM pipeline around it."""
+"""diffusers' DDPM pipeline, guided."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, ImagePipelineOutput
+from diffusers import DDPMPipeline, ImagePipelineOutput
 from huggingface_hub.errors import HTTPError
-from torch import nn
 
+from nrcg.checks import Rule, check, maybe, one_of, whole
 from nrcg.errors import NrcgError
-from nrcg.guidance.gradient import (
-    ClassifierGuidance,
-    frozen,
-    image_gradient,
-    one_step_denoiser,
-    pred_original_sample,
-    predict,
-)
+from nrcg.guidance.gradient import frozen
+from nrcg.guidance.guidance import ClassifierGuidance
+from nrcg.guidance.loop import guided_ddpm
 from nrcg.guidance.noise import gaussian_draws
-from nrcg.guidance.stabilizers import Identity, is_number
-
-OUTPUT_TYPES = ("pil", "np", "numpy", "pt")
-DEFAULT_STEPS = 1000  # as in diffusers, where the schedule is as long
-VARIANCE_TYPES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
+from nrcg.guidance.stabilizers import plain
+from nrcg.guidance.step import set_timesteps
 
 
-@torch.no_grad()
-def guided_ddpm(
-    unet: nn.Module,
-    scheduler: Any,
-    noise: Iterator[torch.Tensor],
-    timesteps: Iterable[torch.Tensor],
-    guidance: ClassifierGuidance | None = None,
-    on_step_end: Callable[[int, torch.Tensor, dict], Any] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Algorithm 1. From x_T to x_0 (N×3×H×W, in [−1, 1]), and N flags of trajectories that became non-finite.
-
-    draw x_T ~ N(0, I);  m, v ← 0
-    for t = T … 1:
-        ε ← ε_θ(x_t, t)
-        x̂_0 ← (x_t − √(1 − ᾱ_t) · ε) / √ᾱ_t                               (eq. 5)
-        g ← ∇_{x_t} log p(y | x_t or x̂_0)
-        g ← stabilise(g)                                                  (eq. 7, 8)
-        draw x_{t−1} ~ N(μ_θ(x_t, t) + s · σ_t² · g, σ_t² I)              (eq. 1)
-    return x_0
-
-    `noise` yields draws of N(0, I), N×3×H×W: x_T, then one for every step at t > 0 (t counts from 0 here). After each
-    step, `on_step_end` is called with its number, its timestep, and x_{t−1}, x̂_0 and g as `latents`,
-    `pred_original_sample` and `gradient` (None without guidance).
-    """
-    x = next(noise)
-    stabilizer = guidance.stabilizer if guidance and guidance.stabilizer else Identity()
-    state, gradient, guided_steps = stabilizer.init(x), None, 0
-    diverged = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    for step, t in enumerate(timesteps):
-        guided = guidance is not None and guidance.covers(t)
-        if guided and guided_steps % guidance.every == 0:
-            output, gradient = predict_with_gradient(unet, scheduler, x, t, guidance)
-        else:
-            output = predict(unet, x, t)
-        x0 = pred_original_sample(scheduler, output, t, x)
-        mean, variance = posterior(scheduler, x0, t, x)
-        x = mean + variance**0.5 * next(noise) if t > 0 else mean
-        if guided:
-            direction, state = stabilizer.update(gradient, state)
-            x = x + guidance.scale * float(variance) * direction
-            guided_steps += 1
-        diverged = diverged | ~x.isfinite().flatten(1).all(1)
-        x = x.masked_fill(diverged[:, None, None, None], 0.0)  # frozen at mid-grey; the others go on
-        if on_step_end is not None:
-            on_step_end(step, t, {"latents": x, "pred_original_sample": x0, "gradient": gradient if guided else None})
-    return x, diverged
+def _are_generators(value: Any) -> bool:
+    return all(isinstance(each, torch.Generator) for each in (value if isinstance(value, list) else [value]))
 
 
-def predict_with_gradient(
-    unet: nn.Module, scheduler: Any, x: torch.Tensor, t: torch.Tensor, guidance: ClassifierGuidance
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The U-Net's output at x_t and the guidance gradient there, by one pass through the U-Net."""
-    denoise = None
-    if guidance.on == "x0":
-        denoise = one_step_denoiser(unet, scheduler, t, guidance.jacobian)
-    gradient, _, output = image_gradient(guidance.classifier, x, guidance.target, guidance.objective, denoise)
-    return predict(unet, x, t) if output is None else output, gradient
-
-
-def posterior(
-    scheduler: Any, x0: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of p_θ(x_{t−1} | x_t) from x̂_0 and x_t, as in the scheduler's own `step`; t counts from 0.
-
-    μ_θ = √ᾱ_{t−1} · β_t / (1 − ᾱ_t) · x̂_0 + √α_t · (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · x_t     (Ho et al. 2020, eq. 7)
-    σ_t² = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · β_t, and 0 at t = 0      fixed_small, fixed_small_log
-    σ_t² = β_t                                                  fixed_large, fixed_large_log
-
-    With fewer inference than training steps, t − 1 is the next of the scheduler's time steps, and
-    α_t = 1 − β_t = ᾱ_t / ᾱ_{t−1}.
-    """
-    before = scheduler.previous_timestep(timestep)
-    alpha_bar = scheduler.alphas_cumprod[timestep]
-    alpha_bar_before = scheduler.alphas_cumprod[before] if before >= 0 else scheduler.one
-    alpha = alpha_bar / alpha_bar_before
-    beta = 1 - alpha
-    mean = alpha_bar_before**0.5 * beta / (1 - alpha_bar) * x0
-    mean = mean + alpha**0.5 * (1 - alpha_bar_before) / (1 - alpha_bar) * sample
-    small = scheduler.config.variance_type in ("fixed_small", "fixed_small_log")
-    return mean, (1 - alpha_bar_before) / (1 - alpha_bar) * beta if small else beta
+RULES = {
+    "batch_size": whole(1),
+    "generator": maybe(Rule("a torch.Generator or a list of them", _are_generators)),
+    "output_type": one_of("pil", "np", "numpy", "pt"),
+    "guidance": maybe(Rule("ClassifierGuidance(…)", lambda value: isinstance(value, ClassifierGuidance))),
+}
 
 
 @dataclass
@@ -134,7 +55,7 @@ class GuidedDDPMPipeline(DDPMPipeline):
             reason = (str(error) or type(error).__name__).splitlines()[0]
             way_out = "name a diffusers DDPM: a folder with model_index.json, or a hub id and a network to reach it"
             if "safetensors" in str(error):
-                way_out = "convert .bin weights with `nrcg import-ddpm`, or open them with use_safetensors=False"
+                way_out = "convert .bin weights with `nrcg get ddpm`, or open them with use_safetensors=False"
             raise NrcgError(f"{pretrained_model_name_or_path}: cannot be opened ({reason}); {way_out}") from error
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -151,38 +72,35 @@ class GuidedDDPMPipeline(DDPMPipeline):
         guidance: ClassifierGuidance | None = None,
         callback_on_step_end: Callable[["GuidedDDPMPipeline", int, torch.Tensor, dict], Any] | None = None,
     ) -> GuidedDDPMOutput | tuple[Any, torch.Tensor]:
-        """Draw images; without guidance the very ones that `DDPMPipeline` draws.
+        """Draw images; without guidance the very ones that `DDPMPipeline` draws. The trajectory is always float32.
 
-        generator     one for the batch, or a list with one per sample. With a list, a sample is the same in any batch:
-                      up to rounding of float32 on a CPU; bfloat16 and other devices round differently in each size
-        num_inference_steps   1 to T; None takes all T steps of the schedule, but at most 1000
-        output_type   "pil" images, "np" or "numpy" N×H×W×3, or "pt" N×3×H×W, both float32 in [0, 1]
-        guidance      None, or a `ClassifierGuidance`; it takes no random draws
-        callback_on_step_end   called after each step, as elsewhere in diffusers, with the pipeline, the step's number,
-                               its timestep and a dict: `latents`, the sample after the step, `pred_original_sample`,
-                               x̂_0 before it, and `gradient`, the guidance gradient before the stabiliser (None where
-                               there is no guidance), each N×3×H×W; its return value is not used, and what it raises
-                               ends the call
-        returns       `GuidedDDPMOutput(images, diverged)`, or that as a tuple without `return_dict`
+        Args:
+            batch_size: N, at least 1.
+            generator: one for the batch, or a list with one per sample, which then is the same in any batch: up to
+                rounding of float32 on a CPU; bfloat16 and other devices round differently in each size.
+            num_inference_steps: 1 to T; None takes all T steps of the schedule, but at most 1000.
+            output_type: "pil" images, "np" or "numpy" N×H×W×3, or "pt" N×3×H×W, both float32 in [0, 1].
+            return_dict: False returns (images, diverged).
+            guidance: None, or a `ClassifierGuidance`; it takes no random draws.
+            callback_on_step_end: called after each step, as elsewhere in diffusers, with the pipeline, the step's
+                number, its timestep and a dict: `latents`, the sample after the step, `pred_original_sample`, x̂_0
+                before it, and `gradient`, the guidance gradient before the stabiliser (None where there is no
+                guidance), each N×3×H×W; its return value is not used, and what it raises ends the call.
 
-        The trajectory is float32 even if the networks are not. Raises NrcgError, before it draws anything, for
-        arguments of another type or range, a list of generators of another length than the batch, timesteps that the
-        scheduler does not have and an interval without any of them; and, in the first guided step, for a classifier or
-        target that does not fit, and for x̂_0 guidance where ᾱ_t is 0 (see `one_step_denoiser`).
+        Returns:
+            `GuidedDDPMOutput(images, diverged)`.
+
+        Raises:
+            NrcgError: before it draws anything, for arguments of another type or range, a list of generators of
+                another length than the batch, timesteps that the scheduler does not have and an interval without any
+                of them; in the first guided step, for a classifier, objective or target that does not fit, and for x̂_0
+                guidance where ᾱ_t is 0 (see `one_step_denoiser`).
         """
-        if output_type not in OUTPUT_TYPES:
-            raise NrcgError(f"output_type is {output_type!r}; it must be one of {', '.join(OUTPUT_TYPES)}")
-        if not (is_number(batch_size, Integral) and batch_size >= 1):
-            raise NrcgError(f"batch_size is {batch_size!r}; it must be an integer, at least 1")
-        generators = generator if isinstance(generator, list) else [] if generator is None else [generator]
-        if not all(isinstance(each, torch.Generator) for each in generators):
-            raise NrcgError(f"generator is {generator!r}; it must be None, a torch.Generator or a list of them")
+        values = {"batch_size": plain(batch_size), "generator": generator, "output_type": output_type}
+        check("pipeline", {**values, "guidance": guidance}, RULES)
         if isinstance(generator, list) and len(generator) != batch_size:
             raise NrcgError(f"generator holds {len(generator)} for batch_size={batch_size}; give one per sample")
-        if guidance is not None and not isinstance(guidance, ClassifierGuidance):
-            raise NrcgError(f"guidance is a {type(guidance).__name__}; it must be None or ClassifierGuidance(…)")
-        _refuse_unknown_variance(self.scheduler)
-        timesteps = _set_timesteps(self.scheduler, num_inference_steps)
+        timesteps = set_timesteps(self.scheduler, num_inference_steps)
         if guidance is not None and not any(map(guidance.covers, timesteps)):
             raise NrcgError(
                 f"guidance: interval is {guidance.interval}, which holds none of the {len(timesteps)} timesteps from "
@@ -190,72 +108,27 @@ class GuidedDDPMPipeline(DDPMPipeline):
             )
         if guidance is not None and guidance.scale == 0:
             guidance = None
-        networks = [self.unet]
-        if guidance is not None:
-            networks.append(guidance.classifier)
-            _refuse_inference_tensors(networks)
+        networks = [self.unet] if guidance is None else [self.unet, guidance.classifier]
+        for network in networks if guidance else ():
+            if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
+                raise NrcgError(
+                    f"{type(network).__name__}: made under torch.inference_mode, which rules out gradients; "
+                    "build or load it outside"
+                )
+        size = self.unet.config.sample_size
+        shape = (batch_size, self.unet.config.in_channels, *((size, size) if isinstance(size, int) else size))
+        dtype = torch.promote_types(self.unet.dtype, torch.float32)
+        count = 1 + int((timesteps > 0).sum())  # x_T, and one for each step but that at t = 0
+        on_step_end = callback_on_step_end and partial(callback_on_step_end, self)
         with frozen(*networks), torch.inference_mode(False):
-            noise = gaussian_draws(
-                self._image_shape(batch_size),
-                generator,
-                count=1 + int((timesteps > 0).sum()),  # x_T, and one for each step but that at t = 0
-                device=self._execution_device,
-                dtype=torch.promote_types(self.unet.dtype, torch.float32),
+            noise = gaussian_draws(shape, generator, count, self._execution_device, dtype)
+            x, diverged = guided_ddpm(
+                self.unet, self.scheduler, noise, timesteps, guidance, on_step_end, self.progress_bar
             )
-            steps, on_step_end = self.progress_bar(timesteps), None
-            if callback_on_step_end is not None:
-                on_step_end = partial(callback_on_step_end, self)
-            x, diverged = guided_ddpm(self.unet, self.scheduler, noise, steps, guidance, on_step_end)
-            images = _present(x, output_type)
+            images = (x / 2 + 0.5).clamp(0, 1)
+            if output_type != "pt":
+                images = images.cpu().permute(0, 2, 3, 1).numpy()
+        if output_type == "pil":
+            images = self.numpy_to_pil(images)
         self.maybe_free_model_hooks()
         return GuidedDDPMOutput(images, diverged) if return_dict else (images, diverged)
-
-    def _image_shape(self, batch_size: int) -> tuple[int, ...]:
-        size = self.unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return batch_size, self.unet.config.in_channels, height, width
-
-
-def _present(x: torch.Tensor, output_type: str) -> Any:
-    images = (x / 2 + 0.5).clamp(0, 1)
-    if output_type == "pt":
-        return images
-    array = images.cpu().permute(0, 2, 3, 1).numpy()
-    return DDPMPipeline.numpy_to_pil(array) if output_type == "pil" else array
-
-
-def _set_timesteps(scheduler: Any, steps: int | None) -> torch.Tensor:
-    """The scheduler's timesteps, t counted from 0 and downwards, for so many inference steps."""
-    n = len(scheduler.alphas_cumprod)
-    steps = min(DEFAULT_STEPS, n) if steps is None else steps
-    if not (is_number(steps, Integral) and 1 <= steps <= n):
-        raise NrcgError(f"num_inference_steps is {steps!r}; it must be an integer from 1 to {n}, the scheduler's own T")
-    try:
-        with torch.inference_mode(False):
-            scheduler.set_timesteps(steps)
-    except ValueError as error:
-        raise NrcgError(f"scheduler: {error}") from None
-    if scheduler.timesteps.max() >= n:
-        raise NrcgError(
-            f"scheduler: {steps} steps with steps_offset={scheduler.config.steps_offset} start at timestep "
-            f"{scheduler.timesteps.max()}, but alphas_cumprod ends at {n - 1}; take fewer steps or a smaller offset"
-        )
-    return scheduler.timesteps
-
-
-def _refuse_unknown_variance(scheduler: Any) -> None:
-    variance_type = getattr(scheduler.config, "variance_type", None)
-    if not isinstance(scheduler, DDPMScheduler) or variance_type not in VARIANCE_TYPES:
-        raise NrcgError(
-            f"scheduler: {type(scheduler).__name__} with variance_type {variance_type!r} cannot be used; take a "
-            f"DDPMScheduler with one of {', '.join(VARIANCE_TYPES)}"
-        )
-
-
-def _refuse_inference_tensors(networks: list[nn.Module]) -> None:
-    for network in networks:
-        if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
-            raise NrcgError(
-                f"{type(network).__name__}: made under torch.inference_mode, which rules out gradients; "
-                "build or load it outside"
-            )

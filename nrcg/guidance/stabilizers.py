@@ -1,29 +1,34 @@
-"""Stabilisers: what smooths the guidance gradient along a trajectory (eq. 7 and 8).
+"""Direction: stabilisers, which smooth the guidance gradient along a trajectory (eq. 7 and 8).
 
-They are pure, in the style of optax: constants in a frozen object, history in a state that is passed around.
-
-    state = stabilizer.init(gradient)                       # zero, at the start of every trajectory
-    direction, state = stabilizer.update(gradient, state)   # once a step, from t = T down
-
-State and direction have the gradient's shape and its precision, but never less than float32. Everything is
-elementwise, so one sample's history never touches another's.
+They are pure, in the style of optax: constants in a frozen object, history in a state that is passed around. State and
+direction have the gradient's shape and its precision, but never less than float32. Everything is elementwise, so one
+sample's history never touches another's.
 """
 
-from dataclasses import dataclass
-from numbers import Real
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 
-from nrcg.errors import NrcgError
+from nrcg.checks import FLAG, Rule, check, maybe, number, whole
+from nrcg.registry import Registry
+
+stabilizers = Registry("stabilizer")
 
 
 class Stabilizer(Protocol):
-    """Anything with these two methods can be given as `stabilizer`."""
+    """Anything with these two methods can be given as `stabilizer`.
 
-    def init(self, gradient_like: torch.Tensor) -> Any: ...
+    It may have a third, `for_steps(n)`: the stabiliser as it shall be for a trajectory of n gradients.
+    """
 
-    def update(self, gradient: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]: ...
+    def init(self, gradient_like: torch.Tensor) -> Any:
+        """The state at the start of a trajectory; N×3×H×W is the shape of its gradients."""
+
+    def update(self, gradient: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+        """Direction (N×3×H×W) and new state, at every guided step from t = T down; `state` itself is left alone."""
 
 
 class Moments(NamedTuple):
@@ -34,7 +39,6 @@ class Moments(NamedTuple):
     v: torch.Tensor | None = None
 
 
-@dataclass(frozen=True)
 class Identity:
     """No stabiliser: the direction is the gradient."""
 
@@ -46,21 +50,39 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class EMA:
+class MovingAverage:
+    """Base of averages that start at 0; their decays are the fields `beta…`, at least 0 and below 1."""
+
+    bias_correction: bool = field(default=False, kw_only=True)
+    steps: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        rules = dict.fromkeys(self._decays(), number(0, 1, without=(1,)))
+        check_fields(type(self).__name__, self, {**rules, "bias_correction": FLAG, "steps": maybe(whole(1))})
+
+    def for_steps(self, n: int) -> "MovingAverage":
+        """With `steps`, the average that remembers the same share of n steps: β' = β^(steps/n); else this one."""
+        if self.steps is None:
+            return self
+        return replace(self, steps=n, **{name: beta ** (self.steps / n) for name, beta in self._decays().items()})
+
+    def _decays(self) -> dict[str, float]:
+        return {name: value for name, value in vars(self).items() if name.startswith("beta")}
+
+
+@stabilizers.register("ema")
+@dataclass(frozen=True)
+class EMA(MovingAverage):
     """Exponential moving average (eq. 7): m_t = β · m_{t+1} + (1 − β) · g_t, used instead of g_t; m starts at 0.
 
-    Without bias correction, as in the paper: early steps carry no signal and are pulled toward zero. With it, m_t is
-    divided by 1 − β^k at the k-th step.
-
-    Raises NrcgError unless 0 ≤ beta < 1 and bias_correction is a bool.
+    Args:
+        beta: β, at least 0 and below 1.
+        bias_correction: divide m_t by 1 − β^k at the k-th step. Without it, as in the paper, early steps carry no
+            signal and are pulled toward zero.
+        steps: number of guided steps that β is meant for, rescaled to those at hand; None takes β as it is.
     """
 
     beta: float = 0.99
-    bias_correction: bool = False
-
-    def __post_init__(self) -> None:
-        _check_decay("EMA", "beta", self.beta)
-        check_flag("EMA", "bias_correction", self.bias_correction)
 
     def init(self, gradient_like: torch.Tensor) -> Moments:
         return Moments(0, _zeros(gradient_like))
@@ -68,34 +90,29 @@ class EMA:
     def update(self, gradient: torch.Tensor, state: Moments) -> tuple[torch.Tensor, Moments]:
         steps = state.steps + 1
         m = self.beta * state.m + (1 - self.beta) * gradient.to(state.m.dtype)
-        direction = m / (1 - self.beta**steps) if self.bias_correction else m
-        return direction, Moments(steps, m)
+        return m / (1 - self.beta**steps) if self.bias_correction else m, Moments(steps, m)
 
 
+@stabilizers.register("adam")
 @dataclass(frozen=True)
-class Adam:
-    """Adam's direction (eq. 8): m_t / (√v_t + η), with η = eps and both moments starting at 0:
+class Adam(MovingAverage):
+    """Adam's direction (eq. 8): m_t / (√v_t + η), with m_t as in eq. 7 and v_t = β2 · v_{t+1} + (1 − β2) · g_t².
 
-        m_t = β1 · m_{t+1} + (1 − β1) · g_t
-        v_t = β2 · v_{t+1} + (1 − β2) · g_t²
-
-    Without bias correction, as in the paper. With it, m_t and v_t are divided by 1 − β1^k and 1 − β2^k at the k-th
-    step, as in Kingma and Ba.
-
-    Raises NrcgError unless 0 ≤ beta1, beta2 < 1, 0 < eps < ∞ and bias_correction is a bool.
+    Args:
+        beta1: decay of m, at least 0 and below 1.
+        beta2: decay of v, at least 0 and below 1.
+        eps: η, above 0.
+        bias_correction: divide m_t and v_t by 1 − β^k at the k-th step, as Kingma and Ba do, and the paper does not.
+        steps: number of guided steps that both decays are meant for, as of `EMA`.
     """
 
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-4
-    bias_correction: bool = False
 
     def __post_init__(self) -> None:
-        _check_decay("Adam", "beta1", self.beta1)
-        _check_decay("Adam", "beta2", self.beta2)
-        if not (is_number(self.eps) and 0 < self.eps < float("inf")):
-            raise NrcgError(f"Adam: eps is {self.eps!r}; it must be a finite number above 0")
-        check_flag("Adam", "bias_correction", self.bias_correction)
+        super().__post_init__()
+        check_fields("Adam", self, {"eps": number(0, without=(0,))})
 
     def init(self, gradient_like: torch.Tensor) -> Moments:
         return Moments(0, _zeros(gradient_like), _zeros(gradient_like))
@@ -103,28 +120,30 @@ class Adam:
     def update(self, gradient: torch.Tensor, state: Moments) -> tuple[torch.Tensor, Moments]:
         steps = state.steps + 1
         gradient = gradient.to(state.m.dtype)  # squares of half-precision gradients would vanish
-        m = self.beta1 * state.m + (1 - self.beta1) * gradient
-        v = self.beta2 * state.v + (1 - self.beta2) * gradient.square()
-        m_hat, v_hat = m, v
+        m = m_hat = self.beta1 * state.m + (1 - self.beta1) * gradient
+        v = v_hat = self.beta2 * state.v + (1 - self.beta2) * gradient.square()
         if self.bias_correction:
             m_hat, v_hat = m / (1 - self.beta1**steps), v / (1 - self.beta2**steps)
         return m_hat / (v_hat.sqrt() + self.eps), Moments(steps, m, v)
 
 
-def is_number(value: Any, kind: type = Real) -> bool:
-    """Whether `value` is a number of this kind, Python's or NumPy's; True and False are none."""
-    return isinstance(value, kind) and not isinstance(value, bool)
+def for_steps(stabilizer: Stabilizer | None, n: int) -> Stabilizer:
+    """The stabiliser for a trajectory of n gradients; None is `Identity`, one without `for_steps` is used as it is."""
+    if stabilizer is None:
+        return Identity()
+    return stabilizer.for_steps(n) if hasattr(stabilizer, "for_steps") else stabilizer
 
 
-def check_flag(kind: str, name: str, value: Any) -> None:
-    """Raises NrcgError unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise NrcgError(f"{kind}: {name} is {value!r}; it must be True or False")
+def plain(value: Any) -> Any:
+    """Numbers of NumPy, also those in a list or tuple, as Python's."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
-def _check_decay(kind: str, name: str, value: Any) -> None:
-    if not (is_number(value) and 0 <= value < 1):
-        raise NrcgError(f"{kind}: {name} is {value!r}; it must be a number, at least 0 and below 1")
+def check_fields(kind: str, thing: Any, rules: Mapping[str, Rule]) -> None:
+    """Raises NrcgError, which begins with `kind` and names the field, unless the fields obey their rules."""
+    check(kind, {name: plain(getattr(thing, name)) for name in rules}, rules)
 
 
 def _zeros(like: torch.Tensor) -> torch.Tensor:

@@ -1,38 +1,40 @@
 """What a stabiliser's decay means over a number of steps: without bias correction, its weights sum to 1 − β^N."""
 
+from collections.abc import Mapping
+from typing import Any
+
 PAPER_STEPS = 400  # reverse steps, and values of t, of the paper
+OF = {"beta1": "gradients", "beta2": "squares"}
 
 
-def decay_note(stabilizer: str, steps: int) -> str:
+def decay_note(stabilizer: Mapping[str, Any] | str | None, steps: int) -> str:
     """Over how many steps a stabiliser ran, the sum of its weights, and that sum over the paper's 400 steps.
 
     After N steps, a moving average that starts at zero (eq. 7 and 8) weights the gradients by 1 − β^N in total: the
-    same β is another method over fewer steps.
+    same β is another method over fewer steps. With `steps` its β is β^(steps/N).
 
     Args:
-        stabilizer: as in the setups table: `none`, `ema:BETA` or `adam:BETA1:BETA2:EPS`.
+        stabilizer: section of a config: None, a name, or {name: arguments}; each `beta…` in it is a decay.
         steps: gradients that it was given per trajectory, at least 1.
 
     Returns:
-        One clause without a full stop; empty for a stabiliser without a memory.
+        One clause without a full stop; empty for a stabiliser without a decay.
     """
-    kind, *constants = stabilizer.split(":")
-    if kind == "ema":
-        name, decays = f"EMA {constants[0]}", [float(constants[0])]
-    elif kind == "adam":
-        name, decays = "ADAM", [float(constants[0]), float(constants[1])]
-    else:
+    ((name, arguments),) = stabilizer.items() if isinstance(stabilizer, Mapping) else [("", {})]
+    decays = {key: value for key, value in (arguments or {}).items() if key.startswith("beta")}
+    if not decays:
         return ""
-    ours, papers = _sums(decays, steps), _sums(decays, PAPER_STEPS)
-    text = f"{name} over {steps} steps: weights sum to {ours}"
+    meant_for = arguments.get("steps")
+
+    def sums(n: int) -> str:
+        each = {key: f"{1 - beta ** (meant_for or n):.2f}" for key, beta in decays.items()}
+        return " and ".join(f"{total} ({OF.get(key, key)})" if len(each) > 1 else total for key, total in each.items())
+
+    values = [f"{beta ** (meant_for / steps):.4g}" if meant_for else str(beta) for beta in decays.values()]
+    title = f"{name.upper()} {values[0]}" if len(values) == 1 else name.upper()
+    text = f"{title} over {steps} steps: weights sum to {sums(steps)}"
     if steps == PAPER_STEPS:
         return text
-    if ours == papers:
+    if sums(steps) == sums(PAPER_STEPS):
         return f"{text}, as over the paper's {PAPER_STEPS}"
-    return f"{text}; the paper's {PAPER_STEPS} steps: {papers}"
-
-
-def _sums(decays: list[float], steps: int) -> str:
-    """1 − β^N of each; of ADAM's two, the first is of the gradients and the second of their squares."""
-    sums = [f"{1 - decay**steps:.2f}" for decay in decays]
-    return sums[0] if len(sums) == 1 else f"{sums[0]} (gradients) and {sums[1]} (squares)"
+    return f"{text}; the paper's {PAPER_STEPS} steps: {sums(PAPER_STEPS)}"

@@ -9,7 +9,8 @@ from torch import nn
 
 from nrcg import EMA, Adam, ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.errors import NrcgError
-from nrcg.guidance.pipeline import guided_ddpm, posterior
+from nrcg.guidance.loop import guided_ddpm
+from nrcg.guidance.step import posterior
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"clip_sample": False}, {"clip_sample_range": 0.5}, {"thresholding": True}])
@@ -67,11 +68,11 @@ def test_steps_are_the_schedules_own_by_default():
         ({"num_inference_steps": 0}, "num_inference_steps is 0"),
         ({"num_inference_steps": 2.5}, r"num_inference_steps is 2\.5"),
         ({"num_inference_steps": True}, "num_inference_steps is True"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"generator": 0}, "generator is 0"),
-        ({"generator": [None, None]}, r"generator is \[None, None\]"),
-        ({"batch_size": "2"}, "batch_size is '2'"),
-        ({"guidance": {"scale": 1.0}}, "guidance is a dict"),
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"generator": 0}, "generator 0"),
+        ({"generator": [None, None]}, r"generator \[None, None\]"),
+        ({"batch_size": "2"}, "batch_size '2'"),
+        ({"guidance": {"scale": 1.0}}, r"guidance \{'scale'"),
         ({"guidance": make_guidance(interval=(T, 10 * T))}, r"interval is \(40, 400\).*from 35 to 0"),
         ({"guidance": make_guidance(interval=(1, 4))}, "interval"),
     ],
@@ -369,7 +370,7 @@ def test_state_is_float32_though_the_unet_is_bfloat16(monkeypatch):
         seen.extend([x0.dtype, x.dtype])
         return posterior(scheduler, x0, t, x)
 
-    monkeypatch.setattr("nrcg.guidance.pipeline.posterior", spy)
+    monkeypatch.setattr("nrcg.guidance.loop.posterior", spy)
     out = draw(pipe, make_guidance(stabilizer=EMA(0.9)))
     assert set(seen) == {torch.float32} and out.images.dtype == torch.float32
     assert draw(pipe, output_type="np").images.dtype == np.float32
@@ -401,7 +402,7 @@ def test_folders_open_in_both_pipelines(tmp_path):
 
 def test_pickled_weights_are_not_opened_by_default(tmp_path):
     make_pipeline(DDPMPipeline).save_pretrained(tmp_path, safe_serialization=False)
-    with pytest.raises(NrcgError, match=r"nrcg import-ddpm.*use_safetensors=False"):
+    with pytest.raises(NrcgError, match=r"nrcg get ddpm.*use_safetensors=False"):
         GuidedDDPMPipeline.from_pretrained(tmp_path)
     GuidedDDPMPipeline.from_pretrained(tmp_path, use_safetensors=False)
 

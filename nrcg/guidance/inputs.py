@@ -1,0 +1,90 @@
+"""Where the classifier looks: at x_t itself, or at x̂_0, what the U-Net predicts from it in one step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from nrcg.errors import NrcgError
+
+INPUTS = ("xt", "x0")
+
+
+def predict(unet: nn.Module, x: torch.Tensor, timestep: int | torch.Tensor) -> torch.Tensor:
+    """The U-Net's output at x_t (N×3×H×W), in the precision of x, whatever precision the network runs in."""
+    if isinstance(timestep, torch.Tensor):
+        timestep = timestep.to(x.device, non_blocking=True)
+    return unet(x.to(unet.dtype), timestep).sample.to(x.dtype)
+
+
+def pred_original_sample(
+    scheduler: Any, model_output: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
+) -> torch.Tensor:
+    """x̂_0 as the scheduler's own `step` sees it: by its prediction type, then thresholded or clipped if it does so.
+
+        epsilon        (x_t − √(1 − ᾱ_t) · ε) / √ᾱ_t   (eq. 5)
+        sample         the output itself
+        v_prediction   √ᾱ_t · x_t − √(1 − ᾱ_t) · v
+
+    `sample` is x_t, and `timestep` t, counted from 0. Raises NrcgError for another prediction type.
+    """
+    return _clipped(scheduler, _unclipped(scheduler, model_output, timestep, sample))
+
+
+def one_step_denoiser(
+    unet: nn.Module, scheduler: Any, timestep: int | torch.Tensor, jacobian: bool = True
+) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """For `image_gradient`: maps x_t to x̂_0, and hands the U-Net's output back so that it need not run twice.
+
+    Args:
+        unet, scheduler, timestep: diffusers' UNet2DModel and DDPMScheduler, and t, counted from 0.
+        jacobian: False takes ∂x̂_0/∂x_t for 1/√ᾱ_t, as if the noise that the U-Net finds in x_t did not depend on it
+            (whatever it predicts): no gradient goes through the U-Net.
+
+    Raises:
+        NrcgError: at a timestep without any signal (ᾱ_t = 0, as at T with `rescale_betas_zero_snr`) where x̂_0 or its
+            slope would be infinite: for a U-Net that predicts epsilon, and without `jacobian`.
+    """
+    if scheduler.alphas_cumprod[timestep] == 0 and (not jacobian or scheduler.config.prediction_type == "epsilon"):
+        what = "x̂_0 of a U-Net that predicts epsilon" if jacobian else "the slope 1/√ᾱ_t of jacobian=False"
+        raise NrcgError(
+            f"guidance: ᾱ_t is 0 at timestep {int(timestep)}, which makes {what} infinite; leave that timestep out "
+            f'with interval=(0, {int(timestep) - 1}), or use on="xt"'
+        )
+
+    def denoise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.set_grad_enabled(jacobian):
+            output = predict(unet, x, timestep)
+            x0 = _unclipped(scheduler, output, timestep, x)
+        if not jacobian:
+            signal, _ = _signal_and_noise(scheduler, timestep)
+            x0 = x0 + (x - x.detach()) / signal  # adds zero, and the slope
+        return _clipped(scheduler, x0), output.detach()
+
+    return denoise
+
+
+def _unclipped(scheduler: Any, output: torch.Tensor, timestep: int | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    signal, noise = _signal_and_noise(scheduler, timestep)
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon":
+        return (x - noise * output) / signal
+    if kind == "sample":
+        return output
+    if kind == "v_prediction":
+        return signal * x - noise * output
+    raise NrcgError(f"scheduler: prediction_type {kind!r} is unknown; use epsilon, sample or v_prediction")
+
+
+def _clipped(scheduler: Any, x0: torch.Tensor) -> torch.Tensor:
+    if scheduler.config.thresholding:
+        return scheduler._threshold_sample(x0)
+    limit = scheduler.config.clip_sample_range
+    return x0.clamp(-limit, limit) if scheduler.config.clip_sample else x0
+
+
+def _signal_and_noise(scheduler: Any, timestep: int | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """√ᾱ_t and √(1 − ᾱ_t)."""
+    alpha_bar = scheduler.alphas_cumprod[timestep].clone()  # never an inference tensor: autograd keeps it
+    return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()

@@ -1,0 +1,69 @@
+"""The guided loop: Algorithm 1, whatever fills its slots."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from nrcg.guidance.gradient import predict_with_gradient
+from nrcg.guidance.guidance import ClassifierGuidance
+from nrcg.guidance.inputs import pred_original_sample, predict
+from nrcg.guidance.stabilizers import for_steps
+from nrcg.guidance.step import posterior
+
+
+@torch.no_grad()
+def guided_ddpm(
+    unet: nn.Module,
+    scheduler: Any,
+    noise: Iterator[torch.Tensor],
+    timesteps: Sequence[torch.Tensor] | torch.Tensor,
+    guidance: ClassifierGuidance | None = None,
+    on_step_end: Callable[[int, torch.Tensor, dict], Any] | None = None,
+    progress: Callable[[Any], Iterable[torch.Tensor]] = iter,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Algorithm 1.
+
+        draw x_T ~ N(0, I);  m, v ← 0
+        for t = T … 1:
+            ε ← ε_θ(x_t, t)
+            x̂_0 ← (x_t − √(1 − ᾱ_t) · ε) / √ᾱ_t                               (eq. 5)
+            g ← ∇_{x_t} log p(y | x_t or x̂_0)
+            g ← stabilise(g)                                                  (eq. 7, 8)
+            draw x_{t−1} ~ N(μ_θ(x_t, t) + s · σ_t² · g, σ_t² I)              (eq. 1)
+        return x_0
+
+    Args:
+        unet, scheduler: diffusers' UNet2DModel and DDPMScheduler, its timesteps set.
+        noise: draws of N(0, I), N×3×H×W: x_T, then one for every step at t > 0 (t counts from 0 here).
+        timesteps: the scheduler's, downwards; `progress` wraps them, as a bar does.
+        guidance: None draws without.
+        on_step_end: called after each step with its number, its timestep, and x_{t−1}, x̂_0 and g as `latents`,
+            `pred_original_sample` and `gradient` (None without guidance).
+
+    Returns:
+        x_0, N×3×H×W in [−1, 1], and N flags of trajectories that became non-finite.
+    """
+    x = next(noise)
+    stabilizer = for_steps(guidance and guidance.stabilizer, sum(map(guidance.covers, timesteps)) if guidance else 0)
+    state, gradient, guided_steps = stabilizer.init(x), None, 0
+    diverged = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    for step, t in enumerate(progress(timesteps)):
+        guided = guidance is not None and guidance.covers(t)
+        if guided and guided_steps % guidance.every == 0:
+            output, gradient = predict_with_gradient(unet, scheduler, x, t, guidance)
+        else:
+            output = predict(unet, x, t)
+        x0 = pred_original_sample(scheduler, output, t, x)
+        mean, variance = posterior(scheduler, x0, t, x)
+        x = mean + variance**0.5 * next(noise) if t > 0 else mean
+        if guided:
+            direction, state = stabilizer.update(gradient, state)
+            x = x + guidance.scale * float(variance) * direction
+            guided_steps += 1
+        diverged = diverged | ~x.isfinite().flatten(1).all(1)
+        x = x.masked_fill(diverged[:, None, None, None], 0.0)  # frozen at mid-grey; the others go on
+        if on_step_end is not None:
+            on_step_end(step, t, {"latents": x, "pred_original_sample": x0, "gradient": gradient if guided else None})
+    return x, diverged

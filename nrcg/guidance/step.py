@@ -1,0 +1,64 @@
+"""How far: the reverse process' own mean and variance, by which eq. 1 weighs the gradient, and its time steps."""
+
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+
+from nrcg.checks import whole
+from nrcg.errors import NrcgError
+from nrcg.guidance.stabilizers import plain
+
+DEFAULT_STEPS = 1000  # as in diffusers, where the schedule is as long
+VARIANCE_TYPES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
+
+
+def posterior(
+    scheduler: Any, x0: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of p_θ(x_{t−1} | x_t) from x̂_0 and x_t, as in the scheduler's own `step`; t counts from 0.
+
+        μ_θ = √ᾱ_{t−1} · β_t / (1 − ᾱ_t) · x̂_0 + √α_t · (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · x_t     (Ho et al. 2020, eq. 7)
+        σ_t² = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · β_t, and 0 at t = 0      fixed_small, fixed_small_log
+        σ_t² = β_t                                                  fixed_large, fixed_large_log
+
+    With fewer inference than training steps, t − 1 is the next of the scheduler's time steps, and
+    α_t = 1 − β_t = ᾱ_t / ᾱ_{t−1}.
+    """
+    before = scheduler.previous_timestep(timestep)
+    alpha_bar = scheduler.alphas_cumprod[timestep]
+    alpha_bar_before = scheduler.alphas_cumprod[before] if before >= 0 else scheduler.one
+    alpha = alpha_bar / alpha_bar_before
+    beta = 1 - alpha
+    mean = alpha_bar_before**0.5 * beta / (1 - alpha_bar) * x0
+    mean = mean + alpha**0.5 * (1 - alpha_bar_before) / (1 - alpha_bar) * sample
+    small = scheduler.config.variance_type in ("fixed_small", "fixed_small_log")
+    return mean, (1 - alpha_bar_before) / (1 - alpha_bar) * beta if small else beta
+
+
+def set_timesteps(scheduler: Any, steps: int | None) -> torch.Tensor:
+    """Let the scheduler take so many inference steps; its timesteps, t counted from 0 and downwards.
+
+    Raises NrcgError for a scheduler without a fixed variance, and for steps that it cannot take.
+    """
+    variance_type = getattr(scheduler.config, "variance_type", None)
+    if not isinstance(scheduler, DDPMScheduler) or variance_type not in VARIANCE_TYPES:
+        raise NrcgError(
+            f"scheduler: {type(scheduler).__name__} with variance_type {variance_type!r} cannot be used; take a "
+            f"DDPMScheduler with one of {', '.join(VARIANCE_TYPES)}"
+        )
+    n = len(scheduler.alphas_cumprod)
+    steps = min(DEFAULT_STEPS, n) if steps is None else steps
+    if not whole(1, n).holds(plain(steps)):
+        raise NrcgError(f"num_inference_steps is {steps!r}; it must be an integer from 1 to {n}, the scheduler's own T")
+    try:
+        with torch.inference_mode(False):
+            scheduler.set_timesteps(steps)
+    except ValueError as error:
+        raise NrcgError(f"scheduler: {error}") from None
+    if scheduler.timesteps.max() >= n:
+        raise NrcgError(
+            f"scheduler: {steps} steps with steps_offset={scheduler.config.steps_offset} start at timestep "
+            f"{scheduler.timesteps.max()}, but alphas_cumprod ends at {n - 1}; take fewer steps or a smaller offset"
+        )
+    return scheduler.timesteps
