@@ -35,7 +35,7 @@ get_verbs = _group("get", "Fetch files, and bring published weights into the pro
 
 Out = Annotated[Path, typer.Option("--out", help="Folder or file to write.")]
 Outs = Annotated[list[Path], typer.Option("--out", help="File to write; repeat for other formats (the suffix says).")]
-Data = Annotated[Path, typer.Option("--data", help="Image set, a folder as made by `nrcg sportballs`.")]
+Data = Annotated[Path, typer.Option("--data", help="Image set, a folder as made by `nrcg data make`.")]
 Ddpm = Annotated[str, typer.Option("--ddpm", help="DDPM: a diffusers folder.")]
 Checkpoint = Annotated[Path, typer.Option(help="File to continue from and to write checkpoints to.")]
 Scheduler = Annotated[str, typer.Option(help="Arguments of diffusers' DDPMScheduler: JSON, or @file.json.")]

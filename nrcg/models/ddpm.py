@@ -176,7 +176,7 @@ def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[U
     """
     folder = Path(folder)
     if not (folder / "unet").is_dir():
-        raise NrcgError(f"{folder}: no folder of a DDPM; train one, or bring one with `nrcg import-ddpm`")
+        raise NrcgError(f"{folder}: no folder of a DDPM; train one, or bring one with `nrcg get ddpm`")
     card, weights = folder / "card.json", folder / "unet" / f"{WEIGHTS}.safetensors"
     if card.is_file() and weights.is_file() and (expected := read_card(card).get("sha256")):
         require_digest(weights, expected, card)
@@ -200,7 +200,7 @@ def load_unet(folder: Path, *, use_safetensors: bool = True, name: str | Path | 
     name = name or folder
     if use_safetensors and not (folder / f"{WEIGHTS}.safetensors").exists() and (folder / f"{WEIGHTS}.bin").exists():
         raise NrcgError(
-            f"{folder}: holds its weights as {WEIGHTS}.bin alone, a pickle; bring the DDPM with `nrcg import-ddpm`"
+            f"{folder}: holds its weights as {WEIGHTS}.bin alone, a pickle; bring the DDPM with `nrcg get ddpm`"
         )
     try:
         read_card(folder / "config.json")
