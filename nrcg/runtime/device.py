@@ -89,7 +89,9 @@ def lease(devices: Sequence[str], folder: Path, n: int = 1) -> list[int]:
         if len(taken) == n:
             break
         if not look:
-            log.info("all %d CUDA devices are taken by other jobs of nrcg; waiting for %d", len(devices), n - len(taken))
+            log.info(
+                "all %d CUDA devices are taken by other jobs of nrcg; waiting for %d", len(devices), n - len(taken)
+            )
         time.sleep(POLL)
     if turn:
         turn.release()
