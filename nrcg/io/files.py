@@ -48,8 +48,8 @@ def writing(path: str | Path) -> Iterator[None]:
         raise _refusal(path, error.strerror) from error
 
 
-def try_lock(path: Path, mode: int = 0o644) -> FileLock | None:
-    """A lock on the file `path`, made if need be; None while another process has it.
+def try_lock(path: str | Path, mode: int = 0o644) -> FileLock | None:
+    """A lock on the file `path`, made with its folder if need be; None while another process has it.
 
     It lasts until `release`, or until the process ends, by whatever end. A file system without locks gives one to
     everybody, and `is_locked` says so.
@@ -76,7 +76,6 @@ def alone(place: Path, wait: Callable[[bool], None]) -> Iterator[bool]:
     waited = False
     while True:
         with writing(place), suppress(FileNotFoundError):  # the other one has just removed the folder
-            place.parent.mkdir(parents=True, exist_ok=True)
             if lock := try_lock(place):
                 break
             wait(not waited)
@@ -134,7 +133,6 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
 
 def _temporary(path: Path) -> tuple[FileLock, Path]:
     """A new file beside `path`, locked; what killed processes left of theirs is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with suppress(OSError):
             if (lock := try_lock(left)) and lock.is_locked:

@@ -88,7 +88,9 @@ def launch(work: Callable[..., None], devices: list[torch.device], *, threads: i
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").propagate = False  # of what it says, one line is said here
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):  # of what they say, one line is said here
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
     threads = max(1, (threads or torch.get_num_threads()) // len(devices))
     ours, theirs = Pipe(duplex=False)
     relay = threading.Thread(target=_relay, args=(ours,))
@@ -151,6 +153,7 @@ def _run(
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+        dist.barrier()  # only once they are connected do they hear of a death
         logging.basicConfig(level=logging.ERROR if rank() else logging.INFO, format="%(message)s")
         work(**arguments, device=device, stop=stop)
     except Stopped:
