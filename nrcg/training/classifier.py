@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDPMScheduler
-from diffusers.optimization import get_cosine_schedule_with_warmup
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from tqdm import tqdm
 
@@ -21,7 +20,7 @@ from nrcg.models.ddpm import build_scheduler
 from nrcg.rng import keyed_generator, seed_torch
 from nrcg.runtime.memory import BatchLimit, is_out_of_memory
 from nrcg.runtime.preemption import Stop
-from nrcg.training.common import Trainer, epoch_order, log, run
+from nrcg.training.common import Trainer, epoch_order, log, noised, run
 from nrcg.training.settings import ClassifierTraining
 
 VALIDATION_BATCH = 500  # images that share a draw of that noise
@@ -78,17 +77,11 @@ def train_classifier(
 class _Trainer(Trainer):
     def __init__(self, images: ImageSet, scheduler: DDPMScheduler, settings: ClassifierTraining, device: torch.device):
         self.images, self.scheduler = images, scheduler
-        self.train_set, self.valid_set = (
-            images.indices("train"),
-            images.indices("valid")[: settings.valid_images or None],
-        )
+        self.learnt, self.valid = images.indices("train"), images.indices("valid")[: settings.valid_images or None]
         self.n_logits = 1 if len(images.classes) == 2 else len(images.classes)
-        self.steps_per_epoch = len(self.train_set) // settings.batch_size
-        total = settings.max_epochs * self.steps_per_epoch
-        model = build_classifier(settings.architecture, self.n_logits).to(device)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, fused=True)
-        lr_schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, total)
-        super().__init__(settings, total, device, model=model, optimizer=optimizer, lr_schedule=lr_schedule)
+        self.steps_per_epoch = len(self.learnt) // settings.batch_size
+        network = build_classifier(settings.architecture, self.n_logits).to(device)
+        super().__init__(network, settings, settings.max_epochs * self.steps_per_epoch, device)
         self.memory = BatchLimit("validation", VALIDATION_BATCH)
 
     def train(self, stop: Stop, keep: Callable[[], None]) -> None:
@@ -105,7 +98,7 @@ class _Trainer(Trainer):
             "epochs": len(self.rows),
         }
         accuracies = {key: self.rows[-1][key] for key in ("valid_accuracy", "valid_accuracy_noisy")}
-        return self.model.state_dict(), card | accuracies
+        return self.network.state_dict(), card | accuracies
 
     def finished(self) -> bool:
         """All epochs done, or the last one after `min_epochs` gained less than `min_gain`."""
@@ -123,9 +116,9 @@ class _Trainer(Trainer):
         """
         epoch = len(self.rows)
         done = self.step - epoch * self.steps_per_epoch
-        order = self.train_set[epoch_order(len(self.train_set), self.settings.seed, epoch)]
+        order = self.learnt[epoch_order(len(self.learnt), self.settings.seed, epoch)]
         title = f"epoch {epoch + 1}/{self.settings.max_epochs}"
-        self.model.train()
+        self.network.train()
         with tqdm(total=self.steps_per_epoch, initial=done, desc=title, unit="step") as progress:
             for i in range(done, self.steps_per_epoch):
                 batch = np.sort(order[i * self.settings.batch_size : (i + 1) * self.settings.batch_size])
@@ -170,8 +163,8 @@ class _Trainer(Trainer):
         """The mean loss over the batch and, in the weights, its gradient."""
         x, labels = self._load(batch)
         if self.settings.robust:
-            x = self._noise(x, keyed_generator("classifier noise", self.settings.seed, self.step, device=self.device))
-        loss = self._loss(self.model(x), labels)
+            x = self._noised(x, "classifier noise", self.step)
+        loss = self._loss(self.network(x), labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         return loss.detach()
@@ -180,12 +173,8 @@ class _Trainer(Trainer):
         labels = torch.from_numpy(self.images.labels[batch]).to(self.device)
         return to_float(self.images.images[batch], self.device), labels
 
-    def _noise(self, x0: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Eq. 2, each image at its own timestep."""
-        n_timesteps = self.scheduler.config.num_train_timesteps
-        timesteps = torch.randint(n_timesteps, (len(x0),), generator=generator, device=x0.device)
-        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
-        return self.scheduler.add_noise(x0, noise, timesteps)
+    def _noised(self, x0: torch.Tensor, purpose: str, key: int) -> torch.Tensor:
+        return noised(self.scheduler, x0, keyed_generator(purpose, self.settings.seed, key, device=self.device))[0]
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self.n_logits == 1:
@@ -195,17 +184,14 @@ class _Trainer(Trainer):
     @torch.no_grad()
     def _validate(self, stop: Stop, *, noisy: bool) -> tuple[float, float]:
         """Mean loss and accuracy over the validation images; the noise is the same after every epoch."""
-        self.model.eval()
+        self.network.eval()
         loss, correct = 0.0, 0
-        for i, batch in enumerate(
-            np.split(self.valid_set, range(VALIDATION_BATCH, len(self.valid_set), VALIDATION_BATCH))
-        ):
+        for i, batch in enumerate(np.split(self.valid, range(VALIDATION_BATCH, len(self.valid), VALIDATION_BATCH))):
             stop.check()
             x, labels = self._load(batch)
             if noisy:
-                key = "classifier validation noise", self.settings.seed, i
-                x = self._noise(x, keyed_generator(*key, device=self.device))
-            logits = torch.cat([part for _, part in self.memory.each(self.model, x)])
+                x = self._noised(x, "classifier validation noise", i)
+            logits = torch.cat([part for _, part in self.memory.each(self.network, x)])
             loss += self._loss(logits, labels).item() * len(batch)
             correct += (predictions(logits) == labels).sum().item()
-        return loss / len(self.valid_set), correct / len(self.valid_set)
+        return loss / len(self.valid), correct / len(self.valid)

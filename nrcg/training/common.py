@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from diffusers import DDPMScheduler
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from torch import nn
 
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError, Stopped
 from nrcg.io.files import alone, fingerprint, read_sealed, require_writable, write_sealed, write_text, writing
 from nrcg.rng import keyed_generator
 from nrcg.runtime.preemption import Stop
-from nrcg.training.distributed import rank, size
+from nrcg.training.distributed import rank, share, size
 
 LOG = "log.csv"
 
@@ -28,17 +31,18 @@ log = logging.getLogger("nrcg")
 
 
 class Trainer:
-    """Parts (what has a `state_dict`), step and log of a training: all that a checkpoint holds.
+    """Network, optimiser, step and log of a training: all that a checkpoint holds.
 
     A training of its own adds `train(stop, keep)`, which takes the steps that are left and calls `keep` where a
     checkpoint is due, and `result()`: the weights, and what its card says of them. Every random draw of a step is a
     function of (seed, step), so that `train` can be stopped anywhere and called again, on a trainer of the same state.
     """
 
-    def __init__(self, settings: Any, total_steps: int, device: torch.device, **parts: Any) -> None:
-        """Each of `parts` is an attribute, and goes into checkpoints, under its name."""
-        self.settings, self.total_steps, self.device, self.parts = settings, total_steps, device, parts
-        vars(self).update(parts)
+    def __init__(self, network: nn.Module, settings: Any, total_steps: int, device: torch.device) -> None:
+        self.network, self.settings, self.total_steps, self.device = network, settings, total_steps, device
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, fused=True)
+        self.lr_schedule = get_cosine_schedule_with_warmup(self.optimizer, settings.warmup_steps, total_steps)
+        self.parts = {"network": network, "optimizer": self.optimizer, "lr_schedule": self.lr_schedule}
         self.step, self.seconds, self.started = 0, 0.0, time.monotonic()
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # over the steps since the last row
         self.rows: list[dict[str, float]] = []  # of the log
@@ -114,6 +118,19 @@ def _finished(trainer: Trainer, images: ImageSet) -> dict[str, Any]:
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """The permutation of 0…n−1 in which epoch `epoch` visits the training images."""
     return torch.randperm(n, generator=keyed_generator("epoch order", seed, epoch)).numpy()
+
+
+def noised(
+    scheduler: DDPMScheduler, x0: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images N×3×H×W noised by eq. 2, each at a timestep of its own; the noise; the timesteps N.
+
+    Drawn for the whole batch: however many processes share it, an image gets the same.
+    """
+    n, total = len(x0) * size(), scheduler.config.num_train_timesteps
+    timesteps = share(torch.randint(total, (n,), generator=generator, device=x0.device))
+    noise = share(torch.randn((n, *x0.shape[1:]), generator=generator, device=x0.device))
+    return scheduler.add_noise(x0, noise, timesteps), noise, timesteps
 
 
 def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:

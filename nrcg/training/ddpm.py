@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
-from torch import nn
 from torch.nn.functional import mse_loss
 from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
@@ -27,7 +25,7 @@ from nrcg.runtime.memory import BatchLimit
 from nrcg.runtime.preemption import Stop
 from nrcg.speed import prepare, worth_compiling
 from nrcg.training import distributed
-from nrcg.training.common import Trainer, epoch_order, run
+from nrcg.training.common import Trainer, epoch_order, noised, run
 from nrcg.training.settings import DDPMTraining
 
 LOG_EVERY = 50  # steps a row of the loss log; the last row may stand for fewer
@@ -121,13 +119,11 @@ def train_ddpm(
 class _Trainer(Trainer):
     def __init__(self, unet: UNet2DModel, scheduler: DDPMScheduler, settings: DDPMTraining, steps_per_epoch: int):
         self.scheduler, self.steps_per_epoch = scheduler, steps_per_epoch
-        total, decay = settings.epochs * steps_per_epoch, settings.ema_decay
-        optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate, fused=True)
-        lr_schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, total)
-        parts = {"unet": unet, "optimizer": optimizer, "lr_schedule": lr_schedule}
+        super().__init__(unet, settings, settings.epochs * steps_per_epoch, unet.device)
+        self.unet = self.predict = unet  # what a step calls is perhaps compiled; previews and files take the U-Net
+        decay = settings.ema_decay
         self.ema = EMAModel(unet.parameters(), decay=decay, foreach=True) if decay else None
-        super().__init__(settings, total, unet.device, **parts, **({"ema": self.ema} if decay else {}))
-        self.predict: nn.Module = unet  # what a step calls; previews and files take the U-Net
+        self.parts |= {"ema": self.ema} if decay else {}
         self.memory = BatchLimit("DDPM training", settings.batch_size)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -170,11 +166,7 @@ class _Trainer(Trainer):
     def train_step(self, x0: torch.Tensor) -> None:
         """One optimiser step on clean images N×3×H×W in [−1, 1], this process's share of the batch."""
         generator = keyed_generator("ddpm noise", self.settings.seed, self.step, device=x0.device)
-        n = len(x0) * distributed.size()  # drawn for the whole batch: an image gets the same in any process
-        steps = self.scheduler.config.num_train_timesteps
-        timesteps = distributed.share(torch.randint(steps, (n,), generator=generator, device=x0.device))
-        noise = distributed.share(torch.randn((n, *x0.shape[1:]), generator=generator, device=x0.device))
-        x_t = self.scheduler.add_noise(x0, noise, timesteps)
+        x_t, noise, timesteps = noised(self.scheduler, x0, generator)
         everything = x_t, timesteps, self._target(x0, noise, timesteps)
         loss = self.memory.attempt(lambda size: self._backward(*everything, size), len(x0))
         distributed.average([*(weight.grad for weight in self.unet.parameters() if weight.grad is not None), loss])

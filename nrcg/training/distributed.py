@@ -99,10 +99,8 @@ def launch(work: Callable[..., None], devices: list[torch.device], *, threads: i
         with TemporaryDirectory(prefix="nrcg-") as folder:
             place = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
             signals = ",".join(number.name for number in SIGNALS if getsignal(number) != SIG_IGN)
-            logs = DefaultLogsSpecs(folder)
-            config = LaunchConfig(
-                1, 1, len(devices), logs, "nrcg", **place, max_restarts=0, signals_to_handle=signals
-            )  # fmt: skip
+            ends = {"max_restarts": 0, "signals_to_handle": signals}
+            config = LaunchConfig(1, 1, len(devices), DefaultLogsSpecs(folder), "nrcg", **place, **ends)
             elastic_launch(config, _run)(theirs, os.getpid(), devices, threads, work, arguments)
     except SignalException as asked:
         raise Stopped(f"stopped by {asked.sigval.name}: {AGAIN}") from None
@@ -150,9 +148,10 @@ def _run(
     keep_freed_memory()
     forbid_tf32()
     try:
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+        backend, own = ("gloo", None) if device.type == "cpu" else ("nccl", device)
+        if own:
+            torch.cuda.set_device(own)
+        dist.init_process_group(backend, timeout=LONGEST_WAIT, device_id=own)
         dist.barrier()  # only once they are connected do they hear of a death
         logging.basicConfig(level=logging.ERROR if rank() else logging.INFO, format="%(message)s")
         work(**arguments, device=device, stop=stop)
