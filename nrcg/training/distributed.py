@@ -19,7 +19,7 @@ import torch.distributed as dist
 from nrcg.errors import NrcgError, Stopped
 from nrcg.runtime.device import forbid_tf32
 from nrcg.runtime.memory import keep_freed_memory
-from nrcg.runtime.preemption import SIGNALS, Stop
+from nrcg.runtime.preemption import SIGNALS, Stop, end_on_signals
 
 LONGEST_WAIT = timedelta(minutes=10)  # for the others' part of a step
 GRACE = 1.0  # seconds after which a death is known that made another process fail
@@ -96,7 +96,7 @@ def launch(work: Callable[..., None], devices: list[torch.device], *, threads: i
     relay = threading.Thread(target=_relay, args=(ours,))
     relay.start()
     try:
-        with TemporaryDirectory(prefix="nrcg-") as folder:
+        with TemporaryDirectory(prefix="nrcg-") as folder, end_on_signals():  # the agent leaves its handlers
             place = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
             signals = ",".join(number.name for number in SIGNALS if getsignal(number) != SIG_IGN)
             ends = {"max_restarts": 0, "signals_to_handle": signals}
