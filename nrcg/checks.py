@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from nrcg.errors import NrcgError
 
@@ -17,37 +17,29 @@ class Rule(NamedTuple):
 
 def whole(low: int, high: int | None = None) -> Rule:
     """An integer in [low, high]; a float such as 320.0, and a truth value, are none."""
-
-    def holds(value: Any) -> bool:
-        return (
-            isinstance(value, int) and not isinstance(value, bool) and low <= value and (high is None or value <= high)
-        )
-
-    return Rule(f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}", holds)
+    words = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+    return Rule(words, lambda value: type(value) is int and low <= value and (high is None or value <= high))
 
 
 def number(low: float = -math.inf, high: float = math.inf, *, without: Sequence[float] = ()) -> Rule:
     """A finite number in [low, high], but none of `without`."""
+    bounds = []
+    if math.isfinite(low):
+        bounds.append(f" {'above' if low in without else 'of at least'} {low:g}")
+    if math.isfinite(high):
+        bounds.append(f" {'below' if high in without else 'of at most'} {high:g}")
 
     def holds(value: Any) -> bool:
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            return False
-        return math.isfinite(value) and low <= value <= high and value not in without
+        real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return real and low <= value <= high and value not in without
 
-    words = "a finite number"
-    if math.isfinite(low):
-        words += f" {'above' if low in without else 'of at least'} {low:g}"
-    if math.isfinite(high):
-        words += f"{' and' if math.isfinite(low) else ''} {'below' if high in without else 'of at most'} {high:g}"
-    return Rule(words, holds)
+    return Rule("a finite number" + " and".join(bounds), holds)
 
 
 def one_of(*values: Any) -> Rule:
     """One of these texts or None."""
-    return Rule(
-        f"one of {', '.join('null' if value is None else str(value) for value in values)}",
-        lambda value: (value is None or isinstance(value, str)) and value in values,
-    )
+    words = ", ".join("null" if value is None else str(value) for value in values)
+    return Rule(f"one of {words}", lambda value: (value is None or isinstance(value, str)) and value in values)
 
 
 def maybe(rule: Rule) -> Rule:
@@ -78,6 +70,12 @@ def check(section: str, values: Any, rules: Mapping[str, Rule]) -> None:
     for key, value in values.items():
         if not rules[key].holds(value):
             raise NrcgError(f"{section}: {key} {_short(value)}: must be {rules[key].words}")
+
+
+def check_fields(section: str, made: Any) -> None:
+    """The same for a dataclass, whose fields hold their rules: `epochs: Annotated[int, whole(1)] = 20`."""
+    hints = get_type_hints(type(made), include_extras=True)
+    check(section, vars(made), {key: hint.__metadata__[0] for key, hint in hints.items()})
 
 
 def _short(value: Any) -> str:

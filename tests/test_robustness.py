@@ -117,7 +117,7 @@ def test_sealed_files_show_any_damage(tmp_path, damage):
     damage(path)
     with pytest.raises(NrcgError, match=r"file: damaged"):
         read_sealed(path)
-    with pytest.raises(NrcgError, match=r"none: cannot be read \(No such file"):
+    with pytest.raises(NrcgError, match="none: no such file"):
         read_sealed(tmp_path / "none")
 
 

@@ -1,25 +1,14 @@
-"""Verbs that make things with networks: trainings, samples."""
+"""Verbs that train networks."""
 
 from typing import Annotated
 
 from typer import Option
 
-from nrcg.cli.options import (
-    BatchSize,
-    Checkpoint,
-    Data,
-    Device,
-    Out,
-    Scheduler,
-    Seed,
-    Threads,
-    parse_json,
-    set_up,
-    train_verbs,
-)
+from nrcg.cli.options import Checkpoint, Data, Device, Out, Scheduler, Threads, parse_json, set_up, train_verbs
+from nrcg.registry import call
 from nrcg.runtime.preemption import stop_on_signals
 
-MAX_SAMPLES = 10**12  # more than any disk holds
+Settings = Annotated[str, Option("--settings", help="Of the training, as in the config: JSON, or @file.json.")]
 
 
 @train_verbs.command("classifier")
@@ -27,19 +16,8 @@ def train_classifier(
     data: Data,
     out: Out,
     scheduler: Scheduler,
+    settings: Settings,
     checkpoint: Checkpoint,
-    architecture: Annotated[
-        str, Option(help="mobilenet_v3_small, resnet18_judge or resnet14_judge.")
-    ] = "mobilenet_v3_small",
-    robust: Annotated[bool, Option(help="Noise the training images along the forward process.")] = False,
-    max_epochs: Annotated[int, Option(min=1)] = 20,
-    batch_size: BatchSize = 128,
-    learning_rate: Annotated[float, Option(help="Peak of the cosine schedule.", min=0)] = 1e-4,
-    warmup_steps: Annotated[int, Option(min=0)] = 500,
-    min_epochs: Annotated[int, Option(help="Never stop before this epoch.", min=0)] = 5,
-    min_gain: Annotated[float, Option(help="Stop when an epoch gains less validation accuracy.")] = 0.01,
-    valid_images: Annotated[int, Option(help="Validation images to use; 0 is all.", min=0)] = 0,
-    seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
@@ -47,22 +25,14 @@ def train_classifier(
     from nrcg.training.classifier import train_classifier as train
     from nrcg.training.settings import ClassifierTraining
 
-    settings = ClassifierTraining(
-        architecture=architecture,
-        robust=robust,
-        max_epochs=max_epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        warmup_steps=warmup_steps,
-        min_epochs=min_epochs,
-        min_gain=min_gain,
-        valid_images=valid_images,
-        seed=seed,
-    )
-    arguments = parse_json(scheduler, "--scheduler")
+    arguments = {
+        "scheduler": parse_json(scheduler, "--scheduler"),
+        "settings": call(ClassifierTraining, "--settings", parse_json(settings, "--settings")),
+        "checkpoint": checkpoint,
+    }
     where = set_up(device, threads)
     with stop_on_signals() as stop:
-        train(data, out, scheduler=arguments, settings=settings, checkpoint=checkpoint, device=where, stop=stop)
+        train(data, out, **arguments, device=where, stop=stop)
 
 
 @train_verbs.command("ddpm")
@@ -71,15 +41,8 @@ def train_ddpm(
     out: Out,
     unet: Annotated[str, Option(help="Arguments of diffusers' UNet2DModel: JSON, or @file.json.")],
     scheduler: Scheduler,
+    settings: Settings,
     checkpoint: Checkpoint,
-    epochs: Annotated[int, Option(min=1)] = 1000,
-    batch_size: BatchSize = 128,
-    learning_rate: Annotated[float, Option(help="Peak of the cosine schedule.", min=0)] = 1e-4,
-    warmup_steps: Annotated[int, Option(min=0)] = 500,
-    gradient_clip: Annotated[float, Option(help="Largest norm of the gradient.", min=0)] = 1.0,
-    precision: Annotated[str, Option(help="Inside the network: fp32 or bf16.")] = "bf16",
-    ema_decay: Annotated[float, Option(help="Of the weights' moving average; 0 is off.", min=0, max=1)] = 0.0,
-    seed: Seed = 0,
     checkpoint_every: Annotated[int, Option(help="Steps.", min=1)] = 1000,
     preview_every: Annotated[int, Option(help="Steps between grids of samples; 0 is never.", min=0)] = 0,
     compile: Annotated[bool, Option(help="Compile the network where it pays: long work on CUDA.")] = True,
@@ -88,35 +51,23 @@ def train_ddpm(
     threads: Threads = 0,
 ) -> None:
     """Train a DDPM; continues from its checkpoint after a signal (exit status 75) or a kill."""
+    from nrcg.runtime.device import pick_devices
+    from nrcg.training.ddpm import check_training
     from nrcg.training.ddpm import train_ddpm as train
-    from nrcg.training.launch import launch, pick_devices
+    from nrcg.training.distributed import launch
     from nrcg.training.settings import DDPMTraining
 
-    settings = DDPMTraining(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        warmup_steps=warmup_steps,
-        gradient_clip=gradient_clip,
-        precision=precision,
-        ema_decay=ema_decay,
-        seed=seed,
-    )
-    arguments = {
+    made = {
         "data": data,
-        "out": out,
         "unet": parse_json(unet, "--unet"),
         "scheduler": parse_json(scheduler, "--scheduler"),
-        "settings": settings,
-        "checkpoint": checkpoint,
-        "checkpoint_every": checkpoint_every,
-        "preview_every": preview_every,
-        "compile": compile,
+        "settings": call(DDPMTraining, "--settings", parse_json(settings, "--settings")),
     }
+    ways = {"checkpoint_every": checkpoint_every, "preview_every": preview_every, "compile": compile}
+    arguments = {**made, "out": out, "checkpoint": checkpoint, **ways}
     if processes > 1:
-        devices = pick_devices(device, processes)
-        with stop_on_signals() as stop:
-            launch(train, devices, threads=threads, stop=stop, **arguments)
+        check_training(**made, processes=processes)
+        launch(train, pick_devices(device, processes), threads=threads, **arguments)
         return
     where = set_up(device, threads)
     with stop_on_signals() as stop:

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside their place, synced, then renamed."""
+"""Files that are either whole or absent: written beside their place, synced, then renamed; and locks that are files."""
 
 import errno
 import glob
@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from safetensors import SafetensorError
+from filelock import FileLock, Timeout
 
 from nrcg.errors import NrcgError
 
@@ -34,7 +35,7 @@ class _Output(io.FileIO):
             raise
 
 
-def _refusal(path: Path, reason: str | None) -> NrcgError:
+def _refusal(path: str | Path, reason: str | None) -> NrcgError:
     return NrcgError(f"{path}: cannot be written ({reason}); make room or choose another place, then run again")
 
 
@@ -44,30 +45,24 @@ def writing(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _refusal(Path(path), error.strerror) from error
+        raise _refusal(path, error.strerror) from error
 
 
-def try_lock(file: int) -> bool | None:
-    """Lock an open file until it is closed; False where another process holds it, None where nothing can be locked."""
-    import fcntl  # not on Windows
+def try_lock(path: str | Path, mode: int = 0o644) -> FileLock | None:
+    """A lock on the file `path`, made with its folder if need be; None while another process has it.
 
+    It lasts until `release`, or until the process ends, by whatever end. A file system without locks gives one to
+    everybody, and `is_locked` says so.
+    """
+    lock = FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
     except OSError as error:
-        if error.errno in NO_LOCKS:
-            return None
-        raise
-    return True
-
-
-def is_at(file: int, path: str | Path) -> bool:
-    """Whether an open file is the one of that name, which another process may have removed or replaced."""
-    try:
-        return os.path.samestat(os.fstat(file), os.stat(path))
-    except FileNotFoundError:
-        return False
+        if error.errno not in NO_LOCKS:
+            raise
+    return lock
 
 
 @contextmanager
@@ -80,66 +75,18 @@ def alone(place: Path, wait: Callable[[bool], None]) -> Iterator[bool]:
     """
     waited = False
     while True:
-        with writing(place):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                file = os.open(place, os.O_RDWR | os.O_CREAT, 0o644)
-            except FileNotFoundError:
-                continue  # the other one has just removed the folder
-        locked = try_lock(file)
-        if locked is not False and is_at(file, place):
-            break
-        os.close(file)
-        if locked is False:
+        with writing(place), suppress(FileNotFoundError):  # the other one has just removed the folder
+            if lock := try_lock(place):
+                break
             wait(not waited)
             waited = True
             time.sleep(POLL)
     try:
         yield waited
     finally:
-        _discard(str(place))
-        os.close(file)
-
-
-def _temporary(path: Path, suffix: str) -> tuple[int, str]:
-    """A new file beside `path`, open and locked; what killed processes left of theirs is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    for left in glob.glob(f"{glob.escape(str(path.parent))}/.{glob.escape(path.name)}.*{glob.escape(suffix)}"):
         with suppress(OSError):
-            file = os.open(left, os.O_RDWR | os.O_NOFOLLOW)
-            try:
-                if try_lock(file):
-                    os.unlink(left)
-            finally:
-                os.close(file)
-    while True:
-        file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=suffix)
-        if try_lock(file) is not False and is_at(file, name):
-            return file, name
-        os.close(file)  # another process took it for one that was left
-
-
-def _publish(temporary: str, path: Path) -> None:
-    """Give a file that is complete and on disk its name, and the folder's entry too a place on disk."""
-    os.chmod(temporary, 0o666 & ~_umask())  # temporary files are private; results are for sharing
-    os.replace(temporary, path)
-    with suppress(OSError):  # not every file system can sync a folder
-        _sync(path.parent)
-
-
-def _sync(path: str | Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _discard(temporary: str) -> None:
-    with suppress(OSError):  # it is gone, or its disk turned read-only: then it cannot be helped
-        os.unlink(temporary)
+            place.unlink()
+        lock.release()
 
 
 def require_writable(path: str | Path) -> None:
@@ -151,8 +98,7 @@ def require_writable(path: str | Path) -> None:
     with writing(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        nearest = next(place for place in path.absolute().parents if place.exists())
-        tempfile.TemporaryFile(dir=nearest).close()
+        tempfile.TemporaryFile(dir=next(place for place in path.absolute().parents if place.exists())).close()
 
 
 @contextmanager
@@ -164,26 +110,47 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     with writing(path):
-        handle, temporary = _temporary(path, ".tmp")
-    output = _Output(handle, "wb")
+        lock, temporary = _temporary(path)
+        output = _Output(temporary, "wb")
     try:
         with io.BufferedWriter(output) as file:
             yield file
             with writing(path):
                 file.flush()
-                os.fsync(handle)
-                _publish(temporary, path)
+                os.fsync(output.fileno())
+                os.replace(temporary, path)
+                with suppress(OSError):  # not every file system can sync a folder
+                    _sync(path.parent)
     except BaseException as error:
-        _discard(temporary)
         if output.failure:
             raise _refusal(path, output.failure.strerror) from error
         raise
+    finally:
+        with suppress(OSError):  # it has its name, or its disk turned read-only: then it cannot be helped
+            temporary.unlink()
+        lock.release()
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _temporary(path: Path) -> tuple[FileLock, Path]:
+    """A new file beside `path`, locked; what killed processes left of theirs is removed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):
+            if (lock := try_lock(left)) and lock.is_locked:
+                left.unlink(missing_ok=True)
+                lock.release()
+    os.umask(mask := os.umask(0))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    while not (lock := try_lock(temporary, 0o666 & ~mask)):
+        pass  # another process takes it for one that was left
+    return lock, temporary
+
+
+def _sync(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -197,15 +164,23 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, without a byte order mark; raises NrcgError naming the file when it cannot be read."""
+@contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    """Any OSError in here is one of reading `path`."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        yield
     except FileNotFoundError:
         raise NrcgError(f"{path}: no such file") from None
     except OSError as error:
         raise NrcgError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, without a byte order mark; raises NrcgError naming the file when it cannot be read."""
+    try:
+        with _reading(path):
+            return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
         raise NrcgError(f"{path}: not a text in UTF-8 ({error}); mend it, or delete it and make it again") from None
 
 
@@ -252,12 +227,9 @@ def sha256(*paths: str | Path) -> str:
     """Hex SHA-256 over the contents of `paths`, one after the other; raises NrcgError for one that cannot be read."""
     digest = hashlib.sha256()
     for path in paths:
-        try:
-            with open(path, "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        except OSError as error:
-            raise NrcgError(f"{path}: cannot be read ({error.strerror})") from None
+        with _reading(path), open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return digest.hexdigest()
 
 
@@ -277,38 +249,8 @@ def write_sealed(path: str | Path, save: Callable[[BinaryIO], None]) -> None:
 
 def read_sealed(path: str | Path) -> BinaryIO:
     """What `write_sealed` wrote; raises NrcgError when it cannot be read, or a byte of it is missing or altered."""
-    try:
-        with open(path, "rb") as file:
-            digest, content = file.read(32), file.read()
-    except OSError as error:
-        raise NrcgError(f"{path}: cannot be read ({error.strerror})") from None
+    with _reading(path), open(path, "rb") as file:
+        digest, content = file.read(32), file.read()
     if hashlib.sha256(content).digest() != digest:
         raise NrcgError(f"{path}: damaged, its content is not that of its SHA-256")
     return io.BytesIO(content)
-
-
-def save_with(path: str | Path, save: Callable[[Path], None]) -> None:
-    """Let a library that only takes a path (matplotlib, safetensors) write `path` atomically.
-
-    Raises NrcgError when it cannot be written; an older file of that name then stays. An OSError that names another
-    file, or has no number, has another cause and passes as it is.
-    """
-    path = Path(path)
-    with writing(path):
-        file, temporary = _temporary(path, f".tmp{path.suffix}")  # the suffix chooses the format
-    try:
-        save(Path(temporary))
-        _sync(temporary)
-        _publish(temporary, path)
-    except OSError as error:
-        if error.errno is None or error.filename not in (None, temporary, Path(temporary)):
-            raise
-        raise _refusal(path, error.strerror) from error
-    except SafetensorError as error:
-        _, _, reason = str(error).partition("I/O error: ")
-        if not reason:
-            raise
-        raise _refusal(path, reason.partition(" (os error")[0]) from error
-    finally:
-        _discard(temporary)
-        os.close(file)

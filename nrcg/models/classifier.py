@@ -8,18 +8,28 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 from torchvision.models import mobilenet_v3_small, resnet18
 
 from nrcg.errors import NrcgError
-from nrcg.io.files import read_card, require_digest, save_with, sha256, write_json
+from nrcg.io.files import atomic, read_card, require_digest, sha256, write_json
+from nrcg.registry import Registry
 from nrcg.runtime.memory import is_out_of_memory
 
-JUDGES = ("resnet18_judge", "resnet14_judge")
 JUDGE_FEATURES = 64  # few, so that a covariance over some hundred samples has full rank
+JUDGES = {"resnet18_judge": JUDGE_FEATURES, "resnet14_judge": JUDGE_FEATURES}  # those with `features`, and how many
+
+architectures = Registry("architecture")  # functions from the number of logits to a network with random weights
 
 
+@architectures.register("mobilenet_v3_small")
+def _mobilenet_v3_small(n_logits: int) -> nn.Module:
+    """torchvision's, channels-last in memory: depthwise convolutions are then twice as fast, also on a CPU."""
+    return mobilenet_v3_small(num_classes=n_logits).to(memory_format=torch.channels_last)
+
+
+@architectures.register("resnet18_judge")
 def _resnet18_judge(n_logits: int) -> nn.Module:
     """torchvision's ResNet-18 with a 64-dimensional last feature layer."""
     model = resnet18(num_classes=n_logits)
@@ -27,6 +37,7 @@ def _resnet18_judge(n_logits: int) -> nn.Module:
     return model
 
 
+@architectures.register("resnet14_judge")
 def _resnet14_judge(n_logits: int) -> nn.Module:
     """The same without its last stage, which sees a single pixel of a 32×32 image: a quarter of the weights."""
     model = _resnet18_judge(n_logits)
@@ -35,26 +46,12 @@ def _resnet14_judge(n_logits: int) -> nn.Module:
     return model
 
 
-def _mobilenet_v3_small(n_logits: int) -> nn.Module:
-    """torchvision's, channels-last in memory: depthwise convolutions are then twice as fast, also on a CPU."""
-    return mobilenet_v3_small(num_classes=n_logits).to(memory_format=torch.channels_last)
-
-
-ARCHITECTURES = {
-    "mobilenet_v3_small": _mobilenet_v3_small,
-    "resnet18_judge": _resnet18_judge,
-    "resnet14_judge": _resnet14_judge,
-}
-
-
 def build_classifier(architecture: str, n_logits: int) -> nn.Module:
     """A randomly initialised classifier. `n_logits` is the number of classes, or 1 for a binary one.
 
-    Raises NrcgError for an unknown architecture.
+    Raises NrcgError for an architecture that is not registered.
     """
-    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
-        raise NrcgError(f"architecture {architecture!r}: unknown; known are {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[architecture](n_logits)
+    return architectures[architecture](n_logits)
 
 
 def features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -72,7 +69,8 @@ def save_classifier(folder: str | Path, model: nn.Module, card: dict[str, Any]) 
     """Write weights and card, which holds at least `architecture`, `classes` and `n_logits`; their SHA-256 is added."""
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     place = Path(folder) / "model.safetensors"
-    save_with(place, lambda path: save_file(weights, path))
+    with atomic(place) as file:
+        file.write(save(weights))
     write_json(Path(folder) / "card.json", {**card, "sha256": sha256(place)})
 
 

@@ -9,11 +9,11 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.utils import logging
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from nrcg.checks import FLAG, Rule, check, listed, maybe, number, one_of, whole
 from nrcg.errors import NrcgError
-from nrcg.io.files import read_card, require_digest, save_with, sha256, write_json, write_text
+from nrcg.io.files import atomic, read_card, require_digest, sha256, write_json, write_text
 from nrcg.runtime.memory import is_out_of_memory
 
 WEIGHTS = "diffusion_pytorch_model"  # .safetensors or .bin, as diffusers names them
@@ -263,12 +263,11 @@ def save_ddpm(folder: str | Path, unet: UNet2DModel, scheduler: DDPMScheduler) -
     """
     folder = Path(folder)
     weights = {name: tensor.contiguous() for name, tensor in unet.state_dict().items()}
-    place = folder / "unet" / f"{WEIGHTS}.safetensors"
-    save_with(place, lambda path: save_file(weights, path, metadata={"format": "pt"}))
+    with atomic(folder / "unet" / f"{WEIGHTS}.safetensors") as file:
+        file.write(save(weights, metadata={"format": "pt"}))
     write_text(folder / "unet" / "config.json", unet.to_json_string())
     write_text(folder / "scheduler" / "scheduler_config.json", scheduler.to_json_string())
-    index = DDPMPipeline(unet=unet, scheduler=scheduler).to_json_string()
-    write_text(folder / "model_index.json", index)
+    write_text(folder / "model_index.json", DDPMPipeline(unet=unet, scheduler=scheduler).to_json_string())
 
 
 def write_card(folder: str | Path, card: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nrcg.errors import NrcgError
-from nrcg.io.files import save_with
+from nrcg.io.files import atomic
 from nrcg.plots import figures
 
 MARKERS = ("o", "s", "^", "D", "v", "<", ">", "P", "X", "d", "p", "h")
@@ -133,4 +133,5 @@ def save(fig: Figure, outputs: Sequence[File]) -> None:
         if path.suffix not in METADATA:
             raise NrcgError(f"{path}: figures are written as .png or .pdf; choose one of these names")
     for path in map(Path, outputs):
-        save_with(path, lambda temporary, m=METADATA[path.suffix]: fig.savefig(temporary, metadata=m))
+        with atomic(path) as file:
+            fig.savefig(file, format=path.suffix[1:], metadata=METADATA[path.suffix])

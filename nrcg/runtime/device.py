@@ -1,19 +1,21 @@
 """Where the networks run."""
 
 import logging
-import os
 import time
 from collections.abc import Sequence
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from nrcg.errors import NrcgError
 from nrcg.io.files import try_lock
 
 LOCKS = Path("/tmp")  # the same for every user and job of a machine, which $TMPDIR need not be
 POLL = 1.0  # seconds between two looks while every device is taken
+HELD: list[FileLock] = []  # a lock that nobody holds any more is given away
 
 log = logging.getLogger("nrcg")
 
@@ -24,6 +26,14 @@ def pick_device(name: str = "auto") -> torch.device:
     Of several CUDA devices, `auto` and `cuda` take one that no other process has taken so, and wait for one while there
     is none; `cuda:N` is the caller's own choice, and asks nobody. Raises NrcgError for a device that is not there.
     """
+    (device,) = pick_devices(name, 1)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # or libraries that name no device would take memory on the first
+    return device
+
+
+def pick_devices(name: str, n: int) -> list[torch.device]:
+    """A device for each of `n` processes, as `pick_device` does it for one; on a CPU, all have the same."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -33,17 +43,17 @@ def pick_device(name: str = "auto") -> torch.device:
     if device is None or device.type not in ("cpu", "cuda"):
         raise NrcgError(f"--device {name}: unknown; use auto, cpu, cuda or cuda:N")
     if device.type == "cpu":
-        return device
+        return [device] * n
     if not torch.cuda.is_available():
         raise NrcgError(f"--device {name}: this machine shows no CUDA device; use --device auto or cpu")
-    count = torch.cuda.device_count()
-    if device.index is None and count > 1:
-        device = torch.device("cuda", _own_device())
-    if device.index is not None:
-        if device.index >= count:
-            raise NrcgError(f"--device {name}: this machine shows {count} of them, from cuda:0 on; use --device auto")
-        torch.cuda.set_device(device)  # or libraries that name no device would take memory on the first
-    return device
+    shown = torch.cuda.device_count()
+    if device.index is not None and n > 1:
+        raise NrcgError(f"--device {name}: that is one device for --processes {n}; use --device cuda")
+    if device.index is not None and device.index >= shown:
+        raise NrcgError(f"--device {name}: this machine shows {shown} of them, from cuda:0 on; use --device auto")
+    if n > shown:
+        raise NrcgError(f"--processes {n}: this machine shows {shown} CUDA device(s); use at most as many processes")
+    return [device] if device.index is not None or shown == 1 else list(_own_devices(n))
 
 
 def forbid_tf32() -> None:
@@ -53,54 +63,43 @@ def forbid_tf32() -> None:
 
 
 @cache  # asked twice, a process would find its own lock taken
-def _own_device() -> int:
+def _own_devices(n: int) -> tuple[torch.device, ...]:
     ids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
-    index = lease(ids, LOCKS)
-    log.info("using cuda:%d of %d", index, len(ids))
-    return index
+    indices = lease(ids, LOCKS, n)
+    log.info("using cuda:%s of %d", ",".join(map(str, indices)), len(ids))
+    return tuple(torch.device("cuda", index) for index in indices)
 
 
-def lease(devices: Sequence[str], folder: Path) -> int:
-    """Index of the first of `devices` (their ids) that no other process holds; waits, and says so, while all are held.
+def lease(devices: Sequence[str], folder: Path, n: int = 1) -> list[int]:
+    """Indices of the first `n` of `devices` (their ids) that no other process holds; waits for them, and says so.
 
-    It is this process's until it ends, by whatever end: a lock of the operating system on a file of `folder` for each
-    device. All processes, whoever's they are, must name the same folder, on a disk of the machine itself. Raises
-    NrcgError when a lock file cannot be opened.
+    They are this process's until it ends, by whatever end: a lock on a file of `folder` for each device. All processes,
+    whoever's they are, must name the same folder, on a disk of the machine itself. Raises NrcgError when a lock file
+    cannot be opened.
     """
-    waiting = False
-    while True:
-        for index, device in enumerate(devices):
-            if _lock(folder / f"nrcg-{device}.lock"):
-                return index
-        if not waiting:
-            log.info("all %d CUDA devices are taken by other jobs of nrcg; waiting for one", len(devices))
-            waiting = True
+    turn = None  # two that each hold what the other waits for would wait for ever
+    while n > 1 and not (turn := _lock(folder / "nrcg-several.lock")):
         time.sleep(POLL)
+    taken: list[int] = []
+    for look in count():
+        for index in range(len(devices)):
+            if len(taken) < n and index not in taken and (lock := _lock(folder / f"nrcg-{devices[index]}.lock")):
+                HELD.append(lock)
+                taken.append(index)
+        if len(taken) == n:
+            break
+        if not look:
+            log.info(
+                "all %d CUDA devices are taken by other jobs of nrcg; waiting for %d", len(devices), n - len(taken)
+            )
+        time.sleep(POLL)
+    if turn:
+        turn.release()
+    return taken
 
 
-def _lock(path: Path) -> bool:
-    """Lock a file, made if need be, for the life of this process; False where another one holds it."""
-    file = _open(path)
-    if try_lock(file) is False:
-        os.close(file)
-        return False
-    return True  # the file stays open: closing it would give the lock away
-
-
-def _open(path: Path) -> int:
-    """Open for reading alone, which a lock needs no more than, and which another user's file allows."""
-    while True:
-        try:
-            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise NrcgError(f"{path}: cannot be opened ({error.strerror}); remove it, or name a --device") from None
-        try:
-            file = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        except FileExistsError:
-            continue  # another process was quicker
-        except OSError as error:
-            raise NrcgError(f"{path}: cannot be made ({error.strerror}); name a --device") from None
-        os.fchmod(file, 0o644)  # whatever the umask
-        return file
+def _lock(path: Path) -> FileLock | None:
+    try:
+        return try_lock(path, 0o666)  # for every user
+    except OSError as error:
+        raise NrcgError(f"{path}: cannot be opened ({error.strerror}); remove it, or name a --device") from None

@@ -55,7 +55,13 @@ class BatchLimit:
                 if not is_out_of_memory(error):
                     raise
                 # go on outside of this block: until its end the error keeps the tensors of `work` alive
-            self._halve(size)
+            if size == 1:
+                raise NrcgError(
+                    f"{self.what}: out of memory with a single image; use a device with more, or a freer one"
+                )
+            self.size = size // 2
+            log.warning("%s: out of memory with %d images at a time; going on with %d", self.what, size, self.size)
+            torch.cuda.empty_cache()  # pieces of other sizes would stay in the way; does nothing without CUDA
 
     def each(self, work: Callable[[Any], Result], items: Sequence[Any]) -> Iterator[tuple[Any, Result]]:
         """(batch, work(batch)) for all `items` (anything that can be sliced) in order, as many at a time as fit."""
@@ -69,10 +75,3 @@ class BatchLimit:
             batch, result = self.attempt(take, len(items) - start)
             start += len(batch)
             yield batch, result
-
-    def _halve(self, size: int) -> None:
-        if size == 1:
-            raise NrcgError(f"{self.what}: out of memory with a single image; use a device with more, or one less busy")
-        self.size = size // 2
-        log.warning("%s: out of memory with %d images at a time; going on with %d", self.what, size, self.size)
-        torch.cuda.empty_cache()  # pieces of other sizes would stay in the way; does nothing without CUDA

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from nrcg.errors import Stopped
@@ -16,6 +16,10 @@ class Stop:
 
     reason: str = ""
 
+    def ask(self, reason: str) -> None:
+        """Ask to stop."""
+        self.reason = reason
+
     def check(self) -> None:
         """Raise Stopped if asked to; loops call this where everything that is done can be kept."""
         if self.reason:
@@ -26,16 +30,11 @@ class Stop:
 def stop_on_signals() -> Iterator[Stop]:
     """Inside, each of SIGNALS asks the `Stop` that this yields. A second signal ends the process at once."""
     stop = Stop()
-
-    def ask(name: str) -> None:
-        stop.reason = name
-
-    with _answered_by(ask):
+    with _answered_by(stop.ask):
         yield stop
 
 
-@contextmanager
-def end_on_signals() -> Iterator[None]:
+def end_on_signals() -> AbstractContextManager[None]:
     """Inside, each of SIGNALS raises Stopped, for work that has nothing to keep: no file stays half-written.
 
     A second signal ends the process at once.
@@ -44,15 +43,13 @@ def end_on_signals() -> Iterator[None]:
     def end(name: str) -> None:
         raise Stopped(f"stopped by {name}: no file is half-written; run the same command again")
 
-    with _answered_by(end):
-        yield
+    return _answered_by(end)
 
 
 @contextmanager
 def _answered_by(answer: Callable[[str], None]) -> Iterator[None]:
     """A signal that whoever started this process has it ignore (`nohup`, a shell's `&`) stays ignored."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
 
     def handle(number: int, _frame: object) -> None:
         for each in before:

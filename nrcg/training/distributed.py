@@ -1,92 +1,172 @@
-"""The processes of one training, and what they tell each other."""
+"""The processes of one training: what they tell each other; started and ended together by torchrun's agent."""
 
+import logging
 import os
-from collections.abc import Sequence
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from signal import SIG_IGN, Signals, getsignal, signal
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 
-from nrcg.errors import Stopped
+from nrcg.errors import NrcgError, Stopped
 from nrcg.runtime.device import forbid_tf32
 from nrcg.runtime.memory import keep_freed_memory
-from nrcg.runtime.preemption import Stop
+from nrcg.runtime.preemption import SIGNALS, Stop, end_on_signals
 
-if TYPE_CHECKING:  # a single process needs no accelerate
-    from accelerate import Accelerator
-
-LONGEST_WAIT = timedelta(minutes=10)  # for the others' part of a step, or the next pass of a preview's network
+LONGEST_WAIT = timedelta(minutes=10)  # for the others' part of a step
+GRACE = 1.0  # seconds after which a death is known that made another process fail
+PATIENCE = 30.0  # seconds to answer a request to stop, of the agent's, and of a process whose parent is gone
+ASKED = 75  # exit status of a process that stopped on request
+AGAIN = "run the same command again to go on from the last checkpoint"
 
 Batch = TypeVar("Batch", bound=Sequence[Any])
 
 
-class Team:
-    """The processes of a training: each has a share of every batch, then all take the step of the whole batch.
+def rank() -> int:
+    """Number of this process, from 0; the first alone writes files and speaks."""
+    return dist.get_rank() if dist.is_initialized() else 0
 
-    rank   of this process, from 0; the first alone writes files and speaks
-    size   how many there are; one without an accelerator, which has nobody to tell anything
-    """
 
-    def __init__(self, accelerator: "Accelerator | None" = None) -> None:
-        self.accelerator = accelerator
-        self.rank, self.size = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+def size() -> int:
+    """How many processes take each step of the training together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
 
-    @property
-    def first(self) -> bool:
-        """Whether this process is the one that writes."""
-        return self.rank == 0
 
-    def share(self, batch: Batch) -> Batch:
-        """This process's part of a batch, whose length is a multiple of `size`."""
-        n = len(batch) // self.size
-        return batch[self.rank * n : (self.rank + 1) * n]
+def share(batch: Batch) -> Batch:
+    """This process's part of a batch, whose length is a multiple of `size()`."""
+    n = len(batch) // size()
+    return batch[rank() * n : (rank() + 1) * n]
 
-    def average(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace each of the float tensors by its mean over the processes; one message carries them all."""
-        if self.accelerator is None:
-            return
-        means = self.accelerator.reduce(torch.cat([tensor.flatten() for tensor in tensors]), "mean")
+
+def average(tensors: Sequence[torch.Tensor]) -> None:
+    """Replace each of the float tensors by its mean over the processes; one message carries them all."""
+    if size() > 1:
+        means = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(means)
+        means /= size()
         for tensor, mean in zip(tensors, means.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
-    def any(self, claim: bool) -> bool:
-        """Whether `claim` holds in at least one process."""
-        if self.accelerator is None:
-            return claim
-        return self.accelerator.reduce(torch.tensor(float(claim), device=self.accelerator.device)).item() > 0
-
-    def leave(self) -> None:
-        """Wait until all have come here, then part: no process may end while another still sends to it."""
-        if self.accelerator:
-            self.accelerator.wait_for_everyone()
-            self.accelerator.end_training()
-
 
 class CommonStop(Stop):
-    """Stops all processes of a team at the same look, as soon as the `own` stop of one of them is asked."""
-
-    def __init__(self, team: Team, own: Stop) -> None:
-        super().__init__()
-        self.team, self.own = team, own
+    """Stops all processes at the same look, as soon as one of them is asked to; all must look equally often."""
 
     def check(self) -> None:
-        """Raise Stopped in all processes or in none; all must look equally often."""
-        if self.team.any(bool(self.own.reason)):
-            raise Stopped(self.own.reason)
+        """Raise Stopped in all processes or in none."""
+        asked = torch.tensor(float(bool(self.reason)), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        dist.all_reduce(asked)
+        if asked:
+            raise Stopped(self.reason)
 
 
-def join_team(rank: int, size: int, device: torch.device, *, port: int, threads: int) -> Team:
-    """Become process `rank` of `size` on this machine, who meet at `port`, and talk by NCCL on CUDA, else by Gloo."""
-    index = rank if device.type == "cpu" else device.index  # accelerate takes it as that of the CUDA device
-    place = {"RANK": rank, "LOCAL_RANK": index, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": threads}
-    os.environ.update({name: str(value) for name, value in place.items()})
-    from accelerate import Accelerator
-    from accelerate.utils import InitProcessGroupKwargs
+def launch(work: Callable[..., None], devices: list[torch.device], *, threads: int = 0, **arguments: Any) -> None:
+    """Call work(**arguments, device=…, stop=…) in a process for each device, and wait for all of them.
 
-    patience = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
-    accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[patience])
+    A signal that asks to stop stops all after the same step; those that do not answer within PATIENCE are ended. If one
+    fails, all are ended. None outlives this process, even if that is killed: they stop as if asked.
+
+    Args:
+        work: a function that can be imported by name.
+        devices: all of CUDA, each with its index, or all the CPU.
+        threads: CPU threads of all processes together; 0 leaves the choice to torch.
+        **arguments: of `work`; pickled.
+
+    Raises:
+        Stopped: when they stopped on a signal.
+        NrcgError: that one of them raised; and when one was killed, or did not answer the others.
+        RuntimeError: with the traceback of one that failed otherwise.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):  # of what they say, one line is said here
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
+    threads = max(1, (threads or torch.get_num_threads()) // len(devices))
+    ours, theirs = Pipe(duplex=False)
+    relay = threading.Thread(target=_relay, args=(ours,))
+    relay.start()
+    try:
+        with TemporaryDirectory(prefix="nrcg-") as folder, end_on_signals():  # the agent leaves its handlers
+            place = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
+            signals = ",".join(number.name for number in SIGNALS if getsignal(number) != SIG_IGN)
+            ends = {"max_restarts": 0, "signals_to_handle": signals}
+            config = LaunchConfig(1, 1, len(devices), DefaultLogsSpecs(folder), "nrcg", **place, **ends)
+            elastic_launch(config, _run)(theirs, os.getpid(), devices, threads, work, arguments)
+    except SignalException as asked:
+        raise Stopped(f"stopped by {asked.sigval.name}: {AGAIN}") from None
+    except ChildFailedError as error:
+        raise _reason(error.get_first_failure()[1]) from None
+    finally:
+        theirs.close()
+        relay.join()
+
+
+def _relay(ours: Connection) -> None:
+    """Say, until all have ended, what the processes say: this process may write a log."""
+    with open(ours.fileno(), newline="", encoding="utf-8", errors="replace", closefd=False) as lines:
+        for line in lines:
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+
+def _reason(failure: Any) -> BaseException:
+    """What to raise for a process that failed, of which torchrun's agent tells."""
+    if failure.exitcode == ASKED:
+        return Stopped(f"stopped on request: {AGAIN}")
+    if not isinstance(failure.message, dict):
+        how = f"was killed by {failure.signal_name()}" if failure.exitcode < 0 else "ended"
+        return NrcgError(f"a process of the training {how}; {AGAIN}")
+    kind, _, text = failure.message["message"].partition(": ")
+    if "timed out" in text.lower() and kind != "NrcgError":
+        return NrcgError(f"a process of the training did not answer for {LONGEST_WAIT}; {AGAIN}")
+    made = {"NrcgError": NrcgError, "MemoryError": MemoryError, "OutOfMemoryError": MemoryError}.get(kind)
+    return made(text) if made else RuntimeError(f"{text}\n{failure.message['extraInfo']['py_callstack']}")
+
+
+def _run(
+    theirs: Connection, parent: int, devices: list[torch.device], threads: int, work: Any, arguments: dict[str, Any]
+) -> None:
+    """What one process does, from its start to its end."""
+    stop, device = CommonStop(), devices[int(os.environ["LOCAL_RANK"])]
+    for number in SIGNALS:  # clusters send them to every process, and so does the agent: a second one means no more
+        signal(number, lambda number, _: stop.ask(Signals(number).name))
+    threading.Thread(target=_watch, args=(parent, stop), daemon=True).start()
+    for stream in (1, 2):
+        os.dup2(theirs.fileno(), stream)
+    theirs.close()
     torch.set_num_threads(threads)
     keep_freed_memory()
     forbid_tf32()
-    return Team(accelerator)
+    try:
+        backend, own = ("gloo", None) if device.type == "cpu" else ("nccl", device)
+        if own:
+            torch.cuda.set_device(own)
+        dist.init_process_group(backend, timeout=LONGEST_WAIT, device_id=own)
+        dist.barrier()  # only once they are connected do they hear of a death
+        logging.basicConfig(level=logging.ERROR if rank() else logging.INFO, format="%(message)s")
+        work(**arguments, device=device, stop=stop)
+    except Stopped:
+        dist.barrier()  # or the agent would end the one that still writes
+        sys.exit(ASKED)
+    except Exception:
+        time.sleep(GRACE)  # perhaps only because another died: the agent is to hear of that first
+        raise
+
+
+def _watch(parent: int, stop: Stop) -> None:
+    """Do not outlive the parent, however that ended."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    stop.ask("the end of its parent")
+    time.sleep(PATIENCE)
+    os._exit(1)

@@ -3,17 +3,21 @@
 import errno
 import os
 import resource
+import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from nrcg.errors import NrcgError
+from nrcg.io import files as module
 from nrcg.io.arrays import read_array, write_array, write_array_batches
-from nrcg.io.files import _temporary, alone, atomic, read_card, read_lines, save_with
+from nrcg.io.files import _temporary, alone, atomic, read_card, read_lines
 
 
 @contextmanager
@@ -45,8 +49,7 @@ WRITERS = {
     "torch": in_atomic(lambda file: torch.save({"a": torch.from_numpy(NOISE)}, file)),
     "last bytes": in_atomic(lambda file: file.write(bytes(4097))),
     "png": in_atomic(lambda file: Image.fromarray(NOISE).save(file, format="PNG")),
-    "png by path": lambda path: save_with(path, lambda place: Image.fromarray(NOISE).save(place)),
-    "safetensors": lambda path: save_with(path, lambda place: save_file({"a": torch.from_numpy(NOISE)}, place)),
+    "safetensors": in_atomic(lambda file: file.write(save({"a": torch.from_numpy(NOISE)}))),
 }
 
 
@@ -90,22 +93,20 @@ def test_other_errors_pass_a_writer(tmp_path):
 
     with pytest.raises(FileNotFoundError):
         in_atomic(read_another)(tmp_path / "file")
-    with pytest.raises(FileNotFoundError):
-        save_with(tmp_path / "file", read_another)
     with pytest.raises(OSError, match="cannot write mode RGBA as JPEG"):
-        save_with(tmp_path / "file.jpg", Image.new("RGBA", (2, 2)).save)
+        in_atomic(lambda file: Image.new("RGBA", (2, 2)).save(file, format="JPEG"))(tmp_path / "file.jpg")
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(writer, tmp_path):
-    path, suffix = tmp_path / "file.png", ".tmp.png" if writer in ("png by path", "safetensors") else ".tmp"
-    (tmp_path / f".file.png.abc{suffix}").write_text("left")
-    (tmp_path / f".other.png.abc{suffix}").write_text("another file's")
-    living, name = _temporary(path, suffix)
+    path = tmp_path / "file.png"
+    (tmp_path / ".file.png.abc.tmp").write_text("left")
+    (tmp_path / ".other.png.abc.tmp").write_text("another file's")
+    lock, living = _temporary(path)
     WRITERS[writer](path)
-    assert sorted(os.listdir(tmp_path)) == sorted(["file.png", os.path.basename(name), f".other.png.abc{suffix}"])
-    os.close(living)
+    assert sorted(os.listdir(tmp_path)) == sorted(["file.png", living.name, ".other.png.abc.tmp"])
+    lock.release()
 
 
 def test_files_are_on_disk_before_they_take_their_names(tmp_path, monkeypatch):
@@ -170,3 +171,28 @@ def test_only_one_is_inside_and_waits_are_told(tmp_path):
         with pytest.raises(ZeroDivisionError), alone(tmp_path / "new/lock", lambda first: waits.append(first) or 1 / 0):
             pass
     assert waits == [True] and not list((tmp_path / "new").iterdir())
+
+
+def test_a_file_system_without_locks_keeps_nobody_waiting(tmp_path, monkeypatch):
+    import fcntl
+
+    def none(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    (tmp_path / ".file.png.abc.tmp").write_text("perhaps a living one's")
+    with alone(tmp_path / "lock", pytest.fail), alone(tmp_path / "lock", pytest.fail):
+        WRITERS["png"](tmp_path / "file.png")
+    assert sorted(os.listdir(tmp_path)) == [".file.png.abc.tmp", "file.png"]
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_lock_ends_with_its_process(tmp_path, monkeypatch, end):
+    monkeypatch.setattr(module, "POLL", 0.02)
+    code = "import sys; from nrcg.io.files import try_lock; lock = try_lock(sys.argv[1]); print(flush=True); input()"
+    holder = subprocess.Popen([sys.executable, "-c", code, tmp_path / "lock"], stdin=-1, stdout=-1)
+    holder.stdout.readline()
+    waits = []
+    with alone(tmp_path / "lock", lambda first: waits.append(first) or (len(waits) == 3 and holder.send_signal(end))):
+        assert waits[:3] == [True, False, False]
+    holder.communicate()

@@ -16,8 +16,7 @@ import torch
 from nrcg.cli.options import set_up
 from nrcg.errors import NrcgError
 from nrcg.runtime import device as module
-from nrcg.runtime.device import lease, pick_device
-from nrcg.training.distributed import join_team
+from nrcg.runtime.device import lease, pick_device, pick_devices
 
 DEVICES = ["GPU-a", "GPU-b", "GPU-c"]
 context = multiprocessing.get_context("fork")
@@ -48,7 +47,7 @@ class Jobs:
 
     def start(self):
         def hold():
-            self.results.put((os.getpid(), lease(DEVICES, self.folder)))
+            self.results.put((os.getpid(), *lease(DEVICES, self.folder)))
             time.sleep(60)
 
         process = context.Process(target=hold)
@@ -91,7 +90,7 @@ def test_processes_get_devices_of_their_own_and_a_killed_one_frees_its(jobs):
 
 
 def test_a_process_that_ends_frees_its_device_and_the_first_free_one_is_taken(tmp_path):
-    assert [in_a_child(lambda: lease(DEVICES, tmp_path)) for _ in range(3)] == [0, 0, 0]
+    assert [in_a_child(lambda: lease(DEVICES, tmp_path)) for _ in range(3)] == [[0]] * 3
 
 
 def test_waiting_is_said_once(jobs, monkeypatch):
@@ -109,8 +108,8 @@ def test_waiting_is_said_once(jobs, monkeypatch):
         return lease(DEVICES[:1], jobs.folder), lines, len(polls) >= 3
 
     index, lines, polled = in_a_child(wait)
-    assert (index, polled) == (0, True)
-    assert lines == ["all 1 CUDA devices are taken by other jobs of nrcg; waiting for one"]
+    assert (index, polled) == ([0], True)
+    assert lines == ["all 1 CUDA devices are taken by other jobs of nrcg; waiting for 1"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -127,13 +126,13 @@ def test_another_user_sees_the_lock_whatever_the_umask():
             os.setuid(65534)
             return lease(DEVICES, Path(folder))
 
-        assert in_a_child(first) == (0, 1)
+        assert in_a_child(first) == ([0], [1])
 
 
 def test_a_lock_that_cannot_be_opened_is_one_line(tmp_path):
     (tmp_path / "elsewhere").write_text("")
     (tmp_path / "nrcg-GPU-a.lock").symlink_to("elsewhere")  # someone's trap in a folder that all may write to
-    for folder in (tmp_path, tmp_path / "none"):
+    for folder in (tmp_path, tmp_path / "elsewhere"):
         message = in_a_child(lambda folder=folder: lease(DEVICES, folder))
         assert str(folder / "nrcg-GPU-a.lock") in message and "--device" in message and "\n" not in message
 
@@ -199,8 +198,28 @@ def test_float32_is_not_tf32_in_a_verb(tf32):
     assert tf32() == [False, False]
 
 
-def test_float32_is_not_tf32_in_a_process_of_several(tf32, monkeypatch):
-    monkeypatch.setattr("os.environ", dict(os.environ))
-    monkeypatch.setattr("accelerate.Accelerator", lambda **_: SimpleNamespace(num_processes=1, process_index=0))
-    join_team(0, 1, torch.device("cpu"), port=0, threads=torch.get_num_threads())
-    assert tf32() == [False, False]
+@pytest.mark.parametrize(
+    ("name", "n", "message"),
+    [
+        ("cuda:1", 2, "--device cuda:1: that is one device for --processes 2; use --device cuda"),
+        ("auto", 4, r"--processes 4: this machine shows 3 CUDA device\(s\); use at most as many processes"),
+        ("gpu", 2, "--device gpu: unknown"),
+    ],
+)
+def test_too_few_devices_are_one_line(tmp_path, monkeypatch, name, n, message):
+    show_devices(monkeypatch, len(DEVICES), tmp_path)
+    with pytest.raises(NrcgError, match=message):
+        pick_devices(name, n)
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_process_gets_a_device_of_its_own(tmp_path, monkeypatch):
+    show_devices(monkeypatch, 0, tmp_path)
+    assert pick_devices("auto", 2) == [torch.device("cpu")] * 2
+    show_devices(monkeypatch, len(DEVICES), tmp_path)
+    assert pick_devices("cpu", 2) == [torch.device("cpu")] * 2
+
+    def two_and_one():
+        return [*map(str, pick_devices("auto", 2)), in_a_child(lambda: str(pick_device()))]
+
+    assert in_a_child(two_and_one) == ["cuda:0", "cuda:1", "cuda:2"]

@@ -40,22 +40,23 @@ def verbs(blob_set, tmp_path_factory):
     small_pipeline().save_pretrained(folder / "ddpm")
     shared = ["--device", "cpu", "--threads", 1]
     training = [*shared, "--data", blob_set.folder, "--scheduler", json.dumps(SCHEDULER), "--checkpoint"]
-    ddpm = [folder / "ddpm.pt", "--unet", json.dumps(TINY_UNET), "--epochs", 40, "--batch-size", 16]
-    classifier = [folder / "classifier.pt", "--max-epochs", 2, "--batch-size", 2]
+    settings = {"epochs": 40, "batch_size": 16, "precision": "fp32"}
+    ddpm = [folder / "ddpm.pt", "--unet", json.dumps(TINY_UNET), "--settings", json.dumps(settings)]
+    classifier = [folder / "classifier.pt", "--settings", json.dumps({"max_epochs": 2, "batch_size": 2})]
     sample = ["--ddpm", folder / "ddpm", "--start", 0, "--stop", 40, "--num-inference-steps", 10, "--batch-size", 2]
     save_classifier(folder / "classifier", build_classifier("mobilenet_v3_small", 3), CLASSIFIER_CARD)
     forward = ["--data", blob_set.folder, "--ddpm", folder / "ddpm", "--classifier", folder / "classifier"]
-    forward += ["--on", "x0", "--setup", "raw=none", "--setup", "smooth=ema:0.9", "--batch-size", 2]
+    forward += ["--on", "x0", "--setups", '{"raw": null, "smooth": {"ema": {"beta": 0.9}}}', "--batch-size", 2]
     return {
-        "forward": [*forward, *shared],
-        "train-ddpm": [*training, *ddpm, "--precision", "fp32"],
-        "train-classifier": [*training, *classifier],
+        "measure forward": [*forward, *shared],
+        "train ddpm": [*training, *ddpm],
+        "train classifier": [*training, *classifier],
         "sample": [*sample, *shared],
     }
 
 
 def in_this_process(verb, out, options):
-    result = CliRunner().invoke(nrcg.cli.app, [str(part) for part in (verb, "--out", out, *options)])
+    result = CliRunner().invoke(nrcg.cli.app, [str(part) for part in (*verb.split(), "--out", out, *options)])
     assert result.exit_code == 0, result.exception
 
 
@@ -73,36 +74,36 @@ def interrupted(command, number, log, started, group=False):
 
 
 def command(verb, out, options):
-    return [sys.executable, "-m", "nrcg.cli", *map(str, (verb, "--out", out, *options))]
+    return [sys.executable, "-m", "nrcg.cli", *map(str, (*verb.split(), "--out", out, *options))]
 
 
 def test_a_ddpm_training_stopped_with_all_its_pipeline_ends_with_the_same_bits(verbs, tmp_path):
     """As a rule of the workflow runs it: `tee` ends of the signal at once, and what the verb says goes nowhere."""
-    options, log = verbs["train-ddpm"], tmp_path / "log"
+    options, log = verbs["train ddpm"], tmp_path / "log"
     checkpoint = Path(options[options.index("--checkpoint") + 1])
-    in_this_process("train-ddpm", tmp_path / "whole", options)
+    in_this_process("train ddpm", tmp_path / "whole", options)
     checkpoint.unlink()
     script = 'trap : TERM; "$@" 2>&1 | tee "$0"; exit ${PIPESTATUS[0]}'  # a bash that lives to tell the verb's status
-    pipeline = ["bash", "-c", script, log, *command("train-ddpm", tmp_path / "cut", options)]
+    pipeline = ["bash", "-c", script, log, *command("train ddpm", tmp_path / "cut", options)]
     assert interrupted(pipeline, signal.SIGTERM, log, rb" [1-9]\d*/160 ", group=True) == 75
     step = torch.load(read_sealed(checkpoint), weights_only=True)["step"]
     assert 0 < step < 160  # far from the 1000th, at which one is due
-    in_this_process("train-ddpm", tmp_path / "cut", options)
+    in_this_process("train ddpm", tmp_path / "cut", options)
     assert same_weights(tmp_path / "whole", tmp_path / "cut")
     assert same_bytes(tmp_path, "log.csv")
     assert "finished" in torch.load(read_sealed(checkpoint), weights_only=True)
 
 
 def test_a_classifier_training_stopped_by_sigusr1_says_so_and_ends_with_the_same_bits(verbs, tmp_path):
-    options, log = verbs["train-classifier"], tmp_path / "log"
-    in_this_process("train-classifier", tmp_path / "whole", options)
+    options, log = verbs["train classifier"], tmp_path / "log"
+    in_this_process("train classifier", tmp_path / "whole", options)
     Path(options[options.index("--checkpoint") + 1]).unlink()
-    training = command("train-classifier", tmp_path / "cut", options)
+    training = command("train classifier", tmp_path / "cut", options)
     assert interrupted(training, signal.SIGUSR1, log, rb"epoch 1/2: ") == 75
     last = log.read_text().replace("\r", "\n").splitlines()[-1]
     assert last == "stopped by SIGUSR1: what is done is kept; run the same command again to go on"
     assert not (tmp_path / "cut").exists()
-    in_this_process("train-classifier", tmp_path / "cut", options)
+    in_this_process("train classifier", tmp_path / "cut", options)
     assert same_weights(tmp_path / "whole", tmp_path / "cut", "model.safetensors")
     assert same_bytes(tmp_path, "log.csv")
 
@@ -118,18 +119,20 @@ def test_sampling_stopped_by_sigterm_keeps_its_parts_and_ends_with_the_same_byte
 
 
 def test_the_forward_analysis_stopped_by_sigterm_keeps_its_parts_and_ends_with_the_same_bytes(verbs, tmp_path):
-    options, log = verbs["forward"], tmp_path / "log"
-    in_this_process("forward", tmp_path / "whole.csv", options)
-    analysis = command("forward", tmp_path / "cut.csv", options)
+    options, log = verbs["measure forward"], tmp_path / "log"
+    in_this_process("measure forward", tmp_path / "whole.csv", options)
+    analysis = command("measure forward", tmp_path / "cut.csv", options)
     assert interrupted(analysis, signal.SIGTERM, log, rb"\D[1-9]\d\d/") == 75  # of 32 images · 11 values of t
     parts = list(tmp_path.glob("cut.parts/*/*.part"))
     assert 0 < len(parts) < 16 and not (tmp_path / "cut.csv").exists()
-    in_this_process("forward", tmp_path / "cut.csv", [*options, "--objective", "logit"])  # takes no other's parts
+    in_this_process(
+        "measure forward", tmp_path / "cut.csv", [*options, "--objective", "logit"]
+    )  # takes no other's parts
     assert (tmp_path / "whole.csv").read_bytes() != (tmp_path / "cut.csv").read_bytes()
     for part in parts:
         assert not part.exists()
     assert interrupted(analysis, signal.SIGTERM, log, rb"\D[1-9]\d\d/") == 75
-    in_this_process("forward", tmp_path / "cut.csv", options)
+    in_this_process("measure forward", tmp_path / "cut.csv", options)
     assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "cut.csv").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.csv", "log", "whole.csv"]
 

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 import pytest
@@ -54,10 +54,26 @@ def test_other_prediction_types_learn(blob_set, tmp_path, kind):
 
 def test_killed_training_resumes_to_the_same_bits(blob_set, tmp_path):
     run(blob_set.folder, tmp_path / "whole")
-    command = [sys.executable, "-m", "nrcg.cli", "train-ddpm", "--data", blob_set.folder, "--out", tmp_path / "killed"]
+    command = [
+        sys.executable,
+        "-m",
+        "nrcg.cli",
+        "train",
+        "ddpm",
+        "--data",
+        blob_set.folder,
+        "--out",
+        tmp_path / "killed",
+    ]
     command += ["--unet", json.dumps(TINY_UNET), "--scheduler", json.dumps(SCHEDULER)]
-    command += ["--checkpoint", tmp_path / "c.pt", "--checkpoint-every", "7", "--epochs", "30", "--batch-size", "16"]
-    command += ["--learning-rate", "2e-3", "--warmup-steps", "5", "--precision", "fp32", "--ema-decay", "0.9"]
+    command += [
+        "--checkpoint",
+        tmp_path / "c.pt",
+        "--checkpoint-every",
+        "7",
+        "--settings",
+        json.dumps(asdict(SETTINGS)),
+    ]
     command += ["--device", "cpu", "--threads", str(torch.get_num_threads())]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     while not (tmp_path / "c.pt").exists():
