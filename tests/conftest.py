@@ -24,6 +24,28 @@ TINY_UNET = {
     "up_block_types": ["UpBlock2D", "UpBlock2D"],
 }
 
+# What `make test-fast` leaves out: tests that take long by their file or a fixture. `pytest --durations=0` measures.
+SLOW_FILES: set[str] = set()
+SLOW_FIXTURES = {"checkout", "inception_weights"}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark each test by what it starts, and as fast where it is no slow one."""
+    for item in items:
+        fixtures = set(item.fixturenames)
+        if "workflow" in item.path.relative_to(ROOT / "tests").parts or "checkout" in fixtures:
+            item.add_marker("workflow")
+        if item.path.name == "test_slurm.py":
+            item.add_marker("slurm")
+        slow = any(item.get_closest_marker(name) for name in ("workflow", "slurm", "gpu"))
+        if not slow and item.path.name not in SLOW_FILES and not fixtures & SLOW_FIXTURES:
+            item.add_marker("fast")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
 
 @pytest.fixture(scope="session")
 def blob_set(tmp_path_factory) -> ImageSet:
