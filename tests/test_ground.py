@@ -136,20 +136,6 @@ def test_continuous_integration_runs_the_makefile():
     assert any("make test" in step for step in steps) and any("snakemake -n" in step for step in steps)
 
 
-def test_every_config_key_is_documented():
-    def paths(value, prefix=""):
-        for key, inner in value.items():
-            path = f"{prefix}{'<name>' if prefix == 'datasets.' else key}"
-            yield path
-            opaque = re.search(r"\.(unet|scheduler|scales|classifiers)$", path)
-            if isinstance(inner, dict) and not opaque:
-                yield from paths(inner, path + ".")
-
-    documented = (ROOT / "config" / "README.md").read_text()
-    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
-    assert not [path for path in paths(config) if f"`{path}`" not in documented]
-
-
 def test_no_file_of_the_project_is_long():
     files = [*ROOT.glob("nrcg/**/*.py"), *ROOT.glob("workflow/**/*.smk"), ROOT / "Snakefile"]
     assert not {str(path): n for path in files if (n := len(Path(path).read_text().splitlines())) > 320}
