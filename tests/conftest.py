@@ -24,6 +24,41 @@ TINY_UNET = {
     "up_block_types": ["UpBlock2D", "UpBlock2D"],
 }
 
+# What `make test-fast` leaves out: tests that take long by their file or a fixture. `pytest --durations=0` measures.
+SLOW_FILES = {
+    "evaluation/test_fid.py",
+    "report/test_plan.py",
+    "runtime/test_memory.py",
+    "runtime/test_preemption.py",
+    "test_benchmarks.py",
+    "test_robustness.py",
+    "test_sampling.py",
+    "test_speed.py",
+    "test_wheel.py",
+    "training/test_classifier.py",
+    "training/test_ddpm.py",
+    "training/test_distributed.py",
+}
+SLOW_FIXTURES = {"checkout", "inception_weights"}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark each test by what it starts, and as fast where it is no slow one."""
+    for item in items:
+        fixtures, path = set(item.fixturenames), item.path.relative_to(ROOT / "tests")
+        if path.parts[0] == "workflow" or "checkout" in fixtures:
+            item.add_marker("workflow")
+        if path.name == "test_slurm.py":
+            item.add_marker("slurm")
+        slow = any(item.get_closest_marker(name) for name in ("workflow", "slurm", "gpu"))
+        if not slow and str(path) not in SLOW_FILES and not fixtures & SLOW_FIXTURES:
+            item.add_marker("fast")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
 
 @pytest.fixture(scope="session")
 def blob_set(tmp_path_factory) -> ImageSet:

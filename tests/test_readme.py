@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from environment_yml import ROOT
+from environment_yml import PROJECT, ROOT
 from scratch import command
 
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
@@ -38,6 +38,9 @@ def test_each_command(checkout, tmp_path, line):
         run = subprocess.run(["bash", "-c", f"set -o pipefail; {dry}"], cwd=checkout, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
         assert "Job stats" in run.stdout or "GPU" in run.stdout
+    elif words[0] == "pip":
+        extras = re.findall(r"\[(.*?)\]", line)
+        assert {extra for names in extras for extra in names.split(",")} <= set(PROJECT["optional-dependencies"])
     else:
         assert words[0] in ("git", "cp")
 
