@@ -27,10 +27,9 @@ def type_of(part):
     """A type and its range, in words."""
     if "enum" in part:
         return ", ".join(f"`{value}`" for value in part["enum"])
-    names = part.get("type", "")
-    words = " or ".join({"object": "section", "array": "list"}.get(name, name) for name in [names] if name)
-    if isinstance(names, list):
-        words = " or ".join(names)
+    names = part.get("type", [])
+    names = names if isinstance(names, list) else [names]
+    words = " or ".join({"object": "section", "array": "list"}.get(name, name) for name in names)
     for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("exclusiveMaximum", "<")):
         if key in part:
             words += f" {sign} {part[key]}"
@@ -54,10 +53,11 @@ def keys(part, place):
 
 
 def arguments(function, but=()):
-    """Rows of a function's arguments: names and defaults of its signature, meanings of its docstring."""
+    """Rows of a function's arguments: names and defaults of its signature, meanings of its docstring or comments."""
     doc = (function.__doc__ or "").partition("Args:\n")[2]
     indent = len(doc) - len(doc.lstrip(" "))
-    told = dict(re.findall(rf"^ {{{indent}}}(\w+): (.*(?:\n {{{indent + 1},}}.*)*)", doc, re.M))
+    told = dict(re.findall(r"^    (\w+): .*  # (.*)$", inspect.getsource(function), re.M))
+    told |= dict(re.findall(rf"^ {{{indent}}}(\w+): (.*(?:\n {{{indent + 1},}}.*)*)", doc, re.M))
     for name, parameter in inspect.signature(function).parameters.items():
         if name not in but:
             default = "needed" if parameter.default is parameter.empty else shown(plain(parameter.default))
