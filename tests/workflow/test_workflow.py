@@ -119,15 +119,20 @@ def test_no_name_or_path_of_the_config_reaches_the_shell(checkout, tmp_path):
     assert not [*checkout.glob("PWNED*"), *tmp_path.rglob("PWNED*"), *ROOT.glob("PWNED*")]
 
 
-def test_another_workflow_uses_this_one_as_a_module(checkout, tmp_path):
+def test_another_workflow_uses_this_one_as_a_module(finished, tmp_path):
+    """A figure is drawn through the module, in the same folder; nothing else needs to run again."""
     (tmp_path / "Snakefile").write_text(
-        f'module nrcg:\n    snakefile: "{ROOT}/Snakefile"\n    config: config\n\n'
+        f'module nrcg:\n    snakefile: "{ROOT}/workflow/Snakefile"\n    config: config\n\n'
         "use rule * from nrcg as nrcg_*\n\nrule mine:\n    default_target: True\n    input: rules.nrcg_all.input\n"
     )
-    configs = [ROOT / "config/config.yaml", ROOT / "config/demo.yaml"]
-    words = ["snakemake", "-n", "--quiet", "rules", "--directory", tmp_path, "--configfile", *configs]
-    run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 0 and "nrcg_sample" in run.stdout, run.stdout + run.stderr
+    configs = ["--configfile", ROOT / "config/config.yaml", finished / "config/test.yaml"]
+    words = ["snakemake", "--snakefile", tmp_path / "Snakefile", "--directory", finished, *configs]
+    figure = finished / RUN / "sportballs/figures/contrast.png"
+    before = figure.read_bytes()
+    figure.unlink()
+    run = subprocess.run([*words, "--cores", "2"], cwd=finished, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert set(jobs(run.stdout + run.stderr)) == {"nrcg_draw", "nrcg_all", "mine"} and figure.read_bytes() == before
 
 
 def test_it_runs_in_an_empty_folder(tmp_path):
