@@ -55,7 +55,7 @@ def test_a_users_module_brings_a_stabiliser_an_objective_and_an_extractor(checko
         config |= {"run": "mine", "run_datasets": ["sportballs"], "extractors": ["judge", "mean_colour"]}
         config |= {"modules": [str(tmp_path / "mine.py")], "setups": str(tmp_path / "setups.yaml")}
         data = config["datasets"]["sportballs"]
-        data["scales"] = {**dict.fromkeys(data["scales"], []), "mine": [1, 2]}
+        data["scales"] = {**{name: [] for name in data["scales"]}, "mine": [1, 2]}
         data["showcase"] = {"setup": "mine", "scale": 2}
 
     path = overlay(checkout, tmp_path, change)
