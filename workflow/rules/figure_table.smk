@@ -115,7 +115,8 @@ def figures(dataset):
     """Name of its files → entry, of every figure and table of a data set."""
     data, name = config["datasets"][dataset], pretty(dataset)
     theirs = data["paper"]
-    scores, target, found = {"csv": f"<run>/{dataset}/scores.csv"}, data["target"], {}
+    setups, target, found = {"setups": config["setups"]}, data["target"], {}
+    scores = {"csv": f"<run>/{dataset}/scores.csv", **setups}
     shown = data["showcase"]["setup"], plain(data["showcase"]["scale"])
     note = run_note(dataset, paper_as="The paper")
     for number, (metric, *_) in FORWARD_FIGURES.items():
@@ -129,7 +130,11 @@ def figures(dataset):
             }[number]
             found[f"figure{number}"] = drawn(
                 *("forward", 5, f"Figure {number}", metric.replace("_", " "), f"Figure {number} ({name}): {text}"),
-                *(forward_note(dataset), [f"figure{number}"], {"csv": f"<run>/{dataset}/figures/figure{number}.csv"}),
+                *(
+                    forward_note(dataset),
+                    [f"figure{number}"],
+                    {"csv": f"<run>/{dataset}/figures/figure{number}.csv", **setups},
+                ),
                 **({"chance": 1 / len(class_names(dataset))} if number == "1" else {}),
             )
     for metric, number in theirs.get("scales", dict.fromkeys(SHOWN)).items():
@@ -200,7 +205,7 @@ def figures(dataset):
         found["classifiers"] = drawn(
             *("classifier_logs", 6, "Classifiers", "loss and accuracy while they train"),
             f"Training of the classifiers and the judge ({name})",
-            *(classifiers_note(dataset), ["training_curves"], {"logs": logs}),
+            *(classifiers_note(dataset), ["training_curves"], {"logs": logs, **setups}),
         )
     if ddpm_is_trained(dataset):
         found["ddpm_loss"] = drawn(
@@ -225,6 +230,7 @@ def figures(dataset):
         *(run_note(dataset), ["findings"]),
         {
             "scores": scores["csv"],
+            **setups,
             "unconditional": [point_file(dataset, "first", UNGUIDED, "none")],
             "figures": {number: f"<run>/{dataset}/figures/figure{number}.csv" for number in curves},
             "classifiers": {role: classifier(dataset, role)[1] for role in guiding_classifiers(dataset)},
@@ -242,7 +248,11 @@ def comparison():
     return drawn(
         *("comparison", 2, "Comparison", "every number of the paper, ours beside it", "The paper's numbers, and ours"),
         *(notes, ["comparison"]),
-        {"scores": collect("<run>/{dataset}/scores.csv", dataset=DATASETS), "paper": config["paper_results"]},
+        {
+            "scores": collect("<run>/{dataset}/scores.csv", dataset=DATASETS),
+            "paper": config["paper_results"],
+            "setups": config["setups"],
+        },
         weights={name: weights_note(name) for name in DATASETS},
     )
 
@@ -264,8 +274,8 @@ def entry_files(wildcards):
     return {key: list(value.values()) if isinstance(value, dict) else value for key, value in files.items()}
 
 
-def draw_options(wildcards, input):
-    """Options of `nrcg draw`: the arguments of the function, with the files as they are now called; title and note."""
+def draw_options(wildcards, input, output):
+    """Options of `nrcg draw`: the arguments of the function, with the files as they are now called, and all others."""
     found = entry(wildcards)
     files = {}
     for key, value in found["files"].items():
@@ -275,9 +285,8 @@ def draw_options(wildcards, input):
         elif isinstance(value, list):
             files[key] = list(input.get(key))
     arguments = {**found["shape"](files), **found["arguments"]}
-    if found["function"] not in ("ddpm_log", "grid", "before_after"):
-        arguments["setups"] = input.setups
-    return flags({"arguments": arguments, "title": found["title"], "note": found["note"]})
+    options = {"arguments": arguments, "title": found["title"], "note": found["note"]}
+    return flags({**options, "style": input.get("style"), "out": list(output)})
 
 
 def labels(wildcards):

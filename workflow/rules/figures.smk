@@ -4,7 +4,6 @@
 rule draw:
     input:
         unpack(entry_files),
-        setups=config["setups"],
         style=config["style"],
     output:
         png=report("<figures>/{name}.png", caption="../report/figure.rst", category=category, labels=labels),
@@ -24,36 +23,19 @@ rule draw:
         caption=lambda w: CAPTIONS[entry(w)["function"]],
         modules=lambda w, threads: flags({"module": config["modules"]}),
     shell:
-        "nrcg draw {params.function} {params.options} {params.modules} --style {input.style:q} --out {output.png:q}"
-        " --out {output.pdf:q} --log {log:q}"
+        "nrcg draw {params.function} {params.options} {params.modules} --log {log:q}"
 
 
-rule write:
+use rule draw as write with:
     input:
         unpack(entry_files),
-        setups=config["setups"],
     output:
         csv="<figures>/{name}.csv",
         md="<figures>/{name}.md",
         tex="<figures>/{name}.tex",
         html=report("<figures>/{name}.html", caption="../report/figure.rst", category=category, labels=labels),
-    log:
-        "<joblogs>/{name}.log",
-    benchmark:
-        "<times>/{name}.tsv"
     wildcard_constraints:
         name=names(tables=True),
-    localrule: True
-    conda:
-        "../envs/nrcg.yaml"
-    params:
-        function=lambda w: entry(w)["function"],
-        options=draw_options,
-        caption=lambda w: CAPTIONS[entry(w)["function"]],
-        modules=lambda w, threads: flags({"module": config["modules"]}),
-    shell:
-        "nrcg draw {params.function} {params.options} {params.modules} --out {output.csv:q} --out {output.md:q}"
-        " --out {output.tex:q} --out {output.html:q} --log {log:q}"
 
 
 use rule write as compare with:
