@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from benchmarks import plain
-from benchmarks.measure import FLOOR, OURS, PLAIN, Settings, Way, Work
-from benchmarks.networks import Networks, networks, passes
+from benchmarks.measure import OURS, PLAIN, Way, Work
+from benchmarks.networks import Networks, networks
 from nrcg.evaluation.forward import forward_analysis
-from nrcg.io.images import to_float
-from nrcg.rng import keyed_generator
 from nrcg.speed import prepare
 
 TARGET = 0
+AMOUNTS = {"demo": (16, 20), "paper": (1, 5), "gpu": (256, 20)}  # images, values of t
 
 
 def ours(parts: Networks, images: np.ndarray, labels: np.ndarray, stride: int) -> Way:
@@ -31,28 +30,15 @@ def ours(parts: Networks, images: np.ndarray, labels: np.ndarray, stride: int) -
 
 
 def plainly(parts: Networks, images: np.ndarray, labels: np.ndarray, stride: int) -> Way:
-    parts, device = parts.in_default_layout(), parts.unet.device
-
-    def analyse() -> dict[int, dict[str, float]]:
-        x0 = to_float(images, device)
-        generators = [keyed_generator("forward noise", 0, i) for i in range(len(x0))]
-        noise = torch.stack([torch.randn(x0.shape[1:], generator=generator) for generator in generators]).to(device)
-        classes = torch.from_numpy(labels).to(device)
-        return plain.both_neighbours(parts, x0, noise, classes, target=TARGET, stride=stride)
-
-    return analyse
+    return partial(plain.both_neighbours, parts.in_default_layout(), images, labels, target=TARGET, stride=stride)
 
 
-def works(settings: Settings) -> Iterator[Work]:
-    parts = networks(settings.size, settings.device)
-    n, steps = settings.amount(demo=(16, 20), paper=(1, 5), cuda=(256, 20))
+def works(size: str, device: torch.device) -> Iterator[Work]:
+    parts, (n, steps) = networks(size, device), AMOUNTS[size]
     pixels, stride = parts.unet.config.sample_size, -(-parts.scheduler.config.num_train_timesteps // steps)
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (n, pixels, pixels, 3), dtype=np.uint8), rng.integers(0, 3, n)
-    ways = {
-        PLAIN: plainly(parts, images, labels, stride),
-        OURS: ours(parts, images, labels, stride),
-        FLOOR: partial(passes, parts.unet, n, steps, gradient=True, precision="fp32"),
-    }
-    name = f"forward analysis, {settings.size}, {n} images × {steps} values of t"
-    yield Work(name, ways, "forward passes and input gradients", {"ratio": 2}, min(settings.repeats, 3))
+    ways = {PLAIN: plainly(parts, images, labels, stride), OURS: ours(parts, images, labels, stride)}
+    floor = partial(plain.passes, parts.unet, n, steps, gradient=True, bf16=False)
+    ways["floor: forward passes and input gradients"] = floor
+    yield Work(f"forward analysis, {size}, {n} images × {steps} values of t", ways, "2 ×", 3)

@@ -34,11 +34,9 @@ class Networks:
 
 
 def section(size: str) -> dict[str, Any]:
-    """SportBalls in the project's config, with the demo's networks for that size."""
-    paper, demo = (
-        yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())["datasets"]["sportballs"]
-        for name in ("config", "demo")
-    )
+    """SportBalls in the paper's config, with the demo's networks for that size."""
+    files = [ROOT / f"config/{name}.yaml" for name in ("config", "demo")]
+    paper, demo = (yaml.safe_load(file.read_text())["datasets"]["sportballs"] for file in files)
     if size == "demo":
         paper["ddpm"]["unet"] |= demo["ddpm"]["unet"]
         paper["scheduler"] |= demo["scheduler"]
@@ -54,14 +52,3 @@ def networks(size: str, device: torch.device) -> Networks:
     else:
         unet, scheduler = build_unet(section(size)["ddpm"]["unet"]), build_scheduler(section(size)["scheduler"])
     return Networks(unet.to(device).eval().requires_grad_(False), scheduler, classifier)
-
-
-def passes(unet: UNet2DModel, batch: int, times: int, *, gradient: bool, precision: str) -> None:
-    """Forward passes of the U-Net alone, each with the gradient by its input if asked."""
-    size = unet.config.sample_size
-    x = torch.zeros(batch, unet.config.in_channels, size, size, device=unet.device).requires_grad_(gradient)
-    for t in range(times):
-        with torch.set_grad_enabled(gradient), torch.autocast(x.device.type, torch.bfloat16, precision == "bf16"):
-            output = unet(x, t).sample
-        if gradient:
-            torch.autograd.grad(output.sum(), x)

@@ -5,7 +5,6 @@ Ordinary, not slow on purpose: networks are frozen and in eval mode, autograd ru
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -16,41 +15,42 @@ from torch.nn.functional import log_softmax, mse_loss
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.networks import Networks
+from nrcg.rng import keyed_generator
 
-Generator = torch.Generator | list[torch.Generator]
+Generator = torch.Generator | list[torch.Generator] | None
+DECAY = 0.99
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """Networks in bfloat16 for `bf16`; as they are for `fp32`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+def autocast(device: torch.device) -> torch.autocast:
+    """Networks in bfloat16 on CUDA, where a plain user takes it; as they are on a CPU."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+
+
+def passes(unet: UNet2DModel, batch: int, times: int, *, gradient: bool, bf16: bool) -> None:
+    """The floor: forward passes of the U-Net alone, each with the gradient by its input if asked."""
+    size = unet.config.sample_size
+    x = torch.zeros(batch, unet.config.in_channels, size, size, device=unet.device).requires_grad_(gradient)
+    for t in range(times):
+        with torch.set_grad_enabled(gradient), torch.autocast(x.device.type, torch.bfloat16, bf16):
+            output = unet(x, t).sample
+        if gradient:
+            torch.autograd.grad(output.sum(), x)
 
 
 def guided(
-    parts: Networks,
-    generator: Generator,
-    *,
-    batch: int,
-    steps: int,
-    precision: str,
-    on: str,
-    target: int,
-    scale: float,
-    decay: float = 0.0,
+    parts: Networks, generator: Generator = None, *, batch: int, steps: int, on: str, target: int, scale: float
 ) -> torch.Tensor:
-    """Images N×3×H×W in [0, 1], guided by the moving average of a gradient.
-
-    It is that of the logit at x̂_0, through the U-Net; or of log p at x_t, which a robust classifier understands.
-    """
+    """Images N×3×H×W in [0, 1]: by the moving average of the logit's gradient at x̂_0, or by that of log p at x_t."""
     unet, scheduler, size = parts.unet, parts.scheduler, parts.unet.config.sample_size
     scheduler.set_timesteps(steps)
     x = randn_tensor((batch, unet.config.in_channels, size, size), generator=generator, device=unet.device)
-    average = torch.zeros_like(x)
+    average, decay = torch.zeros_like(x), DECAY if on == "x0" else 0.0
     for t in scheduler.timesteps:
         x.requires_grad_()
-        with torch.set_grad_enabled(on == "x0"), autocast(x.device, precision):
+        with torch.set_grad_enabled(on == "x0"), autocast(x.device):
             output = unet(x, t).sample.float()
         step = scheduler.step(output, t, x, generator=generator)
-        with autocast(x.device, precision):
+        with autocast(x.device):
             logits = parts.classifier(step.pred_original_sample if on == "x0" else x).float()
         objective = logits if on == "x0" else log_softmax(logits, dim=1)
         (gradient,) = torch.autograd.grad(objective[:, target].sum(), x)
@@ -59,21 +59,18 @@ def guided(
     return (x / 2 + 0.5).clamp(0, 1)
 
 
-def unguided(parts: Networks, generator: Generator, *, batch: int, steps: int, precision: str) -> torch.Tensor:
+def unguided(parts: Networks, generator: Generator = None, *, batch: int, steps: int) -> torch.Tensor:
     """Images N×3×H×W in [0, 1] of diffusers' own pipeline."""
     pipeline = DDPMPipeline(unet=parts.unet, scheduler=parts.scheduler)
     pipeline.set_progress_bar_config(disable=True)
-    with autocast(parts.unet.device, precision):
+    with autocast(parts.unet.device):
         return pipeline(batch, generator, num_inference_steps=steps, output_type="pt").images
 
 
 def ddpm_training(
-    unet: UNet2DModel, scheduler: DDPMScheduler, images: np.ndarray, *, batch: int, precision: str
+    unet: UNet2DModel, scheduler: DDPMScheduler, images: np.ndarray, batch: int
 ) -> Callable[[], torch.Tensor]:
-    """Trains for an epoch a call on uint8 images N×H×W×3, as diffusers' example of unconditional training does.
-
-    The call returns the loss of the last step.
-    """
+    """Trains for an epoch a call, on uint8 N×H×W×3, as diffusers' example does; the call returns the last loss."""
     device, kind = unet.device, scheduler.config.prediction_type
     dataset = TensorDataset(torch.from_numpy(images).permute(0, 3, 1, 2))
     loader = DataLoader(dataset, batch, shuffle=True, drop_last=True, pin_memory=device.type == "cuda")
@@ -88,7 +85,7 @@ def ddpm_training(
             timesteps = torch.randint(scheduler.config.num_train_timesteps, (batch,), device=device)
             noisy = scheduler.add_noise(clean, noise, timesteps)
             target = noise if kind == "epsilon" else scheduler.get_velocity(clean, noise, timesteps)
-            with autocast(device, precision):
+            with autocast(device):
                 output = unet(noisy, timesteps).sample
             loss = mse_loss(output.float(), target)
             loss.backward()
@@ -102,13 +99,13 @@ def ddpm_training(
 
 
 def both_neighbours(
-    parts: Networks, x0: torch.Tensor, noise: torch.Tensor, labels: torch.Tensor, *, target: int, stride: int
+    parts: Networks, images: np.ndarray, labels: np.ndarray, *, target: int, stride: int
 ) -> dict[int, dict[str, float]]:
-    """Accuracy on x̂_0 and sensitivities by t: at each t, x_t and its neighbour below are evaluated.
-
-    x0, noise   N×3×H×W, images in [−1, 1] and the noise of each; labels N
-    """
-    scheduler = parts.scheduler
+    """Accuracy on x̂_0 and sensitivities by t: at each t, x_t and its neighbour below are evaluated, in float32."""
+    scheduler, device = parts.scheduler, parts.unet.device
+    x0 = torch.from_numpy(images).to(device).permute(0, 3, 1, 2) / 127.5 - 1
+    generators = [keyed_generator("forward noise", 0, i) for i in range(len(x0))]  # as ours, to find the same
+    noise = torch.stack([torch.randn(x0.shape[1:], generator=generator) for generator in generators]).to(device)
 
     def evaluate(t: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         x = x0 if t == 0 else scheduler.add_noise(x0, noise, torch.tensor([t - 1]))
@@ -120,12 +117,11 @@ def both_neighbours(
 
     curves = {}
     for t in range(scheduler.config.num_train_timesteps, 0, -stride):
-        x, logits, gradient = evaluate(t)
-        x_below, logits_below, gradient_below = evaluate(max(t - stride, 0))
-        distance = (x - x_below).flatten(1).norm(dim=1)
+        (x, logits, gradient), below = evaluate(t), evaluate(max(t - stride, 0))
+        distance = (x - below[0]).flatten(1).norm(dim=1)
         curves[t] = {
-            "accuracy": (logits.argmax(1) == labels).float().mean().item(),
-            "logit_sensitivity": ((logits - logits_below).norm(dim=1) / distance).mean().item(),
-            "gradient_sensitivity": ((gradient - gradient_below).flatten(1).norm(dim=1) / distance).mean().item(),
+            "accuracy": (logits.argmax(1) == torch.from_numpy(labels).to(device)).float().mean().item(),
+            "logit_sensitivity": ((logits - below[1]).norm(dim=1) / distance).mean().item(),
+            "gradient_sensitivity": ((gradient - below[2]).flatten(1).norm(dim=1) / distance).mean().item(),
         }
     return curves

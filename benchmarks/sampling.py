@@ -1,7 +1,7 @@
 """Guided and unguided sampling: our pipeline against a plain loop on diffusers.
 
-Guided on x̂_0 by the logit with EMA 0.99, guided on x_t by log p, and unguided. The plain loop takes one random
-generator for the batch, on the device; ours takes one a sample, on the CPU, which makes a sample the same in any batch.
+The plain loop takes one random generator for the batch, on the device; ours takes one a sample, on the CPU, which makes
+a sample the same in any batch.
 """
 
 import copy
@@ -11,68 +11,50 @@ from functools import partial
 import torch
 
 from benchmarks import plain
-from benchmarks.measure import COMPILED, FLOOR, OURS, PLAIN, Settings, Work
-from benchmarks.networks import Networks, networks, passes
+from benchmarks.measure import COMPILED, OURS, PLAIN, Work
+from benchmarks.networks import Networks, networks
 from nrcg import EMA, ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.rng import keyed_generator
 from nrcg.speed import prepare
 
-REACH = {  # on a CPU, on CUDA
-    "guided on x0": ({"ratio": 1.5}, {"ratio": 3, "memory": 0.5}),
-    "guided on xt": ({"ratio": 1.3}, {"ratio": 2}),
-    "unguided": ({"ratio": 1.3}, {"ratio": 2}),
+AMOUNTS = {"demo": (32, 8), "paper": (2, 2), "gpu": (256, 10)}  # images, steps
+MODES: dict[str, tuple[dict, str, str]] = {  # guidance; what ours is meant to reach on a CPU, on CUDA
+    "guided on x0": ({"on": "x0", "target": 0, "scale": 20.0}, "1.5 ×", "3 ×, 0.5 × memory"),
+    "guided on xt": ({"on": "xt", "target": 0, "scale": 5.0}, "1.3 ×", "2 ×"),
+    "unguided": ({}, "1.3 ×", "2 ×"),
 }
-TARGET, SCALE_X0, SCALE_XT, DECAY = 0, 20.0, 5.0, 0.99
 Sampler = Callable[..., torch.Tensor]  # (generator=None) → images N×3×H×W in [0, 1]
 
 
-def ours(parts: Networks, mode: str, *, batch: int, steps: int, precision: str, compiled: bool = False) -> Sampler:
+def ours(parts: Networks, mode: str, batch: int, steps: int, compiled: bool = False) -> Sampler:
     """Our path as `nrcg sample` takes it; everything that makes it fast is switched on here."""
-    parts = copy.deepcopy(parts)
-    unet, classifier = (prepare(part, precision=precision, compile=compiled) for part in (parts.unet, parts.classifier))
+    parts, how = copy.deepcopy(parts), {"precision": "bf16" if parts.unet.device.type == "cuda" else "fp32"}
+    unet, classifier = (prepare(part, compile=compiled, **how) for part in (parts.unet, parts.classifier))
     pipeline = GuidedDDPMPipeline(unet=unet, scheduler=parts.scheduler)
     pipeline.set_progress_bar_config(disable=True)
-    guidance = {
-        "guided on x0": ClassifierGuidance(classifier, TARGET, SCALE_X0, objective="logit", stabilizer=EMA(DECAY)),
-        "guided on xt": ClassifierGuidance(classifier, TARGET, SCALE_XT, on="xt"),
-        "unguided": None,
-    }[mode]
+    on_x0 = {"objective": "logit", "stabilizer": EMA(plain.DECAY)} if mode == "guided on x0" else {}
+    guidance = None if mode == "unguided" else ClassifierGuidance(classifier, **MODES[mode][0], **on_x0)
 
-    def sample(generator: plain.Generator | None = None) -> torch.Tensor:
+    def sample(generator: plain.Generator = None) -> torch.Tensor:
         generator = generator or [keyed_generator("sampling", 0, i) for i in range(batch)]
         return pipeline(batch, generator, num_inference_steps=steps, output_type="pt", guidance=guidance).images
 
     return sample
 
 
-def plainly(parts: Networks, mode: str, **amount: int | str) -> Sampler:
-    parts = parts.in_default_layout()
-    loop = {
-        "guided on x0": partial(plain.guided, on="x0", target=TARGET, scale=SCALE_X0, decay=DECAY),
-        "guided on xt": partial(plain.guided, on="xt", target=TARGET, scale=SCALE_XT),
-        "unguided": plain.unguided,
-    }[mode]
-
-    def sample(generator: plain.Generator | None = None) -> torch.Tensor:
-        return loop(parts, generator or torch.Generator(parts.unet.device).manual_seed(0), **amount)
-
-    return sample
+def plainly(parts: Networks, mode: str, batch: int, steps: int) -> Sampler:
+    loop = plain.unguided if mode == "unguided" else plain.guided
+    return partial(loop, parts.in_default_layout(), batch=batch, steps=steps, **MODES[mode][0])
 
 
-def works(settings: Settings) -> Iterator[Work]:
-    parts, precision = networks(settings.size, settings.device), settings.precision
-    batch, steps = settings.amount(demo=(32, 8), paper=(2, 2), cuda=(256, 10))
-    amount = {"batch": batch, "steps": steps, "precision": precision}
-    for mode, reach in REACH.items():
+def works(size: str, device: torch.device) -> Iterator[Work]:
+    parts, (batch, steps), cuda = networks(size, device), AMOUNTS[size], device.type == "cuda"
+    for mode, (_, *reach) in MODES.items():
         gradient = mode == "guided on x0"
-        ways = {
-            PLAIN: plainly(parts, mode, **amount),
-            OURS: ours(parts, mode, **amount),
-            FLOOR: partial(passes, parts.unet, batch, steps, gradient=gradient, precision=precision),
-        }
-        if settings.compiled:
+        ways = {PLAIN: plainly(parts, mode, batch, steps), OURS: ours(parts, mode, batch, steps)}
+        floor = partial(plain.passes, parts.unet, batch, steps, gradient=gradient, bf16=cuda)
+        ways["floor: forward passes" + " and input gradients" * gradient] = floor
+        if cuda:
             torch._dynamo.reset()  # what another mode compiled would serve here too
-            ways[COMPILED] = ours(parts, mode, **amount, compiled=True)
-        name = f"{mode}, {settings.size}, {batch} images × {steps} steps, {precision}"
-        floor = "forward passes and input gradients" if gradient else "forward passes"
-        yield Work(name, ways, floor, reach[precision == "bf16"], settings.repeats)
+            ways[COMPILED] = ours(parts, mode, batch, steps, compiled=True)
+        yield Work(f"{mode}, {size}, {batch} images × {steps} steps", ways, reach[cuda])

@@ -15,64 +15,53 @@ import numpy as np
 import torch
 
 from benchmarks import plain
-from benchmarks.measure import FLOOR, OURS, PLAIN, Seconds, Settings, Way, Work, synchronize
-from benchmarks.networks import passes, section
+from benchmarks.measure import OURS, PLAIN, Seconds, Work, synchronize
+from benchmarks.networks import section
 from nrcg.datasets.imageset import write_image_set
 from nrcg.models.ddpm import build_scheduler, build_unet
 from nrcg.runtime.preemption import Stop
 from nrcg.training.ddpm import DDPMTraining, train_ddpm
 
 WARM = 2  # steps before the clock starts
+AMOUNTS = {"demo": (64, 4), "paper": (4, 2), "gpu": (128, 20)}  # batch, steps
 
 
 class Clock(Stop):
-    """`train_ddpm` asks it after each step whether to stop; it never does, and takes the time of all but the first."""
+    """`train_ddpm` asks it after each step whether to stop; it never does, and notes the time where it is wanted."""
 
     def __init__(self, device: torch.device, steps: int) -> None:
         super().__init__()
-        self.device, self.steps, self.done = device, steps, 0
-        self.started = self.seconds = 0.0
+        self.device, self.last, self.done, self.times = device, WARM + steps, 0, []
 
     def check(self) -> None:
         self.done += 1
-        if self.done in (WARM, self.steps):
+        if self.done in (WARM, self.last):
             synchronize(self.device)
-            now = time.perf_counter()
-            self.started, self.seconds = now, now - self.started
+            self.times.append(time.perf_counter())
 
 
-def ours(config: dict[str, Any], device: torch.device, data: Path, batch: int, steps: int) -> Way:
-    """A training of `steps` steps after the first, which are not in its time."""
+def ours(config: dict[str, Any], device: torch.device, data: str, batch: int, steps: int) -> Seconds:
+    """The time of `steps` steps, after the first."""
     networks = {"unet": config["ddpm"]["unet"], "scheduler": config["scheduler"]}
-    settings = DDPMTraining(epochs=1, batch_size=batch, precision="bf16")
-
-    def train() -> Seconds:
-        clock = Clock(device, WARM + steps)
-        with tempfile.TemporaryDirectory() as name:
-            out = Path(name)
-            how = {"settings": settings, "checkpoint": out / "checkpoint", "device": device, "stop": clock}
-            train_ddpm(data, out, **networks, **how)
-        return Seconds(clock.seconds)
-
-    return train
+    settings, clock = DDPMTraining(epochs=1, batch_size=batch, precision="bf16"), Clock(device, steps)
+    with tempfile.TemporaryDirectory() as out:
+        files = {"out": out, "checkpoint": Path(out, "checkpoint")}
+        train_ddpm(data, **files, **networks, settings=settings, device=device, stop=clock)
+    return Seconds(clock.times[1] - clock.times[0])
 
 
-def works(settings: Settings) -> Iterator[Work]:
-    batch, steps = settings.amount(demo=(64, 4), paper=(4, 2), cuda=(128, 20))
-    config, device = section(settings.size), settings.device
+def works(size: str, device: torch.device) -> Iterator[Work]:
+    config, (batch, steps) = section(size), AMOUNTS[size]
     pixels, n = config["ddpm"]["unet"]["sample_size"], (WARM + steps) * batch
-    images = np.random.default_rng(0).integers(0, 256, (n, pixels, pixels, 3), dtype=np.uint8)
-    unet = build_unet(config["ddpm"]["unet"]).to(device)
-    scheduler, precision = build_scheduler(config["scheduler"]), settings.precision
+    images, zeros = np.random.default_rng(0).integers(0, 256, (n, pixels, pixels, 3), dtype=np.uint8), np.zeros(n)
+    unet, scheduler = build_unet(config["ddpm"]["unet"]).to(device), build_scheduler(config["scheduler"])
     with tempfile.TemporaryDirectory() as folder:
-        train = np.zeros(n)  # the split and the labels
-        write_image_set(folder, images, train, train, name="noise", classes=["noise"], seed=0, parameters={})
+        write_image_set(folder, images, zeros, zeros, name="noise", classes=["noise"], seed=0, parameters={})
         ways = {
-            PLAIN: plain.ddpm_training(unet, scheduler, images[: batch * steps], batch=batch, precision=precision),
-            OURS: ours(config, device, Path(folder), batch, steps),
-            FLOOR: partial(passes, unet, batch, 3 * steps, gradient=False, precision="bf16"),
+            PLAIN: plain.ddpm_training(unet, scheduler, images[: batch * steps], batch),
+            OURS: partial(ours, config, device, folder, batch, steps),
         }
-        name = f"DDPM training, {settings.size}, {steps} steps of {batch} images"
-        yield Work(
-            name, ways, "three forward passes a step", {"ratio": 2 if precision == "bf16" else 1.3}, settings.repeats
-        )
+        floor = partial(plain.passes, unet, batch, 3 * steps, gradient=False, bf16=True)
+        ways["floor: three forward passes a step"] = floor
+        reach = "2 ×" if device.type == "cuda" else "1.3 ×"
+        yield Work(f"DDPM training, {size}, {steps} steps of {batch} images", ways, reach)
