@@ -37,14 +37,9 @@ def run(sources: Iterable[Callable[[str, torch.device], Iterator[Work]]], size: 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=["all", *ALL])
-    parser.add_argument(
-        "--size", choices=["demo", "paper", "gpu"], help="of networks and work; gpu on CUDA, else demo"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N; on CUDA ours is compiled, too")
-    parser.add_argument("--threads", type=int, help="CPU threads of torch; its own choice if not given")
+    parser.add_argument("--size", choices=["demo", "paper", "gpu"], help="of networks and work; gpu on CUDA, else demo")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     chosen = parser.parse_args()
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
     torch._inductor.config.force_disable_caches = True  # compiling takes what it takes where it was never done before
     keep_freed_memory()  # as the verbs do; the plain ways gain by it too
     forbid_tf32()

@@ -39,6 +39,5 @@ def works(size: str, device: torch.device) -> Iterator[Work]:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (n, pixels, pixels, 3), dtype=np.uint8), rng.integers(0, 3, n)
     ways = {PLAIN: plainly(parts, images, labels, stride), OURS: ours(parts, images, labels, stride)}
-    floor = partial(plain.passes, parts.unet, n, steps, gradient=True, bf16=False)
-    ways["floor: forward passes and input gradients"] = floor
+    ways |= plain.floor(parts.unet, n, steps, gradient=True, bf16=False)
     yield Work(f"forward analysis, {size}, {n} images × {steps} values of t", ways, "2 ×", 3)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-PLAIN, OURS, COMPILED = "plain", "ours", "ours, compiled"
+PLAIN, OURS = "plain", "ours"
 Way = Callable[[], Any]  # does a fixed amount of work; one that takes its own time returns it as `Seconds`
 
 
@@ -20,11 +20,11 @@ class Seconds(float):
 
 
 class Work(NamedTuple):
-    """What is measured. The ways are PLAIN, OURS, COMPILED and a floor, which does what cannot be saved."""
+    """What is measured. The ways are PLAIN, OURS and a floor, which does what cannot be saved."""
 
     name: str
     ways: dict[str, Way]
-    reach: str = ""  # of ours
+    reach: str  # of ours
     repeats: int = 5  # timed calls of each way; 1 is also without calls before, for long work
 
 
@@ -40,23 +40,22 @@ def measure(work: Work, device: torch.device) -> Iterator[dict[str, str]]:
         for name in list(seconds)[:: -1 if i % 2 else 1]:
             seconds[name].append(seconds_of(work.ways[name], device))
     for name, mine in seconds.items():
-        ratio, plain = "", seconds.get(PLAIN)
-        if plain:
+        line = {"work": work.name, "way": name, "time": f"{median(mine):.3g} s", "ratio": ""}
+        if plain := seconds.get(PLAIN):
             rounds = [theirs / ours for theirs, ours in zip(plain, mine, strict=True)]
-            ratio = f"{median(plain) / median(mine):.2f} ({min(rounds):.2f}–{max(rounds):.2f})"
-        line = {"work": work.name, "way": name, "time": f"{median(mine):.3g} s", "ratio": ratio}
-        yield line | {"reach": work.reach if name.startswith(OURS) else "", "peak memory": peaks.get(name, "")}
+            line["ratio"] = f"{median(plain) / median(mine):.2f} ({min(rounds):.2f}–{max(rounds):.2f})"
+        yield line | {"reach": work.reach if name == OURS else "", "peak memory": peaks.get(name, "")}
 
 
 def warm_up(way: Way, device: torch.device) -> str:
-    """Two calls: one compiles, and a CUDA graph is recorded. Peak of tensors beyond those before, on CUDA."""
-    memory = torch.cuda if device.type == "cuda" else None
-    before = memory.memory_allocated(device) if memory else 0
-    if memory:
-        memory.reset_peak_memory_stats(device)
+    """Two calls: one compiles, and a CUDA graph is recorded. On CUDA the peak of tensors, beyond those before."""
+    cuda = device.type == "cuda"
+    before = torch.cuda.memory_allocated(device) if cuda else 0
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
     for _ in range(2):
         seconds_of(way, device)
-    return f"{(memory.max_memory_allocated(device) - before) / 1e6:.0f} MB" if memory else ""
+    return f"{(torch.cuda.max_memory_allocated(device) - before) / 1e6:.0f} MB" if cuda else ""
 
 
 def seconds_of(way: Way, device: torch.device) -> float:
@@ -66,8 +65,7 @@ def seconds_of(way: Way, device: torch.device) -> float:
         started = time.perf_counter()
         result = way()
         synchronize(device)
-        seconds = time.perf_counter() - started
-    return float(result) if isinstance(result, Seconds) else seconds
+    return result if isinstance(result, Seconds) else time.perf_counter() - started
 
 
 def synchronize(device: torch.device) -> None:

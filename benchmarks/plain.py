@@ -5,6 +5,7 @@ Ordinary, not slow on purpose: networks are frozen and in eval mode, autograd ru
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,8 +27,13 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
+def floor(unet: UNet2DModel, *amount: int, gradient: bool, bf16: bool) -> dict[str, Callable[[], None]]:
+    """The way, under its name, of passes of the U-Net alone; `amount` is images and times."""
+    name = f"floor: {amount[1]} forward passes{' and input gradients' if gradient else ''}"
+    return {name: partial(passes, unet, *amount, gradient=gradient, bf16=bf16)}
+
+
 def passes(unet: UNet2DModel, batch: int, times: int, *, gradient: bool, bf16: bool) -> None:
-    """The floor: forward passes of the U-Net alone, each with the gradient by its input if asked."""
     size = unet.config.sample_size
     x = torch.zeros(batch, unet.config.in_channels, size, size, device=unet.device).requires_grad_(gradient)
     for t in range(times):

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from benchmarks import plain
-from benchmarks.measure import COMPILED, OURS, PLAIN, Work
+from benchmarks.measure import OURS, PLAIN, Work
 from benchmarks.networks import Networks, networks
 from nrcg import EMA, ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.rng import keyed_generator
@@ -26,10 +26,11 @@ MODES: dict[str, tuple[dict, str, str]] = {  # guidance; what ours is meant to r
 Sampler = Callable[..., torch.Tensor]  # (generator=None) → images N×3×H×W in [0, 1]
 
 
-def ours(parts: Networks, mode: str, batch: int, steps: int, compiled: bool = False) -> Sampler:
-    """Our path as `nrcg sample` takes it; everything that makes it fast is switched on here."""
-    parts, how = copy.deepcopy(parts), {"precision": "bf16" if parts.unet.device.type == "cuda" else "fp32"}
-    unet, classifier = (prepare(part, compile=compiled, **how) for part in (parts.unet, parts.classifier))
+def ours(parts: Networks, mode: str, batch: int, steps: int) -> Sampler:
+    """Our path as `nrcg sample` takes long work; everything that makes it fast is switched on here."""
+    parts, cuda = copy.deepcopy(parts), parts.unet.device.type == "cuda"
+    how = {"precision": "bf16" if cuda else "fp32", "compile": cuda}
+    unet, classifier = (prepare(part, **how) for part in (parts.unet, parts.classifier))
     pipeline = GuidedDDPMPipeline(unet=unet, scheduler=parts.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     on_x0 = {"objective": "logit", "stabilizer": EMA(plain.DECAY)} if mode == "guided on x0" else {}
@@ -50,11 +51,7 @@ def plainly(parts: Networks, mode: str, batch: int, steps: int) -> Sampler:
 def works(size: str, device: torch.device) -> Iterator[Work]:
     parts, (batch, steps), cuda = networks(size, device), AMOUNTS[size], device.type == "cuda"
     for mode, (_, *reach) in MODES.items():
-        gradient = mode == "guided on x0"
         ways = {PLAIN: plainly(parts, mode, batch, steps), OURS: ours(parts, mode, batch, steps)}
-        floor = partial(plain.passes, parts.unet, batch, steps, gradient=gradient, bf16=cuda)
-        ways["floor: forward passes" + " and input gradients" * gradient] = floor
-        if cuda:
-            torch._dynamo.reset()  # what another mode compiled would serve here too
-            ways[COMPILED] = ours(parts, mode, batch, steps, compiled=True)
+        ways |= plain.floor(parts.unet, batch, steps, gradient=mode == "guided on x0", bf16=cuda)
+        torch._dynamo.reset()  # what another mode compiled would serve here too
         yield Work(f"{mode}, {size}, {batch} images × {steps} steps", ways, reach[cuda])

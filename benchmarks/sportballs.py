@@ -17,4 +17,4 @@ def works(size: str, device: torch.device) -> Iterator[Work]:
         with tempfile.TemporaryDirectory() as folder:
             make_images("sportballs", folder, {**section("paper")["images"], "n": N})
 
-    yield Work(f"SportBalls, {N} images of 64×64", {OURS: draw}, "60 s", repeats=1)
+    yield Work(f"SportBalls, {N} images of 64×64", {OURS: draw}, "60 s", 1)
