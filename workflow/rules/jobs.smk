@@ -1,4 +1,5 @@
 # Inputs and options of single jobs, derived from the config and the wildcards; nothing is run here.
+from types import SimpleNamespace
 
 INCEPTION = config["inception_weights"] or "<downloads>/pt_inception-2015-12-05-6726825d.pth"
 
@@ -44,7 +45,7 @@ def needed_downloads(wildcards):
     """Every file that this run needs from elsewhere."""
     files = [INCEPTION] if "inception" in config["extractors"] and not config["inception_weights"] else []
     for name in DATASETS:
-        data, place = config["datasets"][name], Wildcards(fromdict={"dataset": name})
+        data, place = config["datasets"][name], SimpleNamespace(dataset=name)
         files += [] if data["images"].get("icons") else image_sources(place)
         files += ddpm_sources(place) if data["ddpm"]["pretrained"] else []
         if data["weights"] == "authors":
