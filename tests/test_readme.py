@@ -31,7 +31,7 @@ def test_each_command(checkout, tmp_path, line):
     elif words[0] == "snakemake" and "--report" in words:
         targets = words[1 : words.index("--report")]
         run = subprocess.run(command(checkout, *targets, "-n", "--quiet", "rules"), cwd=checkout, capture_output=True)
-        assert run.returncode == 0  # the report itself needs results: tests/test_workflow.py
+        assert run.returncode == 0  # the report itself needs results: tests/workflow/test_workflow.py
     elif words[0] == "snakemake":
         dry = line.replace("snakemake", f"snakemake -n -s {ROOT / 'Snakefile'}", 1).partition(" # ")[0]
         (checkout / "my.mplstyle").write_text("font.size: 9\n")

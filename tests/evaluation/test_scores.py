@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -226,6 +227,29 @@ def training(tmp_path):
 
 def fid_of(a, b):
     return fid_score.calculate_frechet_distance(a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False))
+
+
+def test_memory_of_scoring_does_not_grow_with_the_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr("nrcg.evaluation.score.metrics", {"none": lambda *_: 0.0})  # a distance needs the same for all
+    monkeypatch.setattr(frechet, "GATHERED", 128)
+    classifier = Brightest(), CARD
+
+    class Pixels:  # in NumPy's memory, which is traced; torch's is not
+        dim = 512
+
+        def __call__(self, images):
+            return images.reshape(len(images), -1)[:, :512].astype(float)
+
+    images = np.random.default_rng(0).integers(0, 256, (2000, 32, 32, 3), dtype=np.uint8)
+    peaks = []
+    for n in (200, 2000):
+        shard = write_shard(tmp_path / f"{n}.npy", images[:n], 0)
+        references = {"pixels": (Pixels(), FeatureStatistics(512), FeatureStatistics(512))}
+        tracemalloc.start()
+        score([shard], target=0, guiding=classifier, judge=classifier, references=references)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 1800 * 1000  # pixels are 3 072 bytes an image, features 4 096; seeds and verdicts stay
 
 
 @disp
