@@ -8,6 +8,7 @@ half precision neighbours would differ by rounding.
 import copy
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +25,9 @@ AMOUNTS = {"demo": (16, 20), "paper": (1, 5), "gpu": (256, 20)}  # images, value
 
 def ours(parts: Networks, images: np.ndarray, labels: np.ndarray, stride: int) -> Way:
     parts = copy.deepcopy(parts)
-    networks = {"unet": prepare(parts.unet), "scheduler": parts.scheduler, "on": "x0"}
-    how = {"target": TARGET, "setups": {"raw": None}, "seed": 0, "batch_size": len(images), "stride": stride}
+    networks: dict[str, Any] = {"unet": prepare(parts.unet), "scheduler": parts.scheduler, "on": "x0"}
+    how: dict[str, Any] = {"target": TARGET, "setups": {"raw": None}, "seed": 0, "stride": stride}
+    how["batch_size"] = len(images)
     return partial(forward_analysis, images, prepare(parts.classifier), labels=labels, **networks, **how)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pytorch_fid.fid_score import calculate_frechet_distance
 
-from benchmarks.measure import OURS, PLAIN, Work
+from benchmarks.measure import OURS, PLAIN, Way, Work
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 
 N, FEATURES, BATCH = 16_384, 2048, 64
@@ -33,8 +33,8 @@ def their_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def works(size: str, device: torch.device) -> Iterator[Work]:
     rng = np.random.default_rng(0)
     one, two = (rng.normal(size=(N, FEATURES)) * rng.uniform(0.1, 2, FEATURES) for _ in range(2))
-    ways = {PLAIN: lambda: their_statistics(one), OURS: lambda: our_statistics(one)}
-    floor = {"floor: a matrix product": lambda: one.T @ one}
+    ways: dict[str, Way] = {PLAIN: lambda: their_statistics(one), OURS: lambda: our_statistics(one)}
+    floor: dict[str, Way] = {"floor: a matrix product": lambda: one.T @ one}
     yield Work(f"statistics of {N} × {FEATURES} features", ways | floor, NO_SLOWER)
     ours, theirs = [our_statistics(part) for part in (one, two)], (*their_statistics(one), *their_statistics(two))
     ways = {PLAIN: lambda: calculate_frechet_distance(*theirs), OURS: lambda: frechet_distance(*ours)}

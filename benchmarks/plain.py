@@ -5,7 +5,6 @@ Ordinary, not slow on purpose: networks are frozen and in eval mode, autograd ru
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
@@ -27,20 +26,19 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
-def floor(unet: UNet2DModel, *amount: int, gradient: bool, bf16: bool) -> dict[str, Callable[[], None]]:
-    """The way, under its name, of passes of the U-Net alone; `amount` is images and times."""
-    name = f"floor: {amount[1]} forward passes{' and input gradients' if gradient else ''}"
-    return {name: partial(passes, unet, *amount, gradient=gradient, bf16=bf16)}
-
-
-def passes(unet: UNet2DModel, batch: int, times: int, *, gradient: bool, bf16: bool) -> None:
+def floor(unet: UNet2DModel, batch: int, times: int, *, gradient: bool, bf16: bool) -> dict[str, Callable[[], None]]:
+    """The way, under its name, of passes of the U-Net alone."""
     size = unet.config.sample_size
     x = torch.zeros(batch, unet.config.in_channels, size, size, device=unet.device).requires_grad_(gradient)
-    for t in range(times):
-        with torch.set_grad_enabled(gradient), torch.autocast(x.device.type, torch.bfloat16, bf16):
-            output = unet(x, t).sample
-        if gradient:
-            torch.autograd.grad(output.sum(), x)
+
+    def passes() -> None:
+        for t in range(times):
+            with torch.set_grad_enabled(gradient), torch.autocast(x.device.type, torch.bfloat16, bf16):
+                output = unet(x, t).sample
+            if gradient:
+                torch.autograd.grad(output.sum(), x)
+
+    return {f"floor: {times} forward passes{' and input gradients' if gradient else ''}": passes}
 
 
 def guided(
@@ -73,24 +71,22 @@ def unguided(parts: Networks, generator: Generator = None, *, batch: int, steps:
         return pipeline(batch, generator, num_inference_steps=steps, output_type="pt").images
 
 
-def ddpm_training(
-    unet: UNet2DModel, scheduler: DDPMScheduler, images: np.ndarray, batch: int
-) -> Callable[[], torch.Tensor]:
-    """Trains for an epoch a call, on uint8 N×H×W×3, as diffusers' example does; the call returns the last loss."""
-    device, kind = unet.device, scheduler.config.prediction_type
+def ddpm_training(unet: UNet2DModel, scheduler: DDPMScheduler, images: np.ndarray, batch: int) -> Callable[[], None]:
+    """Trains for an epoch a call, on uint8 N×H×W×3, as diffusers' example does."""
+    device, velocity = unet.device, scheduler.config.prediction_type == "v_prediction"
     dataset = TensorDataset(torch.from_numpy(images).permute(0, 3, 1, 2))
     loader = DataLoader(dataset, batch, shuffle=True, drop_last=True, pin_memory=device.type == "cuda")
     unet.train().requires_grad_(True)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-4)
     learning_rate = get_cosine_schedule_with_warmup(optimizer, 500, 1000 * len(loader))
 
-    def epoch() -> torch.Tensor:
+    def epoch() -> None:
         for (clean,) in loader:
             clean = clean.to(device, non_blocking=True).float() / 127.5 - 1
             noise = torch.randn_like(clean)
             timesteps = torch.randint(scheduler.config.num_train_timesteps, (batch,), device=device)
             noisy = scheduler.add_noise(clean, noise, timesteps)
-            target = noise if kind == "epsilon" else scheduler.get_velocity(clean, noise, timesteps)
+            target = scheduler.get_velocity(clean, noise, timesteps) if velocity else noise
             with autocast(device):
                 output = unet(noisy, timesteps).sample
             loss = mse_loss(output.float(), target)
@@ -99,7 +95,6 @@ def ddpm_training(
             optimizer.step()
             learning_rate.step()
             optimizer.zero_grad()
-        return loss.detach()
 
     return epoch
 

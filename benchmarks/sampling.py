@@ -7,18 +7,19 @@ a sample the same in any batch.
 import copy
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 
 from benchmarks import plain
-from benchmarks.measure import OURS, PLAIN, Work
+from benchmarks.measure import OURS, PLAIN, Way, Work
 from benchmarks.networks import Networks, networks
 from nrcg import EMA, ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.rng import keyed_generator
 from nrcg.speed import prepare
 
 AMOUNTS = {"demo": (32, 8), "paper": (2, 2), "gpu": (256, 10)}  # images, steps
-MODES: dict[str, tuple[dict, str, str]] = {  # guidance; what ours is meant to reach on a CPU, on CUDA
+MODES: dict[str, tuple[dict[str, Any], str, str]] = {  # guidance; what ours is meant to reach on a CPU, on CUDA
     "guided on x0": ({"on": "x0", "target": 0, "scale": 20.0}, "1.5 ×", "3 ×, 0.5 × memory"),
     "guided on xt": ({"on": "xt", "target": 0, "scale": 5.0}, "1.3 ×", "2 ×"),
     "unguided": ({}, "1.3 ×", "2 ×"),
@@ -29,12 +30,14 @@ Sampler = Callable[..., torch.Tensor]  # (generator=None) → images N×3×H×W 
 def ours(parts: Networks, mode: str, batch: int, steps: int) -> Sampler:
     """Our path as `nrcg sample` takes long work; everything that makes it fast is switched on here."""
     parts, cuda = copy.deepcopy(parts), parts.unet.device.type == "cuda"
-    how = {"precision": "bf16" if cuda else "fp32", "compile": cuda}
-    unet, classifier = (prepare(part, **how) for part in (parts.unet, parts.classifier))
+    precision = "bf16" if cuda else "fp32"
+    unet, classifier = (prepare(part, precision=precision, compile=cuda) for part in (parts.unet, parts.classifier))
     pipeline = GuidedDDPMPipeline(unet=unet, scheduler=parts.scheduler)
     pipeline.set_progress_bar_config(disable=True)
-    on_x0 = {"objective": "logit", "stabilizer": EMA(plain.DECAY)} if mode == "guided on x0" else {}
-    guidance = None if mode == "unguided" else ClassifierGuidance(classifier, **MODES[mode][0], **on_x0)
+    how = dict(MODES[mode][0])
+    if mode == "guided on x0":
+        how |= {"objective": "logit", "stabilizer": EMA(plain.DECAY)}
+    guidance = ClassifierGuidance(classifier, **how) if how else None
 
     def sample(generator: plain.Generator = None) -> torch.Tensor:
         generator = generator or [keyed_generator("sampling", 0, i) for i in range(batch)]
@@ -51,7 +54,7 @@ def plainly(parts: Networks, mode: str, batch: int, steps: int) -> Sampler:
 def works(size: str, device: torch.device) -> Iterator[Work]:
     parts, (batch, steps), cuda = networks(size, device), AMOUNTS[size], device.type == "cuda"
     for mode, (_, *reach) in MODES.items():
-        ways = {PLAIN: plainly(parts, mode, batch, steps), OURS: ours(parts, mode, batch, steps)}
+        ways: dict[str, Way] = {PLAIN: plainly(parts, mode, batch, steps), OURS: ours(parts, mode, batch, steps)}
         ways |= plain.floor(parts.unet, batch, steps, gradient=mode == "guided on x0", bf16=cuda)
         torch._dynamo.reset()  # what another mode compiled would serve here too
         yield Work(f"{mode}, {size}, {batch} images × {steps} steps", ways, reach[cuda])

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks import plain
-from benchmarks.measure import OURS, PLAIN, Seconds, Work, synchronize
+from benchmarks.measure import OURS, PLAIN, Seconds, Way, Work, synchronize
 from benchmarks.networks import section
 from nrcg.datasets.imageset import write_image_set
 from nrcg.models.ddpm import build_scheduler, build_unet
@@ -42,7 +42,7 @@ class Clock(Stop):
 
 def ours(config: dict[str, Any], device: torch.device, data: str, batch: int, steps: int) -> Seconds:
     """The time of `steps` steps, after the first."""
-    how = {"settings": DDPMTraining(epochs=1, batch_size=batch, precision="bf16"), "device": device}
+    how: dict[str, Any] = {"settings": DDPMTraining(epochs=1, batch_size=batch, precision="bf16"), "device": device}
     networks, clock = {"unet": config["ddpm"]["unet"], "scheduler": config["scheduler"]}, Clock(device, steps)
     with tempfile.TemporaryDirectory() as out:
         train_ddpm(data, out, checkpoint=Path(out, "checkpoint"), stop=clock, **networks, **how)
@@ -57,7 +57,7 @@ def works(size: str, device: torch.device) -> Iterator[Work]:
     with tempfile.TemporaryDirectory() as folder:
         write_image_set(folder, images, zeros, zeros, name="noise", classes=["noise"], seed=0, parameters={})
         theirs = plain.ddpm_training(unet, scheduler, images[: batch * steps], batch)
-        ways = {PLAIN: theirs, OURS: partial(ours, config, device, folder, batch, steps)}
+        ways: dict[str, Way] = {PLAIN: theirs, OURS: partial(ours, config, device, folder, batch, steps)}
         ways |= plain.floor(unet, batch, 3 * steps, gradient=False, bf16=True)
         reach = "2 ×" if device.type == "cuda" else "1.3 ×"
         yield Work(f"DDPM training, {size}, {steps} steps of {batch} images", ways, reach)
