@@ -41,7 +41,7 @@ def ours(parts: Networks, mode: str, batch: int, steps: int) -> Sampler:
 
     def sample(generator: plain.Generator = None) -> torch.Tensor:
         generator = generator or [keyed_generator("sampling", 0, i) for i in range(batch)]
-        return pipeline(batch, generator, num_inference_steps=steps, output_type="pt", guidance=guidance).images
+        return pipeline(batch, generator, steps, output_type="pt", guidance=guidance, return_dict=False)[0]
 
     return sample
 
