@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from nrcg.errors import NrcgError
 
@@ -18,7 +21,12 @@ class Rule(NamedTuple):
 def whole(low: int, high: int | None = None) -> Rule:
     """An integer in [low, high]; a float such as 320.0, and a truth value, are none."""
     words = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
-    return Rule(words, lambda value: type(value) is int and low <= value and (high is None or value <= high))
+
+    def holds(value: Any) -> bool:
+        integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return integer and low <= value and (high is None or value <= high)
+
+    return Rule(words, holds)
 
 
 def number(low: float = -math.inf, high: float = math.inf, *, without: Sequence[float] = ()) -> Rule:
@@ -30,8 +38,8 @@ def number(low: float = -math.inf, high: float = math.inf, *, without: Sequence[
         bounds.append(f" {'below' if high in without else 'of at most'} {high:g}")
 
     def holds(value: Any) -> bool:
-        real = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return real and low <= value <= high and value not in without
+        real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        return real and math.isfinite(value) and low <= value <= high and value not in without
 
     return Rule("a finite number" + " and".join(bounds), holds)
 
@@ -55,7 +63,7 @@ def listed(rule: Rule, low: int = 1) -> Rule:
     )
 
 
-FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+FLAG = Rule("true or false", lambda value: isinstance(value, bool | np.bool_))
 NAME = Rule("a name", lambda value: isinstance(value, str) and bool(value.strip()))
 SEED = whole(0, 2**64 - 1)
 
@@ -73,9 +81,9 @@ def check(section: str, values: Any, rules: Mapping[str, Rule]) -> None:
 
 
 def check_fields(section: str, made: Any) -> None:
-    """The same for a dataclass, whose fields hold their rules: `epochs: Annotated[int, whole(1)] = 20`."""
-    hints = get_type_hints(type(made), include_extras=True)
-    check(section, vars(made), {key: hint.__metadata__[0] for key, hint in hints.items()})
+    """The same for a dataclass, whose fields may hold their rules: `epochs: Annotated[int, whole(1)] = 20`."""
+    rules = {each.name: each.type.__metadata__[0] for each in fields(made) if hasattr(each.type, "__metadata__")}
+    check(section, {name: getattr(made, name) for name in rules}, rules)
 
 
 def _short(value: Any) -> str:

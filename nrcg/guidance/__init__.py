@@ -1,9 +1,8 @@
 """Classifier guidance of a DDPM: the paper's contribution, for any diffusers U-Net and any image classifier."""
 
-from nrcg.guidance.guidance import ClassifierGuidance
+from nrcg.guidance.guidance import ClassifierGuidance, guidance_from, stabilizer_from
 from nrcg.guidance.objectives import objectives
 from nrcg.guidance.pipeline import GuidedDDPMPipeline
-from nrcg.guidance.section import guidance_from, stabilizer_from
 from nrcg.guidance.stabilizers import EMA, Adam, Stabilizer, stabilizers
 
 __all__ = [

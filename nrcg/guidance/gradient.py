@@ -8,26 +8,13 @@ import torch
 from torch import nn
 
 from nrcg.errors import NrcgError
-from nrcg.guidance.guidance import ClassifierGuidance
-from nrcg.guidance.inputs import one_step_denoiser, predict
 from nrcg.guidance.objectives import Objective, name_of, objective_values
-
-
-def predict_with_gradient(
-    unet: nn.Module, scheduler: Any, x: torch.Tensor, timestep: int | torch.Tensor, guidance: ClassifierGuidance
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The U-Net's output at x_t and the guidance gradient there, each N×3×H×W, by one pass through the U-Net."""
-    denoise = None
-    if guidance.on == "x0":
-        denoise = one_step_denoiser(unet, scheduler, timestep, guidance.jacobian)
-    gradient, _, output = image_gradient(guidance.classifier, x, guidance.target, guidance.objective, denoise)
-    return predict(unet, x, timestep) if output is None else output, gradient
 
 
 def image_gradient(
     classifier: nn.Module,
     x: torch.Tensor,
-    target: int | torch.Tensor,
+    target: Any,
     objective: str | Objective = "log_prob",
     denoise: Callable[[torch.Tensor], tuple[torch.Tensor, Any]] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, Any]:
@@ -38,8 +25,7 @@ def image_gradient(
     Args:
         classifier, target, objective: as of `ClassifierGuidance`.
         x: images N×3×H×W, float.
-        denoise: maps x to the images that the classifier sees, and to anything that shall be handed back with the
-            gradient; without it the classifier sees x itself.
+        denoise: maps x to what the classifier sees, and to anything that shall be handed back; None sees x itself.
 
     Returns:
         Gradient N×3×H×W, logits N×C, and what `denoise` handed back (None without it).
@@ -50,13 +36,18 @@ def image_gradient(
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone().requires_grad_()  # a clone: an inference tensor could not require a gradient
         seen, aside = (x, None) if denoise is None else denoise(x)
-        logits = classify(classifier, seen)
-        values = objective_values(logits, target, objective)
-        if logits.requires_grad and not values.requires_grad:
+        logits = _classify(classifier, seen)
+        values, gradient = objective_values(logits, target, objective), None
+        if values.requires_grad:
+            try:
+                (gradient,) = torch.autograd.grad(values.sum(), x, allow_unused=True)  # of x alone, not of any weight
+            except RuntimeError as error:
+                if "implement" not in str(error):  # "derivative … is not implemented", "must implement … backward"
+                    raise
+        elif logits.requires_grad:
             raise NrcgError(
                 f"objective: no gradient passes {name_of(objective)}; it must be differentiable, without detach"
             )
-        gradient = _gradient(values, x)
     if gradient is None:
         raise NrcgError(
             f"classifier: no gradient passes {type(classifier).__name__}; its forward must be differentiable, without "
@@ -65,11 +56,8 @@ def image_gradient(
     return gradient, logits.detach(), aside
 
 
-def classify(classifier: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Logits N×C in the images' precision, whatever precision the classifier runs in.
-
-    It is given a copy, and may change that in place. Raises NrcgError for an output of another shape.
-    """
+def _classify(classifier: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Logits N×C in the images' precision, of a copy that the classifier may change in place."""
     dtype = next((p.dtype for p in classifier.parameters() if p.is_floating_point()), images.dtype)
     logits = classifier(images.to(dtype, copy=True))
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(images):
@@ -95,15 +83,3 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
             child.training = flag
         for weight in trainable:
             weight.requires_grad_(True)
-
-
-def _gradient(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor | None:
-    """∂ Σ values / ∂x, where samples do not mix; None if the values do not depend on x in a way that torch follows."""
-    if not values.requires_grad:
-        return None
-    try:
-        return torch.autograd.grad(values.sum(), x, allow_unused=True)[0]  # of x alone, not of any weight
-    except RuntimeError as error:
-        if "implement" in str(error):  # "derivative … is not implemented", "must implement … backward"
-            return None
-        raise

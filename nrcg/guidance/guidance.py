@@ -1,37 +1,34 @@
 """Guidance as its user states it: a classifier, a target, and a choice for every slot of a guided step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from reprlib import repr as short
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 
-from nrcg.checks import FLAG, Rule, listed, number, one_of, whole
+from nrcg.checks import FLAG, Rule, check_fields, listed, maybe, number, one_of, whole
 from nrcg.errors import NrcgError
 from nrcg.guidance.inputs import INPUTS
-from nrcg.guidance.objectives import Objective, as_objective, as_target, name_of
-from nrcg.guidance.stabilizers import Stabilizer, check_fields
+from nrcg.guidance.objectives import Objective, as_objective, as_target, name_of, objectives
+from nrcg.guidance.stabilizers import Stabilizer, stabilizers
+from nrcg.registry import call
 
 
 def _is_stabilizer(value: Any) -> bool:
-    methods = [callable(getattr(value, name, None)) for name in ("init", "update")]
-    return value is None or (all(methods) and not isinstance(value, type))
+    return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in ("init", "update"))
 
 
 def _is_interval(value: Any) -> bool:
-    return value is None or (listed(whole(0), 2).holds(value) and len(value) == 2 and value[0] <= value[1])
+    return listed(whole(0), 2).holds(value) and len(value) == 2 and value[0] <= value[1]
 
 
-RULES = {
-    "scale": number(0),
-    "on": one_of(*INPUTS),
-    "stabilizer": Rule("None, EMA(…), Adam(…) or a stabiliser of your own", _is_stabilizer),
-    "jacobian": FLAG,
-    "every": whole(1),
-    "interval": Rule("two whole numbers (low, high) with 0 <= low <= high, or None", _is_interval),
-}
+MODULE = Rule("a torch module", lambda value: isinstance(value, nn.Module))
+STABILIZER = Rule("EMA(…), Adam(…), a stabiliser of your own", _is_stabilizer)
+INTERVAL = Rule("two whole numbers (low, high) with 0 <= low <= high", _is_interval)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,22 +56,20 @@ class ClassifierGuidance:
         NrcgError: for a value outside of these, also one of another type.
     """
 
-    classifier: nn.Module
+    classifier: Annotated[nn.Module, MODULE]
     target: int | Sequence[int] | torch.Tensor
-    scale: float
-    on: str = "x0"
+    scale: Annotated[float, number(0)]
+    on: Annotated[str, one_of(*INPUTS)] = "x0"
     objective: str | Objective = "log_prob"
-    stabilizer: Stabilizer | None = None
-    jacobian: bool = True
-    every: int = 1
-    interval: tuple[int, int] | None = None
+    stabilizer: Annotated[Stabilizer | None, maybe(STABILIZER)] = None
+    jacobian: Annotated[bool, FLAG] = True
+    every: Annotated[int, whole(1)] = 1
+    interval: Annotated[tuple[int, int] | None, maybe(INTERVAL)] = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.classifier, nn.Module):
-            raise NrcgError(f"guidance: classifier is a {type(self.classifier).__name__}; it must be a torch module")
+        check_fields("guidance", self)
         as_target(self.target)
         as_objective(self.objective)
-        check_fields("guidance", self, RULES)
         if not self.jacobian and self.on != "x0":
             raise NrcgError('guidance: jacobian=False needs on="x0"; x_t itself is seen without the U-Net')
 
@@ -88,3 +83,40 @@ class ClassifierGuidance:
     def covers(self, timestep: int | torch.Tensor) -> bool:
         """Whether there is guidance at this time step, counted from 0."""
         return self.interval is None or self.interval[0] <= int(timestep) <= self.interval[1]
+
+
+def guidance_from(section: Any, classifier: nn.Module, target: Any, scale: float, where: str) -> ClassifierGuidance:
+    """The guidance of a config's section, such as {"on": "x0", "stabilizer": {"ema": {"beta": 0.99}}}.
+
+    Args:
+        section: arguments of `ClassifierGuidance`, less the next three. `objective` and `stabilizer` are registered
+            names, or {name: {argument: value}}; a stabiliser may be None.
+        classifier, target, scale: as of `ClassifierGuidance`.
+        where: the section's place, with which errors begin, such as `config/setups.yaml: nonrobust_x0`.
+
+    Raises:
+        NrcgError: naming the key that is unknown, with the nearest ones, or whose value cannot be.
+    """
+    makers = {"objective": partial(objectives.choose, given=2), "stabilizer": _stabilizer}
+    with _at(where):
+        if isinstance(section, Mapping):
+            section = {key: makers[key](value) if key in makers else value for key, value in section.items()}
+        return call(ClassifierGuidance, "guidance", section, classifier=classifier, target=target, scale=scale)
+
+
+def stabilizer_from(section: Any, where: str) -> Stabilizer | None:
+    """The stabiliser of a section: a registered name, {name: {argument: value}}, or None; raises as `guidance_from`."""
+    with _at(where):
+        return _stabilizer(section)
+
+
+def _stabilizer(section: Any) -> Stabilizer | None:
+    return None if section is None else stabilizers.build(section)
+
+
+@contextmanager
+def _at(where: str) -> Iterator[None]:
+    try:
+        yield
+    except NrcgError as error:
+        raise NrcgError(f"{where}: {str(error).removeprefix('guidance: ')}") from None

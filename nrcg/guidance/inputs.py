@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 from nrcg.errors import NrcgError
 
 INPUTS = ("xt", "x0")
 
 
-def predict(unet: nn.Module, x: torch.Tensor, timestep: int | torch.Tensor) -> torch.Tensor:
+def predict(unet: Any, x: torch.Tensor, timestep: int | torch.Tensor) -> torch.Tensor:
     """The U-Net's output at x_t (N×3×H×W), in the precision of x, whatever precision the network runs in."""
     if isinstance(timestep, torch.Tensor):
         timestep = timestep.to(x.device, non_blocking=True)
@@ -33,7 +32,7 @@ def pred_original_sample(
 
 
 def one_step_denoiser(
-    unet: nn.Module, scheduler: Any, timestep: int | torch.Tensor, jacobian: bool = True
+    unet: Any, scheduler: Any, timestep: int | torch.Tensor, jacobian: bool = True
 ) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
     """For `image_gradient`: maps x_t to x̂_0, and hands the U-Net's output back so that it need not run twice.
 
@@ -58,16 +57,22 @@ def one_step_denoiser(
             output = predict(unet, x, timestep)
             x0 = _unclipped(scheduler, output, timestep, x)
         if not jacobian:
-            signal, _ = _signal_and_noise(scheduler, timestep)
-            x0 = x0 + (x - x.detach()) / signal  # adds zero, and the slope
+            x0 = x0 + (x - x.detach()) / scheduler.alphas_cumprod[timestep].sqrt()  # adds zero, and the slope
         return _clipped(scheduler, x0), output.detach()
 
     return denoise
 
 
+def clip_limit(scheduler: Any) -> float | None:
+    """The size that no value of x̂_0 exceeds, if there is one."""
+    if scheduler.config.thresholding:
+        return 1.0
+    return scheduler.config.clip_sample_range if scheduler.config.clip_sample else None
+
+
 def _unclipped(scheduler: Any, output: torch.Tensor, timestep: int | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    signal, noise = _signal_and_noise(scheduler, timestep)
-    kind = scheduler.config.prediction_type
+    alpha_bar, kind = scheduler.alphas_cumprod[timestep], scheduler.config.prediction_type
+    signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     if kind == "epsilon":
         return (x - noise * output) / signal
     if kind == "sample":
@@ -80,11 +85,5 @@ def _unclipped(scheduler: Any, output: torch.Tensor, timestep: int | torch.Tenso
 def _clipped(scheduler: Any, x0: torch.Tensor) -> torch.Tensor:
     if scheduler.config.thresholding:
         return scheduler._threshold_sample(x0)
-    limit = scheduler.config.clip_sample_range
-    return x0.clamp(-limit, limit) if scheduler.config.clip_sample else x0
-
-
-def _signal_and_noise(scheduler: Any, timestep: int | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """√ᾱ_t and √(1 − ᾱ_t)."""
-    alpha_bar = scheduler.alphas_cumprod[timestep].clone()  # never an inference tensor: autograd keeps it
-    return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    limit = clip_limit(scheduler)
+    return x0 if limit is None else x0.clamp(-limit, limit)

@@ -4,18 +4,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
-from nrcg.guidance.gradient import predict_with_gradient
+from nrcg.guidance.gradient import image_gradient
 from nrcg.guidance.guidance import ClassifierGuidance
-from nrcg.guidance.inputs import pred_original_sample, predict
+from nrcg.guidance.inputs import one_step_denoiser, pred_original_sample, predict
 from nrcg.guidance.stabilizers import for_steps
 from nrcg.guidance.step import posterior
 
 
 @torch.no_grad()
 def guided_ddpm(
-    unet: nn.Module,
+    unet: Any,
     scheduler: Any,
     noise: Iterator[torch.Tensor],
     timesteps: Sequence[torch.Tensor] | torch.Tensor,
@@ -46,21 +45,24 @@ def guided_ddpm(
         x_0, N×3×H×W in [−1, 1], and N flags of trajectories that became non-finite.
     """
     x = next(noise)
-    stabilizer = for_steps(guidance and guidance.stabilizer, sum(map(guidance.covers, timesteps)) if guidance else 0)
+    planned = sum(map(guidance.covers, timesteps)) if guidance else 0
+    stabilizer = for_steps(guidance.stabilizer if guidance else None, planned)
     state, gradient, guided_steps = stabilizer.init(x), None, 0
     diverged = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for step, t in enumerate(progress(timesteps)):
-        guided = guidance is not None and guidance.covers(t)
-        if guided and guided_steps % guidance.every == 0:
-            output, gradient = predict_with_gradient(unet, scheduler, x, t, guidance)
-        else:
+        guided = guidance if guidance and guidance.covers(t) else None
+        output = None
+        if guided and guided_steps % guided.every == 0:
+            denoise = one_step_denoiser(unet, scheduler, t, guided.jacobian) if guided.on == "x0" else None
+            gradient, _, output = image_gradient(guided.classifier, x, guided.target, guided.objective, denoise)
+        if output is None:
             output = predict(unet, x, t)
         x0 = pred_original_sample(scheduler, output, t, x)
         mean, variance = posterior(scheduler, x0, t, x)
         x = mean + variance**0.5 * next(noise) if t > 0 else mean
         if guided:
             direction, state = stabilizer.update(gradient, state)
-            x = x + guidance.scale * float(variance) * direction
+            x = x + guided.scale * float(variance) * direction
             guided_steps += 1
         diverged = diverged | ~x.isfinite().flatten(1).all(1)
         x = x.masked_fill(diverged[:, None, None, None], 0.0)  # frozen at mid-grey; the others go on

@@ -33,21 +33,20 @@ def drawn_ahead(
     """The same, each draw made while the one before is in use."""
     parts = [slice(k, None, THREADS) for k in range(THREADS)]
 
-    def draw(rows: torch.Tensor, own: list[torch.Generator]) -> None:
-        for row, generator in zip(rows, own, strict=True):
-            torch.randn(row.shape, generator=generator, out=row)
+    def start() -> tuple[torch.Tensor, Iterator[None]]:
+        draws = torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")  # copied while the device works
+
+        def fill(part: slice) -> None:
+            for row, generator in zip(draws[part], generators[part], strict=True):
+                torch.randn(row.shape, generator=generator, out=row)
+
+        return draws, pool.map(fill, parts)
 
     with ThreadPoolExecutor(THREADS) as pool:
-
-        def start() -> tuple[torch.Tensor, list]:
-            draws = torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")  # copied while the device works
-            return draws, [pool.submit(draw, draws[part], generators[part]) for part in parts]
-
         following = start()
         for left in reversed(range(count)):
-            ready, work = following
-            for part in work:
-                part.result()
+            ready, filling = following
+            list(filling)
             if left:
                 following = start()
             yield ready.to(device, non_blocking=True)

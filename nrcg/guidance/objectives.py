@@ -30,20 +30,18 @@ def logit(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return logits.gather(1, target[:, None])[:, 0]
 
 
-def objective_values(logits: torch.Tensor, target: int | torch.Tensor, objective: str | Objective) -> torch.Tensor:
+def objective_values(logits: torch.Tensor, target: Any, objective: str | Objective) -> torch.Tensor:
     """The objective of each image, N values, from logits N×C or N×1 and a class index or N of them.
 
     Raises NrcgError for a target that is none of the classes, an unknown name, and values of another shape than N.
     """
-    function = as_objective(objective)
-    n, n_logits = logits.shape
-    target = as_target(target)
-    n_classes = max(n_logits, 2)
+    (n, n_logits), target = logits.shape, as_target(target)
+    last = max(n_logits, 2) - 1
     if target.ndim == 1 and len(target) != n:
         raise NrcgError(f"guidance: target holds {len(target)} classes for {n} samples; give an int, or one per sample")
-    if target.numel() and (target.min() < 0 or target.max() >= n_classes):
-        raise NrcgError(f"guidance: target {target.tolist()} is not among the classifier's classes 0…{n_classes - 1}")
-    values = function(logits, target.expand(n).to(logits.device))
+    if target.numel() and (target.min() < 0 or target.max() > last):
+        raise NrcgError(f"guidance: target {target.tolist()} is not among the classifier's classes 0…{last}")
+    values = as_objective(objective)(logits, target.expand(n).to(logits.device))
     if not isinstance(values, torch.Tensor) or values.shape != (n,):
         found = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
         raise NrcgError(f"objective: {name_of(objective)} returned {found} for {n} images; return one for each, N")

@@ -17,7 +17,6 @@ from nrcg.guidance.gradient import frozen
 from nrcg.guidance.guidance import ClassifierGuidance
 from nrcg.guidance.loop import guided_ddpm
 from nrcg.guidance.noise import gaussian_draws
-from nrcg.guidance.stabilizers import plain
 from nrcg.guidance.step import set_timesteps
 
 
@@ -81,34 +80,32 @@ class GuidedDDPMPipeline(DDPMPipeline):
             num_inference_steps: 1 to T; None takes all T steps of the schedule, but at most 1000.
             output_type: "pil" images, "np" or "numpy" N×H×W×3, or "pt" N×3×H×W, both float32 in [0, 1].
             return_dict: False returns (images, diverged).
-            guidance: None, or a `ClassifierGuidance`; it takes no random draws.
-            callback_on_step_end: called after each step, as elsewhere in diffusers, with the pipeline, the step's
-                number, its timestep and a dict: `latents`, the sample after the step, `pred_original_sample`, x̂_0
-                before it, and `gradient`, the guidance gradient before the stabiliser (None where there is no
-                guidance), each N×3×H×W; its return value is not used, and what it raises ends the call.
+            guidance: takes no random draws.
+            callback_on_step_end: called after each step with the pipeline, the step's number, its timestep and a dict,
+                each N×3×H×W: `latents`, the sample after the step, `pred_original_sample`, x̂_0 before it, and
+                `gradient`, of the guidance before the stabiliser (None without). What it returns is not used.
 
         Returns:
             `GuidedDDPMOutput(images, diverged)`.
 
         Raises:
-            NrcgError: before it draws anything, for arguments of another type or range, a list of generators of
-                another length than the batch, timesteps that the scheduler does not have and an interval without any
-                of them; in the first guided step, for a classifier, objective or target that does not fit, and for x̂_0
-                guidance where ᾱ_t is 0 (see `one_step_denoiser`).
+            NrcgError: before it draws anything, for arguments of another type or range, another number of generators
+                than samples, timesteps that the scheduler does not have and an interval without any of them; in the
+                first guided step, for a classifier, objective or target that does not fit, and as `one_step_denoiser`.
         """
-        values = {"batch_size": plain(batch_size), "generator": generator, "output_type": output_type}
-        check("pipeline", {**values, "guidance": guidance}, RULES)
+        given = {"batch_size": batch_size, "generator": generator, "output_type": output_type, "guidance": guidance}
+        check("pipeline", given, RULES)
         if isinstance(generator, list) and len(generator) != batch_size:
             raise NrcgError(f"generator holds {len(generator)} for batch_size={batch_size}; give one per sample")
         timesteps = set_timesteps(self.scheduler, num_inference_steps)
-        if guidance is not None and not any(map(guidance.covers, timesteps)):
+        if guidance and not any(map(guidance.covers, timesteps)):
             raise NrcgError(
                 f"guidance: interval is {guidance.interval}, which holds none of the {len(timesteps)} timesteps from "
                 f"{timesteps.max()} to {timesteps.min()}"
             )
-        if guidance is not None and guidance.scale == 0:
+        if guidance and guidance.scale == 0:
             guidance = None
-        networks = [self.unet] if guidance is None else [self.unet, guidance.classifier]
+        networks = [self.unet, guidance.classifier] if guidance else [self.unet]
         for network in networks if guidance else ():
             if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
                 raise NrcgError(
@@ -125,9 +122,9 @@ class GuidedDDPMPipeline(DDPMPipeline):
             x, diverged = guided_ddpm(
                 self.unet, self.scheduler, noise, timesteps, guidance, on_step_end, self.progress_bar
             )
-            images = (x / 2 + 0.5).clamp(0, 1)
-            if output_type != "pt":
-                images = images.cpu().permute(0, 2, 3, 1).numpy()
+            images: Any = (x / 2 + 0.5).clamp(0, 1)
+        if output_type != "pt":
+            images = images.cpu().permute(0, 2, 3, 1).numpy()
         if output_type == "pil":
             images = self.numpy_to_pil(images)
         self.maybe_free_model_hooks()

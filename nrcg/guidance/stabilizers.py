@@ -1,19 +1,18 @@
 """Direction: stabilisers, which smooth the guidance gradient along a trajectory (eq. 7 and 8).
 
-They are pure, in the style of optax: constants in a frozen object, history in a state that is passed around. State and
-direction have the gradient's shape and its precision, but never less than float32. Everything is elementwise, so one
-sample's history never touches another's.
+Pure, in the style of optax: constants in a frozen object, history in a state that is passed around, of the gradient's
+shape and at least float32. Everything is elementwise: one sample's history never touches another's.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 
-from nrcg.checks import FLAG, Rule, check, maybe, number, whole
+from nrcg.checks import FLAG, check_fields, maybe, number, whole
 from nrcg.registry import Registry
+
+DECAY = number(0, 1, without=(1,))
 
 stabilizers = Registry("stabilizer")
 
@@ -32,11 +31,11 @@ class Stabilizer(Protocol):
 
 
 class Moments(NamedTuple):
-    """History of a trajectory: steps taken, first moment, and for Adam the second."""
+    """History of a trajectory: steps taken, first and second moment (of `Adam` alone)."""
 
     steps: int
     m: torch.Tensor
-    v: torch.Tensor | None = None
+    v: torch.Tensor
 
 
 class Identity:
@@ -51,23 +50,24 @@ class Identity:
 
 @dataclass(frozen=True)
 class MovingAverage:
-    """Base of averages that start at 0; their decays are the fields `beta…`, at least 0 and below 1."""
+    """Base of averages that start at 0; their decays are the fields `beta…`."""
 
-    bias_correction: bool = field(default=False, kw_only=True)
-    steps: int | None = field(default=None, kw_only=True)
+    bias_correction: Annotated[bool, FLAG] = field(default=False, kw_only=True)
+    steps: Annotated[int | None, maybe(whole(1))] = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        rules = dict.fromkeys(self._decays(), number(0, 1, without=(1,)))
-        check_fields(type(self).__name__, self, {**rules, "bias_correction": FLAG, "steps": maybe(whole(1))})
+        check_fields(type(self).__name__, self)
+
+    def init(self, gradient_like: torch.Tensor) -> Moments:
+        zeros = torch.zeros_like(gradient_like, dtype=torch.promote_types(gradient_like.dtype, torch.float32))
+        return Moments(0, zeros, zeros)
 
     def for_steps(self, n: int) -> "MovingAverage":
         """With `steps`, the average that remembers the same share of n steps: β' = β^(steps/n); else this one."""
         if self.steps is None:
             return self
-        return replace(self, steps=n, **{name: beta ** (self.steps / n) for name, beta in self._decays().items()})
-
-    def _decays(self) -> dict[str, float]:
-        return {name: value for name, value in vars(self).items() if name.startswith("beta")}
+        decays = {name: beta ** (self.steps / n) for name, beta in vars(self).items() if name.startswith("beta")}
+        return replace(self, steps=n, **decays)
 
 
 @stabilizers.register("ema")
@@ -82,15 +82,12 @@ class EMA(MovingAverage):
         steps: number of guided steps that β is meant for, rescaled to those at hand; None takes β as it is.
     """
 
-    beta: float = 0.99
-
-    def init(self, gradient_like: torch.Tensor) -> Moments:
-        return Moments(0, _zeros(gradient_like))
+    beta: Annotated[float, DECAY] = 0.99
 
     def update(self, gradient: torch.Tensor, state: Moments) -> tuple[torch.Tensor, Moments]:
         steps = state.steps + 1
         m = self.beta * state.m + (1 - self.beta) * gradient.to(state.m.dtype)
-        return m / (1 - self.beta**steps) if self.bias_correction else m, Moments(steps, m)
+        return m / (1 - self.beta**steps) if self.bias_correction else m, Moments(steps, m, state.v)
 
 
 @stabilizers.register("adam")
@@ -106,16 +103,9 @@ class Adam(MovingAverage):
         steps: number of guided steps that both decays are meant for, as of `EMA`.
     """
 
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fields("Adam", self, {"eps": number(0, without=(0,))})
-
-    def init(self, gradient_like: torch.Tensor) -> Moments:
-        return Moments(0, _zeros(gradient_like), _zeros(gradient_like))
+    beta1: Annotated[float, DECAY] = 0.9
+    beta2: Annotated[float, DECAY] = 0.999
+    eps: Annotated[float, number(0, without=(0,))] = 1e-4
 
     def update(self, gradient: torch.Tensor, state: Moments) -> tuple[torch.Tensor, Moments]:
         steps = state.steps + 1
@@ -132,19 +122,3 @@ def for_steps(stabilizer: Stabilizer | None, n: int) -> Stabilizer:
     if stabilizer is None:
         return Identity()
     return stabilizer.for_steps(n) if hasattr(stabilizer, "for_steps") else stabilizer
-
-
-def plain(value: Any) -> Any:
-    """Numbers of NumPy, also those in a list or tuple, as Python's."""
-    if isinstance(value, list | tuple):
-        return type(value)(map(plain, value))
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def check_fields(kind: str, thing: Any, rules: Mapping[str, Rule]) -> None:
-    """Raises NrcgError, which begins with `kind` and names the field, unless the fields obey their rules."""
-    check(kind, {name: plain(getattr(thing, name)) for name in rules}, rules)
-
-
-def _zeros(like: torch.Tensor) -> torch.Tensor:
-    return torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))

@@ -7,7 +7,6 @@ from diffusers import DDPMScheduler
 
 from nrcg.checks import whole
 from nrcg.errors import NrcgError
-from nrcg.guidance.stabilizers import plain
 
 DEFAULT_STEPS = 1000  # as in diffusers, where the schedule is as long
 VARIANCE_TYPES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
@@ -25,8 +24,7 @@ def posterior(
     With fewer inference than training steps, t − 1 is the next of the scheduler's time steps, and
     α_t = 1 − β_t = ᾱ_t / ᾱ_{t−1}.
     """
-    before = scheduler.previous_timestep(timestep)
-    alpha_bar = scheduler.alphas_cumprod[timestep]
+    before, alpha_bar = scheduler.previous_timestep(timestep), scheduler.alphas_cumprod[timestep]
     alpha_bar_before = scheduler.alphas_cumprod[before] if before >= 0 else scheduler.one
     alpha = alpha_bar / alpha_bar_before
     beta = 1 - alpha
@@ -49,7 +47,7 @@ def set_timesteps(scheduler: Any, steps: int | None) -> torch.Tensor:
         )
     n = len(scheduler.alphas_cumprod)
     steps = min(DEFAULT_STEPS, n) if steps is None else steps
-    if not whole(1, n).holds(plain(steps)):
+    if not whole(1, n).holds(steps):
         raise NrcgError(f"num_inference_steps is {steps!r}; it must be an integer from 1 to {n}, the scheduler's own T")
     try:
         with torch.inference_mode(False):
