@@ -73,27 +73,26 @@ def sample_shard(
         pipeline, guidance, num_inference_steps: what to draw with; guidance None draws without.
         batch_size: images in the networks at a time; fewer where the device's memory does not hold them.
         seed: of the run; the random draws of sample i depend on (seed, i) alone.
-        provenance: what else decides the samples, as JSON has it; goes on the card, and tells this shard's parts from
-            another's.
+        provenance: what else decides the samples, as JSON has it: on the card, and told apart by it are parts.
         stop: asked at every step.
 
     Raises:
         NrcgError: when `seeds` is empty, for steps that the scheduler cannot take, and when a file cannot be written.
         Stopped: when `stop` asks for it; the running batch is lost, since it may take longer than a cluster waits.
     """
-    out, stop = Path(out), stop or Stop()
-    if not len(seeds) or seeds.step != 1:
+    out, asked = Path(out), stop or Stop()
+    if not seeds:
         raise NrcgError(f"{out}: no seeds from {seeds.start} to {seeds.stop}")
     check_sampling(pipeline.scheduler, num_inference_steps)
     require_writable(out)
     settings = {**provenance, "seed": seed, "num_inference_steps": num_inference_steps}
     folder = out.with_suffix(".parts") / fingerprint(**settings)
-    draw = partial(_draw, pipeline, guidance, seed, num_inference_steps, stop)
+    draw = partial(_draw, pipeline, guidance, seed, num_inference_steps, asked)
 
     def another(first: bool) -> None:
         if first:
             log.info("%s: another process draws it; waiting for it", out)
-        stop.check()
+        asked.check()
 
     try:
         with alone(folder.parent / "lock", another) as waited:
@@ -110,11 +109,11 @@ def sample_shard(
 
 def _is_made(out: Path, seeds: range, settings: dict[str, Any]) -> bool:
     """Whether the shard is there, whole and of these settings."""
-    if not (out.is_file() and out.with_suffix(".json").is_file()):
+    place = out.with_suffix(".json")
+    if not (out.is_file() and place.is_file()):
         return False
-    card = read_card(out.with_suffix(".json"))
-    same = fingerprint(**{key: card.get(key) for key in settings}) == fingerprint(**settings)
-    return same and card.get("seeds") == [seeds.start, seeds.stop] and card.get("sha256") == sha256(out)
+    card, wanted = read_card(place), {**settings, "seeds": [seeds.start, seeds.stop], "sha256": sha256(out)}
+    return fingerprint(**{key: card.get(key) for key in wanted}) == fingerprint(**wanted)
 
 
 def _make(
@@ -143,12 +142,13 @@ def _make(
 def _draw(
     pipeline: GuidedDDPMPipeline, guidance: ClassifierGuidance | None, seed: int, steps: int, stop: Stop, batch: range
 ) -> Samples:
-    result = pipeline(
+    images, diverged = pipeline(
         batch_size=len(batch),
         generator=[keyed_generator("sampling", seed, i) for i in batch],  # on the CPU: the same on every machine
         num_inference_steps=steps,
         guidance=guidance,
         output_type="pt",
+        return_dict=False,
         callback_on_step_end=lambda *_: stop.check(),
     )
-    return Samples(to_uint8(result.images * 2 - 1), result.diverged.cpu().numpy())
+    return Samples(to_uint8(images * 2 - 1), diverged.cpu().numpy())

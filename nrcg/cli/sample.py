@@ -2,23 +2,11 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
-from nrcg.cli.options import (
-    BatchSize,
-    Ddpm,
-    Device,
-    Seed,
-    Target,
-    Threads,
-    app,
-    network_digest,
-    parse_json,
-    parse_target,
-    set_up,
-)
+from nrcg.cli import options
 from nrcg.errors import NrcgError
 from nrcg.runtime.preemption import stop_on_signals
 
@@ -28,23 +16,23 @@ GUIDANCE = (
 )
 
 
-@app.command()
+@options.app.command()
 def sample(
-    ddpm: Ddpm,
+    ddpm: options.Ddpm,
     out: Annotated[Path, Option("--out", help="Shard to write: NAME.npy, with its card NAME.json beside it.")],
     start: Annotated[int, Option(help="First sample of the shard.", min=0, max=MAX_SAMPLES)],
     stop: Annotated[int, Option(help="Sample after the last.", min=1, max=MAX_SAMPLES)],
     num_inference_steps: Annotated[int, Option(help="Reverse steps.", min=1)],
     classifier: Annotated[Path | None, Option(help="Guiding classifier's folder; without it, unguided.")] = None,
-    target: Target = "0",
+    target: options.Target = "0",
     scale: Annotated[float | None, Option(help="Guidance scale s of eq. 1; needs --classifier.", min=0)] = None,
     guidance: Annotated[str, Option(help=GUIDANCE)] = "{}",
     precision: Annotated[str, Option(help="Inside the networks: fp32 or bf16.")] = "fp32",
     compile: Annotated[bool, Option(help="Compile the networks where it pays: long work on CUDA.")] = True,
-    seed: Seed = 0,
-    batch_size: BatchSize = 64,
-    device: Device = "auto",
-    threads: Threads = 0,
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = 64,
+    device: options.Device = "auto",
+    threads: options.Threads = 0,
 ) -> None:
     """Draw a shard of samples, guided or not; the random draws of sample i depend on (seed, i) alone.
 
@@ -52,10 +40,10 @@ def sample(
     """
     if out.suffix != ".npy":
         raise NrcgError(f"--out {out}: a shard is a NumPy file; name it {out.parent / out.stem}.npy")
-    section = parse_json(guidance, "--guidance")
+    section = options.parse_json(guidance, "--guidance")
     if (classifier is None) != (scale is None) or (section and classifier is None):
         raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
-    where = set_up(device, threads)
+    where = options.set_up(device, threads)
     from nrcg.guidance import GuidedDDPMPipeline, guidance_from
     from nrcg.models.classifier import load_classifier
     from nrcg.models.ddpm import load_ddpm, takes_images
@@ -64,18 +52,26 @@ def sample(
 
     pays = worth_compiling((stop - start) * num_inference_steps, where)
     ready = partial(prepare, precision=precision, compile=compile and pays)
-    provenance = {"ddpm": ddpm, "ddpm_digest": network_digest(ddpm), "precision": precision}
+    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": options.network_digest(ddpm), "precision": precision}
     how = None
-    if classifier:
+    if classifier and scale is not None:
         model, card = load_classifier(classifier, where)
-        how = guidance_from(section, ready(model), parse_target(target, card["classes"]), scale, "--guidance")
-        provenance |= {"classifier": str(classifier), "classifier_digest": network_digest(classifier)}
+        how = guidance_from(section, ready(model), options.parse_target(target, card["classes"]), scale, "--guidance")
+        provenance |= {"classifier": str(classifier), "classifier_digest": options.network_digest(classifier)}
         provenance |= {"target": target, "scale": scale, "guidance": section}
     unet, scheduler = load_ddpm(ddpm, where)
     size = unet.config.sample_size
     if classifier and "size" in card and not takes_images(size, card["size"]):
         raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
-    pipeline = GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler)
-    run = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed, "provenance": provenance}
     with stop_on_signals() as asked:
-        sample_shard(out, range(start, stop), pipeline=pipeline, guidance=how, stop=asked, **run)
+        sample_shard(
+            out,
+            range(start, stop),
+            pipeline=GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler),
+            guidance=how,
+            num_inference_steps=num_inference_steps,
+            batch_size=batch_size,
+            seed=seed,
+            provenance=provenance,
+            stop=asked,
+        )

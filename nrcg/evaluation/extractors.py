@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytorch_fid.inception
 import torch
 
 from nrcg.errors import NrcgError
@@ -28,21 +27,14 @@ INCEPTION_URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 )
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-INCEPTION_FEATURES = 2048
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A map from images to feature vectors.
+    """A map from images to feature vectors."""
 
-    Args:
-        dim: D, the number of features.
-        network: from float32 N×3×H×W in [−1, 1], on `device`, to N×D.
-        device: where the network is.
-    """
-
-    dim: int
-    network: Callable[[torch.Tensor], torch.Tensor]
+    dim: int  # D, the number of features
+    network: Callable[[torch.Tensor], torch.Tensor]  # from float32 N×3×H×W in [−1, 1], on `device`, to N×D
     device: torch.device | str = "cpu"
 
     @torch.inference_mode()
@@ -57,20 +49,17 @@ def inception(weights: Path | None, device: torch.device | str = "cpu") -> Extra
 
     The class downloads its weights while it is built, unverified; its loader is replaced for that moment only.
     Its input is [0, 1], which it maps to [−1, 1] after resizing; ours is [−1, 1] already, and resizing is linear.
-
-    Args:
-        weights: the file behind INCEPTION_URL.
-
-    Raises:
-        NrcgError: for weights that are missing, damaged or of another network.
+    Raises NrcgError for weights, the file behind INCEPTION_URL, that are missing, damaged or of another network.
     """
+    import pytorch_fid.inception as fid
+
     if weights is None:
         raise NrcgError(f"extractor inception: no weights given; it needs the file {INCEPTION_URL}")
-    loader = pytorch_fid.inception.load_state_dict_from_url
+    loader = fid.load_state_dict_from_url
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
-        pytorch_fid.inception.load_state_dict_from_url = lambda *_args, **_kwargs: state
-        network = pytorch_fid.inception.InceptionV3(normalize_input=False)
+        fid.load_state_dict_from_url = lambda *_args, **_kwargs: state
+        network = fid.InceptionV3(normalize_input=False).to(device).eval()
     except FileNotFoundError:
         raise NrcgError(f"{weights}: no such file; get it from {INCEPTION_URL}") from None
     except (*UNREADABLE, pickle.UnpicklingError, RuntimeError, LookupError, AttributeError, struct.error) as error:
@@ -79,21 +68,13 @@ def inception(weights: Path | None, device: torch.device | str = "cpu") -> Extra
             f"{weights}: damaged, or not weights of pytorch-fid's Inception ({reason}); get {INCEPTION_URL}"
         ) from None
     finally:
-        pytorch_fid.inception.load_state_dict_from_url = loader
-    network = network.to(device).eval()
-    return Extractor(INCEPTION_FEATURES, lambda images: network(images)[0].flatten(1), device)
+        fid.load_state_dict_from_url = loader
+    return Extractor(2048, lambda images: network(images)[0].flatten(1), device)
 
 
 @extractors.register("judge")
 def judge(weights: Path | None, device: torch.device | str = "cpu") -> Extractor:
-    """The last features of a judge.
-
-    Args:
-        weights: the folder of the judge.
-
-    Raises:
-        NrcgError: for a folder that is not one of a judge.
-    """
+    """The last features of a judge; raises NrcgError for a folder, `weights`, that is not one of a judge."""
     if weights is None:
         raise NrcgError("extractor judge: no weights given; it needs the folder of a judge classifier")
     model, card = load_classifier(weights, device)

@@ -4,7 +4,7 @@ One noise ε per image for its whole trajectory, so that x_t = √ᾱ_t · x_0 +
 the schedule alone. Each x_t is evaluated once, from t = T down to 0, and compared with the one before.
 """
 
-import logging
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from nrcg.errors import NrcgError
 from nrcg.guidance.gradient import frozen, image_gradient
-from nrcg.guidance.inputs import INPUTS, one_step_denoiser, pred_original_sample
+from nrcg.guidance.inputs import INPUTS, clip_limit, one_step_denoiser, pred_original_sample
 from nrcg.guidance.objectives import Objective, as_objective, log_prob
 from nrcg.guidance.stabilizers import Stabilizer, for_steps
 from nrcg.io.images import to_float
@@ -29,8 +29,7 @@ from nrcg.runtime.memory import BatchLimit
 from nrcg.runtime.preemption import Stop
 
 SATURATED = 1e-6  # 1 − p in float32 has an error of 6e-8; below this, a twentieth or more of ∇ log p is rounding
-
-log = logging.getLogger("nrcg")
+LAST = {"relative_sensitivity": 1, "one_class": 2}  # in tables, after what is a mean over images
 
 
 def forward_analysis(
@@ -47,7 +46,7 @@ def forward_analysis(
     batch_size: int,
     objective: str | Objective = "log_prob",
     stride: int = 1,
-    parts: str | Path | None = None,
+    parts: Path | None = None,
     stop: Stop | None = None,
 ) -> pd.DataFrame:
     """One classifier's curves over t, one pass through the networks for all stabilisers.
@@ -72,17 +71,15 @@ def forward_analysis(
     The first three do not depend on the stabiliser and are listed for the setups that have none.
 
     Args:
-        images: uint8 N×H×W×3.
+        images, labels: uint8 N×H×W×3, and int64 N, the true classes.
         classifier: maps images in [−1, 1] to logits; everything runs on its device.
-        target: class index of the objective.
-        labels: true classes, int64 N, for the accuracy.
+        target, objective: the class index, and what of it: "log_prob", as in eq. 4, or as in `ClassifierGuidance`.
         unet: noise predictor, needed for on="x0" only; it is told t at t and t − 1 at t − 1.
         scheduler: DDPM scheduler of T training steps; its timestep t − 1 is the t of here, and t = 0 is the image.
         on: "xt", the classifier sees x_t, or "x0", it sees x̂_0(x_t), and at t = 0 the image itself.
         setups: name → stabiliser of the gradients, run from t = T down; None for the raw ones.
         seed: image i's noise depends on (seed, i) alone.
         batch_size: images in the networks at a time; fewer where the device's memory does not hold them.
-        objective: "log_prob", as in eq. 4, or another, as in `ClassifierGuidance`.
         stride: k > 1 visits t = T, T − k, … and 0, and neighbours are neighbours on that grid (the last gap may be
             shorter); stabilisers then see every k-th gradient.
         parts: folder that keeps the sums of finished batches, from which the next call goes on; it belongs to one set
@@ -94,60 +91,63 @@ def forward_analysis(
         they are the same bits however often the analysis was stopped.
 
     Raises:
-        NrcgError: for sizes that do not match, and for values outside of the above.
+        NrcgError: for no images or setups, and for values outside of the above.
         Stopped: when `stop` asks for it; the running batch is lost.
     """
-    _check(images, labels, unet, on, setups, batch_size, stride)
-    stop, folder, objective = stop or Stop(), Path(parts) if parts else None, as_objective(objective)
+    if on not in INPUTS:
+        raise NrcgError(f"forward: on {on!r}: must be one of {', '.join(INPUTS)}")
+    if not len(images) or not setups:
+        raise NrcgError(f"forward: {len(images)} images, {len(setups)} setups; give at least one of each")
+    stop, objective = stop or Stop(), as_objective(objective)
     steps = [*range(scheduler.config.num_train_timesteps, 0, -stride), 0]
     raw = [name for name, stabilizer in setups.items() if stabilizer is None]
     stabilizers = {name: for_steps(stabilizer, len(steps) - 1) for name, stabilizer in setups.items()}
-    limit = _clipping(scheduler) if on == "x0" else None
+    limit = clip_limit(scheduler) if on == "x0" else None
 
     def trajectories(batch: range) -> _Totals:
         progress.n = batch.start * len(steps)  # an attempt for which the memory did not suffice counts for nothing
-        totals = _Totals(steps, len(batch))
+        totals = _Totals(len(batch))
         x0, noise = _batch(images[batch.start : batch.stop], classifier, seed, batch.start)
         truth = torch.as_tensor(labels[batch.start : batch.stop], device=x0.device)
         states = {name: stabilizer.init(x0) for name, stabilizer in stabilizers.items()}
-        above = None  # the next higher t, with x, logits and each setup's stabilised gradient there
+        above = None  # x, logits and each setup's stabilised gradient at the next higher t
         for t in steps:
             stop.check()
             x = scheduler.add_noise(x0, noise, torch.tensor([t - 1])) if t else x0
             denoise = one_step_denoiser(unet, scheduler, t - 1) if on == "x0" and t else None
-            gradient, logits, output = image_gradient(classifier, x, target, objective, denoise=denoise)
+            gradient, logits, output = image_gradient(classifier, x, target, objective, denoise)
             directions = {}
             for name, stabilizer in stabilizers.items():
                 directions[name], states[name] = stabilizer.update(gradient, states[name])
-            if t:
-                classes = predictions(logits)
-                totals.add(raw, "accuracy", t, classes == truth)
-                totals.add(raw, "one_class", t, classes, n_classes=max(logits.shape[1], 2))
-                if objective is log_prob:
-                    totals.add(setups, "saturated", t, other_probability(logits, target) < SATURATED)
-                if limit is not None:
-                    clipped = pred_original_sample(scheduler, output, t - 1, x).abs() >= limit
-                    totals.add(setups, "clipped", t, _share(clipped, x0.abs() < limit))
-            if above is not None:
-                u, x_u, logits_u, directions_u = above
+            if above:
+                x_u, logits_u, directions_u = above
                 distance = _norm(x_u - x)
-                totals.add(raw, "logit_sensitivity", u, _norm(logits_u - logits) / distance)
+                totals.add(raw, "logit_sensitivity", _norm(logits_u - logits) / distance)
                 for name in setups:
                     change = _norm(directions_u[name] - directions[name])
-                    totals.add([name], "gradient_sensitivity", u, change / distance)
-                    totals.add([name], "gradient_change", u, change)
-                    totals.add([name], "gradient_norm", u, _norm(directions_u[name]))
-            above = t, x, logits, directions
+                    totals.add([name], "gradient_sensitivity", change / distance)
+                    totals.add([name], "gradient_change", change)
+                    totals.add([name], "gradient_norm", _norm(directions_u[name]))
+            if t:
+                classes = predictions(logits)
+                totals.add(raw, "accuracy", classes == truth)
+                totals.count(raw, "one_class", classes, max(logits.shape[1], 2))
+                if objective is log_prob:
+                    totals.add(setups, "saturated", other_probability(logits, target) < SATURATED)
+                if limit is not None:
+                    clipped = pred_original_sample(scheduler, output, t - 1, x).abs() >= limit
+                    totals.add(setups, "clipped", _share(clipped, x0.abs() < limit))
+            above = x, logits, directions
             progress.update(len(batch))
         return totals
 
-    everything = _Totals(steps)
+    everything = _Totals()
     bar = tqdm(total=len(images) * len(steps), desc="forward", unit="image·step", unit_scale=True)
     with frozen(*filter(None, (classifier, unet))), bar as progress:
         size, words = BatchLimit("forward", batch_size), ("images", "analysed")
-        for _, totals in in_parts(trajectories, range(len(images)), size, folder, _Totals.load, words):
+        for _, totals in in_parts(trajectories, range(len(images)), size, parts, _Totals.load, words):
             everything.merge(totals)
-    return everything.table()
+    return everything.table(steps[:-1])
 
 
 def other_probability(logits: torch.Tensor, target: int) -> torch.Tensor:
@@ -162,74 +162,63 @@ def other_probability(logits: torch.Tensor, target: int) -> torch.Tensor:
 class _Totals:
     """Sums over n images, in float64: no batch size is seen in more than the last bits.
 
-    They are arrays by setup and metric, a row for each t: number, sum and sum of squares of the values; of the metric
+    By setup and metric, a row for each t ≥ 1 from T down: number, sum and sum of squares of the values; of the metric
     `one_class`, the number of images in each class.
     """
 
-    def __init__(self, steps: list[int], n: int = 0) -> None:
-        self.n = n
-        self._row = {t: i for i, t in enumerate(steps[:-1])}
-        self._sums: dict[tuple[str, str], np.ndarray] = {}
+    def __init__(self, n: int = 0, sums: Iterable = ()) -> None:
+        self.n, self.sums = n, {(setup, metric): rows for setup, metric, rows in sums}
 
     def __len__(self) -> int:
         return self.n
 
-    def add(self, setups: Iterable[str], metric: str, t: int, values: torch.Tensor, n_classes: int = 0) -> None:
-        if n_classes:
-            row = torch.bincount(values, minlength=n_classes).tolist()
-        else:
-            values = values.cpu().double()
-            row = [len(values), values.sum().item(), values.square().sum().item()]
+    def add(self, setups: Iterable[str], metric: str, values: torch.Tensor) -> None:
+        values = values.cpu().double()
+        self._add(setups, metric, [len(values), values.sum().item(), values.square().sum().item()])
+
+    def count(self, setups: Iterable[str], metric: str, classes: torch.Tensor, n_classes: int) -> None:
+        self._add(setups, metric, torch.bincount(classes, minlength=n_classes).tolist())
+
+    def _add(self, setups: Iterable[str], metric: str, row: list[float]) -> None:
         for setup in setups:
-            self._sums.setdefault((setup, metric), np.zeros((len(self._row), len(row))))[self._row[t]] += row
+            self.sums.setdefault((setup, metric), []).append(row)
 
     def merge(self, other: "_Totals") -> None:
         self.n += other.n
-        for key, sums in other._sums.items():
-            self._sums[key] = self._sums.get(key, 0.0) + sums
+        for key, rows in other.sums.items():
+            self.sums[key] = self.sums.get(key, 0.0) + np.array(rows)
 
     def save(self, file: BinaryIO) -> None:
-        arrays = {f"sums/{i}": sums for i, sums in enumerate(self._sums.values())}
-        np.savez(file, n=self.n, t=list(self._row), keys=[*self._sums], **arrays)
+        file.write(json.dumps([self.n, [[*key, rows] for key, rows in self.sums.items()]]).encode())
 
     @classmethod
     def load(cls, file: BinaryIO) -> "_Totals":
-        with np.load(file, allow_pickle=False) as arrays:
-            totals = cls([*arrays["t"].tolist(), 0], int(arrays["n"]))
-            totals._sums = {tuple(key): arrays[f"sums/{i}"] for i, key in enumerate(arrays["keys"].tolist())}
-        return totals
+        return cls(*json.load(file))
 
-    def table(self) -> pd.DataFrame:
-        """By setup and metric as met, then t upwards; what is made of sums (relative_sensitivity, one_class) last."""
-        means, relative, votes = [], [], []
-        for (setup, metric), sums in self._sums.items():
-            for t, i in sorted(self._row.items()):
+    def table(self, steps: list[int]) -> pd.DataFrame:
+        """By setup and metric as met, then t upwards; what is made of sums last."""
+        rows = []
+        for (setup, metric), sums in self.sums.items():
+            for i, t in reversed([*enumerate(steps)]):
+                std, n = np.nan, self.n
                 if metric == "one_class":
-                    share = sums[i].max() / self.n
-                    votes.append((setup, metric, t, share, (share * (1 - share)) ** 0.5, self.n))
+                    mean = sums[i].max() / n
+                    std = (mean * (1 - mean)) ** 0.5
                 elif metric == "gradient_change":
-                    norm = self._sums[setup, "gradient_norm"][i, 1]
-                    ratio = sums[i, 1] / norm if norm else np.nan
-                    relative.append((setup, "relative_sensitivity", t, ratio, np.nan, self.n))
+                    norm = self.sums[setup, "gradient_norm"][i, 1]
+                    mean = sums[i, 1] / norm if norm else np.nan
                 else:
-                    n, total, squares = sums[i].tolist()
-                    mean, mean_square = (total / n, squares / n) if n else (np.nan, np.nan)
-                    means.append((setup, metric, t, mean, max(mean_square - mean**2, 0.0) ** 0.5, int(n)))
-        return pd.DataFrame(means + relative + votes, columns=CURVE_COLUMNS)
-
-
-def _clipping(scheduler: Any) -> float | None:
-    """The size that no value of x̂_0 exceeds, if there is one."""
-    if scheduler.config.thresholding:
-        return 1.0
-    return scheduler.config.clip_sample_range if scheduler.config.clip_sample else None
+                    count, total, squares = sums[i].tolist()
+                    n, mean = int(count), total / count if count else np.nan
+                    std = max(squares / count - mean**2, 0.0) ** 0.5 if count else np.nan
+                rows.append((setup, "relative_sensitivity" if metric == "gradient_change" else metric, t, mean, std, n))
+        return pd.DataFrame(sorted(rows, key=lambda row: LAST.get(row[1], 0)), columns=CURVE_COLUMNS)
 
 
 def _batch(images: np.ndarray, classifier: nn.Module, seed: int, index: int) -> tuple[torch.Tensor, torch.Tensor]:
     """x_0 and ε, N×3×H×W; noise is drawn on the CPU, image by image, so that the device changes nothing."""
     weight = next(classifier.parameters())
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    x0 = to_float(images, weight.device).to(dtype)
+    x0 = to_float(images, weight.device).to(torch.promote_types(weight.dtype, torch.float32))
     generators = [keyed_generator("forward noise", seed, index + i) for i in range(len(x0))]
     noise = [torch.randn(x0.shape[1:], generator=generator) for generator in generators]
     return x0, torch.stack(noise).to(x0)
@@ -244,16 +233,3 @@ def _share(of: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
 def _norm(batch: torch.Tensor) -> torch.Tensor:
     """Euclidean length of each sample, N."""
     return torch.linalg.vector_norm(batch.flatten(1), dim=1)
-
-
-def _check(images, labels, unet, on, setups, batch_size, stride) -> None:
-    if on not in INPUTS:
-        raise NrcgError(f"forward: on {on!r}: must be one of {', '.join(INPUTS)}")
-    if on == "x0" and unet is None:
-        raise NrcgError("forward: on='x0' needs a DDPM; give its U-Net, or use on='xt'")
-    if len(images) == 0 or len(images) != len(labels):
-        raise NrcgError(f"forward: {len(images)} images and {len(labels)} labels; give one label per image, and some")
-    if not setups:
-        raise NrcgError("forward: no setups; give at least one name, with None for no stabiliser")
-    if batch_size < 1 or stride < 1:
-        raise NrcgError(f"forward: batch_size={batch_size}, stride={stride}; both must be at least 1")

@@ -16,13 +16,10 @@ GATHERED = 4096  # feature vectors that wait, 34 MB of Inception's; a merge cost
 
 
 class FeatureStatistics:
-    """Count, mean and covariance of feature vectors.
+    """Count, mean and covariance of feature vectors of `dim` features, D.
 
     The sums are float64 and kept about the mean, not about zero, so that features far from zero lose no digits, and
     merged by Chan, Golub & LeVeque (1983): any split into batches gives the same result up to rounding.
-
-    Args:
-        dim: D, the number of features.
     """
 
     def __init__(self, dim: int) -> None:
@@ -59,14 +56,15 @@ class FeatureStatistics:
     def gaussian(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean, and covariance by N − 1 as `np.cov`. Of rank N − 1 at most: singular for N ≤ D."""
         n, mean, scatter = self.merged()
-        if n < 2:
-            raise NrcgError(f"features of {n} images: a covariance needs at least 2")
+        if n < 2 or not np.isfinite(scatter).all():
+            raise NrcgError(f"features of {n} images: a covariance needs at least 2, and features that do not overflow")
         return mean, scatter / (n - 1)
 
     def save(self, path: str | Path) -> None:
         """Write as .npz, atomically."""
         with atomic(path) as file:
-            np.savez(file, **dict(zip(("n", "mean", "scatter"), self.merged(), strict=True)))
+            n, mean, scatter = self.merged()
+            np.savez(file, n=n, mean=mean, scatter=scatter)
 
     @classmethod
     def load(cls, path: str | Path) -> "FeatureStatistics":
@@ -94,7 +92,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
     The eigenvalues of Σ_a Σ_b are those of the symmetric Σ_a^½ Σ_b Σ_a^½, which are real and at least 0. With fewer
     samples than features the covariances are singular; the number is then still exact, but biased upwards. Raises
-    NrcgError when the dimensions differ, and for fewer than 2 samples.
+    NrcgError when the dimensions differ, for fewer than 2 samples, and for features that overflow.
     """
     if a.dim != b.dim:
         raise NrcgError(f"statistics of {a.dim} and of {b.dim} features: not of the same extractor")

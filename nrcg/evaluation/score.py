@@ -34,10 +34,7 @@ def reference_statistics(
 ) -> FeatureStatistics:
     """Statistics of the training images of an image set: of all (target None) or of class `target` alone.
 
-    Images are read `batch_size` at a time, or fewer where the device's memory does not hold them.
-
-    Raises:
-        NrcgError: when there are fewer than two.
+    Images are read `batch_size` at a time, or fewer where memory lacks. Raises NrcgError for fewer than two.
     """
     image_set = ImageSet.open(folder)
     indices = image_set.indices("train", target)
@@ -56,8 +53,7 @@ def reference_statistics(
 def load_reference(name: str, section: Any, device: torch.device | str) -> Reference:
     """The reference of an extractor from a config's section: `all`, `target` (.npz files) and `weights` (a path).
 
-    Raises:
-        NrcgError: for an unknown name, another section, and files that are missing or wrong.
+    Raises NrcgError for an unknown name, another section, and files that are missing or wrong.
     """
     where = f"--references: {name}"
     check(where, section, {"all": NAME, "target": NAME, "weights": maybe(NAME)})
@@ -90,8 +86,7 @@ def score(
     """Score the samples of a point. The rows are
 
         accuracy             share of samples that `guiding` assigns to the target class
-        accuracy/NAME        the same by the classifier NAME of `also`: samples without guidance are compared with
-                             guided ones of several classifiers, each by its own
+        accuracy/NAME        the same by the classifier NAME of `also`
         accuracy_judge       the same by `judge`
         judge_share/CLASS    share that `judge` assigns to CLASS, for every class
         METRIC_EXTRACTOR     distance of features to those of all training images: `fd_judge`, and `fid` of Inception
@@ -107,31 +102,25 @@ def score(
 
     Args:
         shards: sample shards NAME.npy, each with its NAME.json.
-        target: class that the guidance aimed at.
-        guiding: whose verdict is the paper's accuracy.
-        judge: an independent one: a guided sample can fool the classifier it was guided by.
+        target: index of the class that the guidance aimed at.
+        guiding, judge, also: classifiers on `device`: whose verdict is the paper's accuracy; an independent one, since
+            a guided sample can fool the one it was guided by; and further ones by name.
         references: extractor and statistics of training images, by the extractor's name.
-        also: further classifiers by name.
-        device: where all classifiers are.
 
     Raises:
         NrcgError: for a shard or card that is missing, empty, damaged or does not fit, for seeds that occur twice, for
             classifiers of different classes and for a NAME that is taken.
     """
     also = also or {}
-    classifiers = {"guiding": guiding, "judge": judge, **also}
-    classes = judge[1]["classes"]
+    classifiers, classes = {"guiding": guiding, "judge": judge, **also}, judge[1]["classes"]
     if taken := also.keys() & set(VERDICTS):
         raise NrcgError(f"also: {taken.pop()!r} is a column of the verdicts already; choose another name")
-    if not 0 <= target < len(classes):
-        raise NrcgError(f"target {target}: the classifiers know classes 0 to {len(classes) - 1}")
-    for name, (_, card) in classifiers.items():
-        if card["classes"] != classes:
-            raise NrcgError(f"classes {card['classes']} of the {name} classifier, {classes} of the judge")
     verify(shards)
     opened = open_shards(shards)
     height = opened[0].images.shape[1]
     for name, (_, card) in classifiers.items():
+        if card["classes"] != classes:
+            raise NrcgError(f"classes {card['classes']} of the {name} classifier, {classes} of the judge")
         if card.get("size", height) != height:
             raise NrcgError(
                 f"{opened[0].path}: images of {height} pixels, but the {name} classifier was trained on {card['size']}"
@@ -156,13 +145,9 @@ def score(
                     statistics[name].update(vectors)
                 bar.update(len(batch))
     diverged = np.concatenate([shard.diverged for shard in opened])
-    verdicts = pd.DataFrame(
-        {
-            "seed": [seed for shard in opened for seed in shard.seeds],
-            "diverged": diverged,
-            **{name: np.where(diverged, "", np.concatenate(batches)) for name, batches in found.items()},
-        }
-    )
+    verdicts = pd.DataFrame({"seed": [seed for shard in opened for seed in shard.seeds], "diverged": diverged})
+    for name, batches in found.items():
+        verdicts[name] = np.where(diverged, "", np.concatenate(batches))
     n, n_diverged = len(diverged), int(diverged.sum())
     names = {"guiding": "accuracy", **{name: f"accuracy/{name}" for name in also}, "judge": "accuracy_judge"}
     shares = {metric: (verdicts[name] == classes[target]).mean() for name, metric in names.items()}

@@ -15,10 +15,7 @@ NOTE_SMALL = f"‡ Small sample: fewer than {PER_FEATURE} samples per feature bi
 
 
 def wilson(share: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % score interval of shares 0…1 of n samples: lower and upper ends, within 0…1.
-
-    Unlike p ± its standard error it has a length at p = 0 and p = 1 too. NaN where n is.
-    """
+    """Wilson's 95 % score interval of shares 0…1 of n samples: lower and upper ends, within 0…1; NaN where n is."""
     share, n = np.asarray(share, float), np.asarray(n, float)
     spread = Z95**2 / n
     middle = (share + spread / 2) / (1 + spread)

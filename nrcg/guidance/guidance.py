@@ -97,7 +97,7 @@ def guidance_from(section: Any, classifier: nn.Module, target: Any, scale: float
     Raises:
         NrcgError: naming the key that is unknown, with the nearest ones, or whose value cannot be.
     """
-    makers = {"objective": partial(objectives.choose, given=2), "stabilizer": _stabilizer}
+    makers: dict[str, Any] = {"objective": partial(objectives.choose, given=2), "stabilizer": _stabilizer}
     with _at(where):
         if isinstance(section, Mapping):
             section = {key: makers[key](value) if key in makers else value for key, value in section.items()}

@@ -47,7 +47,8 @@ def guided_ddpm(
     x = next(noise)
     planned = sum(map(guidance.covers, timesteps)) if guidance else 0
     stabilizer = for_steps(guidance.stabilizer if guidance else None, planned)
-    state, gradient, guided_steps = stabilizer.init(x), None, 0
+    state, guided_steps = stabilizer.init(x), 0
+    gradient: Any = None
     diverged = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for step, t in enumerate(progress(timesteps)):
         guided = guidance if guidance and guidance.covers(t) else None

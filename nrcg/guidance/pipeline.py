@@ -44,10 +44,7 @@ class GuidedDDPMPipeline(DDPMPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "GuidedDDPMPipeline":
-        """Open a diffusers DDPM folder or hub id; safetensors only, unless `use_safetensors` says otherwise.
-
-        Raises NrcgError where there is none, or none with safetensors.
-        """
+        """Open a diffusers DDPM folder or hub id: safetensors only, unless `use_safetensors=False`; else NrcgError."""
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
         except (OSError, ValueError, HTTPError) as error:

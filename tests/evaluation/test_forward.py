@@ -283,10 +283,8 @@ def test_networks_are_left_as_they_were():
     [
         ({"on": "x1"}, "forward: on 'x1'"),
         ({"objective": "loss"}, "objective 'loss'"),
-        ({"unet": None}, "on='x0' needs"),
-        ({"labels": np.zeros(4, int)}, "5 images and 4 labels"),
-        ({"setups": {}}, "no setups"),
-        ({"stride": 0}, "stride=0"),
+        ({"images": np.zeros((0, 8, 8, 3), np.uint8)}, "0 images, 3 setups"),
+        ({"setups": {}}, "5 images, 0 setups"),
         ({"target": 3}, "target"),
     ],
 )
@@ -328,7 +326,7 @@ def test_the_verb_refuses_networks_that_are_not_of_the_images(blob_set, tmp_path
 
     with pytest.raises(NrcgError, match=r"foreign: its classes are r, g, x, those of .* r, g, b;"):
         run("foreign", "ddpm8")
-    with pytest.raises(NrcgError, match=r"ddpm16: its U-Net is for images of 16 pixels, but those of .* have 8;"):
+    with pytest.raises(NrcgError, match=r"ddpm16: its U-Net draws 16 pixels, but .* has images of 8; train"):
         run("own", "ddpm16", "--on", "x0")
     for setups, message in {
         '{"raw": null, "raw": {"ema": {"beta": 0.9}}}': "--setups: .*a key is given twice",
