@@ -69,10 +69,9 @@ def sample_shard(
 
     Args:
         out: NAME.npy; the card is NAME.json beside it.
-        seeds: sample i of a run, for each i of the range.
+        seeds: sample i of the run of `seed`, for each i of the range.
         pipeline, guidance, num_inference_steps: what to draw with; guidance None draws without.
         batch_size: images in the networks at a time; fewer where the device's memory does not hold them.
-        seed: of the run; the random draws of sample i depend on (seed, i) alone.
         provenance: what else decides the samples, as JSON has it: on the card, and told apart by it are parts.
         stop: asked at every step.
 

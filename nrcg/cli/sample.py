@@ -11,9 +11,7 @@ from nrcg.errors import NrcgError
 from nrcg.runtime.preemption import stop_on_signals
 
 MAX_SAMPLES = 10**12  # more than any disk holds
-GUIDANCE = (
-    'Arguments of ClassifierGuidance, JSON or @file.json, as {"on": "x0", "stabilizer": {"ema": {"beta": 0.99}}}.'
-)
+GUIDANCE = 'Arguments of ClassifierGuidance, JSON or @file.json: {"on": "x0", "stabilizer": {"ema": {"beta": 0.99}}}.'
 
 
 @options.app.command()
@@ -63,15 +61,7 @@ def sample(
     size = unet.config.sample_size
     if classifier and "size" in card and not takes_images(size, card["size"]):
         raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
+    pipeline = GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler)
+    run: dict[str, Any] = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
     with stop_on_signals() as asked:
-        sample_shard(
-            out,
-            range(start, stop),
-            pipeline=GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler),
-            guidance=how,
-            num_inference_steps=num_inference_steps,
-            batch_size=batch_size,
-            seed=seed,
-            provenance=provenance,
-            stop=asked,
-        )
+        sample_shard(out, range(start, stop), pipeline=pipeline, guidance=how, provenance=provenance, stop=asked, **run)

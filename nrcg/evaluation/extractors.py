@@ -23,9 +23,8 @@ from nrcg.models.classifier import JUDGE_FEATURES, JUDGES, features, load_classi
 from nrcg.registry import Registry
 
 extractors = Registry("extractor")  # functions (weights: Path | None, device) → Extractor
-INCEPTION_URL = (
-    "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
-)
+RELEASE = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+INCEPTION_URL = f"{RELEASE}pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
@@ -65,7 +64,7 @@ def inception(weights: Path | None, device: torch.device | str = "cpu") -> Extra
     except (*UNREADABLE, pickle.UnpicklingError, RuntimeError, LookupError, AttributeError, struct.error) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise NrcgError(
-            f"{weights}: damaged, or not weights of pytorch-fid's Inception ({reason}); get {INCEPTION_URL}"
+            f"{weights}: damaged, or not weights of pytorch-fid's ({reason}); get {INCEPTION_URL}"
         ) from None
     finally:
         fid.load_state_dict_from_url = loader

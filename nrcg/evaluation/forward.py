@@ -52,7 +52,7 @@ def forward_analysis(
     """One classifier's curves over t, one pass through the networks for all stabilisers.
 
     With s(t) the next lower t on the grid and d the stabilised gradient of the objective with respect to x_t, the
-    metrics are
+    metrics are (the first three for the setups without a stabiliser alone, on which they do not depend)
 
     accuracy               share of images classified as labelled at t
     one_class              largest share of images that are given the same class at t
@@ -62,13 +62,9 @@ def forward_analysis(
     relative_sensitivity   ‖d_t − d_s‖ / ‖d_t‖, mean over mean, without a standard deviation: a constant factor of the
                            gradient does not change it, and images whose gradient is next to zero do not decide it
     saturated              with log_prob: share of images whose 1 − p(target) is below SATURATED; their ∇ log p, which
-                           is proportional to it, is rounding noise. A p near 0 loses nothing: ∇ log p is then the
-                           gradient of the target's logit less the largest one
+                           is proportional to it, is rounding noise
     clipped                with on="x0" and a scheduler that clips: mean share of the values of x̂_0 that it clips, to
-                           which no gradient passes, of those that are within the limits in the image itself (a white
-                           background is not)
-
-    The first three do not depend on the stabiliser and are listed for the setups that have none.
+                           which no gradient passes, of those within the limits in the image itself
 
     Args:
         images, labels: uint8 N×H×W×3, and int64 N, the true classes.
@@ -80,10 +76,8 @@ def forward_analysis(
         setups: name → stabiliser of the gradients, run from t = T down; None for the raw ones.
         seed: image i's noise depends on (seed, i) alone.
         batch_size: images in the networks at a time; fewer where the device's memory does not hold them.
-        stride: k > 1 visits t = T, T − k, … and 0, and neighbours are neighbours on that grid (the last gap may be
-            shorter); stabilisers then see every k-th gradient.
-        parts: folder that keeps the sums of finished batches, from which the next call goes on; it belongs to one set
-            of arguments. None keeps nothing.
+        stride: k > 1 visits t = T, T − k, … and 0, where neighbours are; stabilisers then see every k-th gradient.
+        parts: keeps the sums of finished batches, from which the next call of the same arguments goes on, or None.
         stop: asked at every t.
 
     Returns:

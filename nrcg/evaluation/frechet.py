@@ -32,10 +32,7 @@ class FeatureStatistics:
         if features.ndim != 2 or features.shape[1] != self.dim:
             raise NrcgError(f"features {features.shape}: expected N×{self.dim}; mend the extractor, or its `dim`")
         if bad := np.count_nonzero(~np.isfinite(features).all(axis=1)):
-            raise NrcgError(
-                f"features of {bad} of {len(features)} images are not finite; look for damaged images, and for damaged "
-                "weights of the network that computes them"
-            )
+            raise NrcgError(f"features of {bad} of {len(features)} images are not finite; look for damaged weights")
         self._waiting.append(features)
         if sum(map(len, self._waiting)) >= GATHERED:
             self.merged()

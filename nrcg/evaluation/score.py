@@ -97,9 +97,6 @@ def score(
     in every image as it is, mid-grey too. `stderr` is the binomial √(p(1 − p)/n), missing for distances. `features`
     is the number of features of a distance, missing for shares; where n ≤ features the covariance is singular.
 
-    The shards are compared with their cards (`verify`), then read once, `batch_size` images at a time or fewer where
-    the device's memory does not hold them.
-
     Args:
         shards: sample shards NAME.npy, each with its NAME.json.
         target: index of the class that the guidance aimed at.

@@ -18,9 +18,7 @@ def image_gradient(
     objective: str | Objective = "log_prob",
     denoise: Callable[[torch.Tensor], tuple[torch.Tensor, Any]] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    """∇_x of the objective for each image of a batch, also under `torch.no_grad` and `torch.inference_mode`.
-
-    The networks should be `frozen`, or the graph is kept for their weights too.
+    """∇_x of the objective for each image of a batch, in any grad mode; of `frozen` networks, else it takes memory.
 
     Args:
         classifier, target, objective: as of `ClassifierGuidance`.
@@ -46,7 +44,7 @@ def image_gradient(
                     raise
         elif logits.requires_grad:
             raise NrcgError(
-                f"objective: no gradient passes {name_of(objective)}; it must be differentiable, without detach"
+                f"objective: no gradient passes {name_of(objective)}; make it differentiable, without detach"
             )
     if gradient is None:
         raise NrcgError(

@@ -17,18 +17,15 @@ from nrcg.guidance.objectives import Objective, as_objective, as_target, name_of
 from nrcg.guidance.stabilizers import Stabilizer, stabilizers
 from nrcg.registry import call
 
-
-def _is_stabilizer(value: Any) -> bool:
-    return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in ("init", "update"))
-
-
-def _is_interval(value: Any) -> bool:
-    return listed(whole(0), 2).holds(value) and len(value) == 2 and value[0] <= value[1]
-
-
 MODULE = Rule("a torch module", lambda value: isinstance(value, nn.Module))
-STABILIZER = Rule("EMA(…), Adam(…), a stabiliser of your own", _is_stabilizer)
-INTERVAL = Rule("two whole numbers (low, high) with 0 <= low <= high", _is_interval)
+STABILIZER = Rule(
+    "EMA(…), Adam(…), a stabiliser of your own",
+    lambda v: not isinstance(v, type) and all(callable(getattr(v, name, None)) for name in ("init", "update")),
+)
+INTERVAL = Rule(
+    "two whole numbers (low, high) with 0 <= low <= high",
+    lambda v: listed(whole(0), 2).holds(v) and len(v) == 2 and v[0] <= v[1],
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +85,8 @@ class ClassifierGuidance:
 def guidance_from(section: Any, classifier: nn.Module, target: Any, scale: float, where: str) -> ClassifierGuidance:
     """The guidance of a config's section, such as {"on": "x0", "stabilizer": {"ema": {"beta": 0.99}}}.
 
-    Args:
-        section: arguments of `ClassifierGuidance`, less the next three. `objective` and `stabilizer` are registered
-            names, or {name: {argument: value}}; a stabiliser may be None.
-        classifier, target, scale: as of `ClassifierGuidance`.
-        where: the section's place, with which errors begin, such as `config/setups.yaml: nonrobust_x0`.
-
-    Raises:
-        NrcgError: naming the key that is unknown, with the nearest ones, or whose value cannot be.
+    The section holds the other arguments of `ClassifierGuidance`, `objective` and `stabilizer` as registered names, or
+    {name: {argument: value}}. Raises NrcgError, which begins with the section's place, `where`, and names the key.
     """
     makers: dict[str, Any] = {"objective": partial(objectives.choose, given=2), "stabilizer": _stabilizer}
     with _at(where):

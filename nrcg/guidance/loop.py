@@ -34,12 +34,11 @@ def guided_ddpm(
         return x_0
 
     Args:
-        unet, scheduler: diffusers' UNet2DModel and DDPMScheduler, its timesteps set.
+        unet, scheduler, timesteps: diffusers' UNet2DModel and DDPMScheduler, and what its `set_timesteps` left.
         noise: draws of N(0, I), N×3×H×W: x_T, then one for every step at t > 0 (t counts from 0 here).
-        timesteps: the scheduler's, downwards; `progress` wraps them, as a bar does.
-        guidance: None draws without.
-        on_step_end: called after each step with its number, its timestep, and x_{t−1}, x̂_0 and g as `latents`,
-            `pred_original_sample` and `gradient` (None without guidance).
+        on_step_end: called with each step's number, t, and {"latents": x_{t−1}, "pred_original_sample": x̂_0,
+            "gradient": g, or None}.
+        progress: wraps the timesteps, as a bar does.
 
     Returns:
         x_0, N×3×H×W in [−1, 1], and N flags of trajectories that became non-finite.

@@ -72,8 +72,8 @@ class GuidedDDPMPipeline(DDPMPipeline):
 
         Args:
             batch_size: N, at least 1.
-            generator: one for the batch, or a list with one per sample, which then is the same in any batch: up to
-                rounding of float32 on a CPU; bfloat16 and other devices round differently in each size.
+            generator: one for the batch, or a list with one per sample, which then is the same in any batch, up to
+                rounding: of float32 on a CPU; coarser in bfloat16 and on other devices.
             num_inference_steps: 1 to T; None takes all T steps of the schedule, but at most 1000.
             output_type: "pil" images, "np" or "numpy" N×H×W×3, or "pt" N×3×H×W, both float32 in [0, 1].
             return_dict: False returns (images, diverged).
@@ -96,19 +96,17 @@ class GuidedDDPMPipeline(DDPMPipeline):
             raise NrcgError(f"generator holds {len(generator)} for batch_size={batch_size}; give one per sample")
         timesteps = set_timesteps(self.scheduler, num_inference_steps)
         if guidance and not any(map(guidance.covers, timesteps)):
+            first, last = timesteps.max(), timesteps.min()
             raise NrcgError(
-                f"guidance: interval is {guidance.interval}, which holds none of the {len(timesteps)} timesteps from "
-                f"{timesteps.max()} to {timesteps.min()}"
+                f"guidance: interval is {guidance.interval}, with none of the timesteps from {first} to {last}"
             )
         if guidance and guidance.scale == 0:
             guidance = None
         networks = [self.unet, guidance.classifier] if guidance else [self.unet]
         for network in networks if guidance else ():
             if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
-                raise NrcgError(
-                    f"{type(network).__name__}: made under torch.inference_mode, which rules out gradients; "
-                    "build or load it outside"
-                )
+                name = type(network).__name__
+                raise NrcgError(f"{name}: made under torch.inference_mode, without gradients; load it outside")
         size = self.unet.config.sample_size
         shape = (batch_size, self.unet.config.in_channels, *((size, size) if isinstance(size, int) else size))
         dtype = torch.promote_types(self.unet.dtype, torch.float32)
@@ -116,9 +114,8 @@ class GuidedDDPMPipeline(DDPMPipeline):
         on_step_end = callback_on_step_end and partial(callback_on_step_end, self)
         with frozen(*networks), torch.inference_mode(False):
             noise = gaussian_draws(shape, generator, count, self._execution_device, dtype)
-            x, diverged = guided_ddpm(
-                self.unet, self.scheduler, noise, timesteps, guidance, on_step_end, self.progress_bar
-            )
+            how = guidance, on_step_end, self.progress_bar
+            x, diverged = guided_ddpm(self.unet, self.scheduler, noise, timesteps, *how)
             images: Any = (x / 2 + 0.5).clamp(0, 1)
         if output_type != "pt":
             images = images.cpu().permute(0, 2, 3, 1).numpy()

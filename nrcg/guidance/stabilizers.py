@@ -18,10 +18,7 @@ stabilizers = Registry("stabilizer")
 
 
 class Stabilizer(Protocol):
-    """Anything with these two methods can be given as `stabilizer`.
-
-    It may have a third, `for_steps(n)`: the stabiliser as it shall be for a trajectory of n gradients.
-    """
+    """Anything with these methods; it may have a third, `for_steps(n)`: itself for a trajectory of n gradients."""
 
     def init(self, gradient_like: torch.Tensor) -> Any:
         """The state at the start of a trajectory; N×3×H×W is the shape of its gradients."""

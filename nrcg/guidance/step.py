@@ -21,8 +21,7 @@ def posterior(
         σ_t² = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · β_t, and 0 at t = 0      fixed_small, fixed_small_log
         σ_t² = β_t                                                  fixed_large, fixed_large_log
 
-    With fewer inference than training steps, t − 1 is the next of the scheduler's time steps, and
-    α_t = 1 − β_t = ᾱ_t / ᾱ_{t−1}.
+    Of fewer inference than training steps, t − 1 is the next time step, and α_t = 1 − β_t = ᾱ_t / ᾱ_{t−1}.
     """
     before, alpha_bar = scheduler.previous_timestep(timestep), scheduler.alphas_cumprod[timestep]
     alpha_bar_before = scheduler.alphas_cumprod[before] if before >= 0 else scheduler.one
