@@ -404,7 +404,7 @@ def test_cards_of_classifiers_that_are_none_are_one_line(tmp_path, card):
 def test_a_ddpm_with_weights_as_a_pickle_alone_names_the_way_out(tmp_path):
     pipeline = small_pipeline()
     DDPMPipeline(unet=pipeline.unet, scheduler=pipeline.scheduler).save_pretrained(tmp_path, safe_serialization=False)
-    with pytest.raises(NrcgError, match="import-ddpm"):
+    with pytest.raises(NrcgError, match="nrcg get ddpm"):
         load_ddpm(tmp_path)
 
 
