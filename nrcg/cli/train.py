@@ -25,14 +25,13 @@ def train_classifier(
     from nrcg.training.classifier import train_classifier as train
     from nrcg.training.settings import ClassifierTraining
 
-    arguments = {
+    parsed = {
         "scheduler": parse_json(scheduler, "--scheduler"),
         "settings": call(ClassifierTraining, "--settings", parse_json(settings, "--settings")),
-        "checkpoint": checkpoint,
     }
     where = set_up(device, threads)
     with stop_on_signals() as stop:
-        train(data, out, **arguments, device=where, stop=stop)
+        train(data, out, **parsed, checkpoint=checkpoint, device=where, stop=stop)
 
 
 @train_verbs.command("ddpm")
@@ -52,23 +51,23 @@ def train_ddpm(
 ) -> None:
     """Train a DDPM; continues from its checkpoint after a signal (exit status 75) or a kill."""
     from nrcg.runtime.device import pick_devices
-    from nrcg.training.ddpm import check_training
     from nrcg.training.ddpm import train_ddpm as train
     from nrcg.training.distributed import launch
     from nrcg.training.settings import DDPMTraining
 
-    made = {
+    arguments = {
         "data": data,
+        "out": out,
+        "checkpoint": checkpoint,
+        "checkpoint_every": checkpoint_every,
+        "preview_every": preview_every,
+        "compile": compile,
         "unet": parse_json(unet, "--unet"),
         "scheduler": parse_json(scheduler, "--scheduler"),
         "settings": call(DDPMTraining, "--settings", parse_json(settings, "--settings")),
     }
-    ways = {"checkpoint_every": checkpoint_every, "preview_every": preview_every, "compile": compile}
-    arguments = {**made, "out": out, "checkpoint": checkpoint, **ways}
     if processes > 1:
-        check_training(**made, processes=processes)
-        launch(train, pick_devices(device, processes), threads=threads, **arguments)
-        return
+        return launch(train, pick_devices(device, processes), threads=threads, **arguments)
     where = set_up(device, threads)
     with stop_on_signals() as stop:
         train(**arguments, device=where, stop=stop)

@@ -1,6 +1,7 @@
 """Noise predictors and schedulers, kept as a diffusers folder that `DDPMPipeline.from_pretrained` opens."""
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from nrcg.runtime.memory import is_out_of_memory
 
 WEIGHTS = "diffusion_pytorch_model"  # .safetensors or .bin, as diffusers names them
 COUNT, STEPS, POSITIVE = whole(1, 65_536), whole(1, 100_000), number(0, without=(0,))
+PAIR = listed(COUNT, 2)
 VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range")
 SCHEDULER_RULES = spread(
     {
@@ -35,9 +37,7 @@ SCHEDULER_RULES = spread(
 )
 UNET_RULES = spread(  # what fails in a trial, such as an unknown kind of block, is left to that
     {
-        "sample_size": Rule(
-            f"{COUNT.words}, or two", lambda v: COUNT.holds(v) or (listed(COUNT, 2).holds(v) and len(v) == 2)
-        ),
+        "sample_size": Rule(f"{COUNT.words}, or two", lambda v: COUNT.holds(v) or (PAIR.holds(v) and len(v) == 2)),
         "in_channels out_channels": whole(3, 3),
         "center_input_sample flip_sin_to_cos add_attention": FLAG,
         "time_embedding_type": one_of("positional", "fourier", "learned"),
@@ -110,15 +110,14 @@ def check_sampling(scheduler: DDPMScheduler, num_inference_steps: int) -> None:
     """Raise NrcgError unless this project can sample with this scheduler in so many steps."""
     rule = whole(1, scheduler.config.num_train_timesteps)
     check("sampling", {"num_inference_steps": num_inference_steps}, {"num_inference_steps": rule})
-    set_timesteps(DDPMScheduler.from_config(scheduler.config), num_inference_steps)
+    set_timesteps(deepcopy(scheduler), num_inference_steps)
 
 
 def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[UNet2DModel, DDPMScheduler]:
     """U-Net (eval mode) and scheduler from a folder that `save_ddpm` wrote; safetensors only, never a pickle.
 
-    Raises NrcgError when a file is missing or damaged, when its weights are not those of `card.json` (where there is
-    one with their SHA-256), when weights and configuration are not of one network, and for a network of other than RGB
-    images.
+    Raises NrcgError when a file is missing or damaged, when its weights are not those of `card.json`, where there is
+    one, or of its configuration, and for a network of other than RGB images, or one that is told the class.
     """
     folder = Path(folder)
     if not (folder / "unet").is_dir():
@@ -128,12 +127,8 @@ def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[U
         raise NrcgError(f"{weights.parent}: holds its weights as a pickle alone; bring the DDPM with `nrcg get ddpm`")
     if card.is_file() and weights.is_file() and (expected := read_card(card).get("sha256")):
         require_digest(weights, expected, card)
-    unet = load_unet(weights)
-    channels = unet.config.in_channels, unet.config.out_channels
-    if channels != (3, 3):
-        raise NrcgError(f"{folder}: a U-Net from {channels[0]} to {channels[1]} channels; RGB images need 3 to 3")
-    if unet.class_embedding is not None:
-        raise NrcgError(f"{folder}: a U-Net that is told the class; this project guides one that is not")
+    unet, keys = load_unet(weights), ("in_channels", "out_channels", "class_embed_type", "num_class_embeds")
+    check(f"{folder}: unet", {key: unet.config[key] for key in keys}, UNET_RULES)
     return unet.to(device), load_scheduler(folder / "scheduler")
 
 
@@ -189,21 +184,19 @@ def refuse_others(
         raise NrcgError(f"{weights}: not weights of {network} ({difference})")
 
 
-def save_ddpm(folder: str | Path, unet: UNet2DModel, scheduler: DDPMScheduler) -> None:
+def save_ddpm(
+    folder: str | Path, unet: UNet2DModel, scheduler: DDPMScheduler, card: dict[str, Any] | None = None
+) -> None:
     """Write the files of `DDPMPipeline.save_pretrained`, byte for byte, but each whole or not at all; its index last.
 
-    Raises NrcgError when a file cannot be written.
+    With a card, `card.json` too, and the SHA-256 of the weights in it. Raises NrcgError when one cannot be written.
     """
-    folder = Path(folder)
+    folder, place = Path(folder), Path(folder, "unet", f"{WEIGHTS}.safetensors")
     weights = {name: tensor.contiguous() for name, tensor in unet.state_dict().items()}
-    with atomic(folder / "unet" / f"{WEIGHTS}.safetensors") as file:
+    with atomic(place) as file:
         file.write(save(weights, metadata={"format": "pt"}))
     write_text(folder / "unet" / "config.json", unet.to_json_string())
     write_text(folder / "scheduler" / "scheduler_config.json", scheduler.to_json_string())
     write_text(folder / "model_index.json", DDPMPipeline(unet=unet, scheduler=scheduler).to_json_string())
-
-
-def write_card(folder: str | Path, card: dict[str, Any]) -> None:
-    """Write `card.json` of a DDPM that `save_ddpm` wrote, with the SHA-256 of its weights."""
-    weights = Path(folder) / "unet" / f"{WEIGHTS}.safetensors"
-    write_json(Path(folder) / "card.json", {**card, "sha256": sha256(weights)})
+    if card is not None:
+        write_json(folder / "card.json", {**card, "sha256": sha256(place)})

@@ -1,6 +1,6 @@
 """Weights that others published, brought into the project's folders. No pickle that holds more than tensors is opened.
 
-Cards hold `data: null`, and `origin`: the address and digest that the caller gives, and the SHA-256 of the weights' file.
+Cards hold `data: null`, and `origin`: the address and digest that the caller gives, and the SHA-256 of the weights.
 """
 
 from collections.abc import Sequence
@@ -21,22 +21,13 @@ PREFIX = "classifier."  # of every key in the classifiers that the paper's autho
 
 
 def import_classifier(
-    file: str | Path,
-    folder: str | Path,
-    *,
-    architecture: str = "mobilenet_v3_small",
-    classes: Sequence[str],
-    url: str = "",
-    digest: str = "",
+    file: str | Path, folder: str | Path, *, classes: Sequence[str], architecture: str, url: str = "", digest: str = ""
 ) -> None:
     """Write a classifier's folder from a safetensors file in the format of the paper's authors.
 
     Its keys are `classifier.` and torchvision's name, such as `classifier.features.0.0.weight`. A classifier of two
-    classes has a single logit, positive for the second; one of C > 2 classes has C.
-
-    Raises:
-        NrcgError: when the file is missing, damaged, of another architecture or digest, or has a number of logits that
-            does not fit `classes`.
+    classes has a single logit, positive for the second; one of C > 2 classes has C. Raises NrcgError when the file is
+    missing, damaged, of another architecture or digest, or has a number of logits that does not fit `classes`.
     """
     file, n_logits = Path(file), 1 if len(classes) == 2 else len(classes)
     _refuse(file, url, digest)
@@ -70,14 +61,10 @@ def import_ddpm(
 ) -> None:
     """Write a DDPM's folder from published weights; keys from before diffusers renamed its attention layers too.
 
-    Args:
-        source: a folder of diffusers, with `unet/` and `scheduler/` or with everything at its root, the weights as
-            safetensors or else as a .bin file; or a safetensors file, with the arguments of its UNet2DModel in `unet`
-            and those of its DDPMScheduler in `scheduler`.
-
-    Raises:
-        NrcgError: when a file is missing, damaged, or not of the network or digest that is told, and for a pickle that
-            holds more than tensors.
+    The source is a folder of diffusers, with `unet/` and `scheduler/` or with everything at its root, the weights as
+    safetensors or else as a .bin file; or a safetensors file, with the arguments of its UNet2DModel in `unet` and those
+    of its DDPMScheduler in `scheduler`. Raises NrcgError when a file is missing, damaged, or not of the network or
+    digest that is told, and for a pickle that holds more than tensors.
     """
     source = Path(source)
     if source.is_dir():
@@ -99,8 +86,7 @@ def import_ddpm(
             link.symlink_to(source.resolve())
             network, noise_scheduler = ddpm.load_unet(link, source), ddpm.build_scheduler(scheduler)
     network.register_to_config(_name_or_path=None)  # a path of this machine
-    ddpm.save_ddpm(folder, network, noise_scheduler)
-    ddpm.write_card(folder, _origin(weights, url, digest))
+    ddpm.save_ddpm(folder, network, noise_scheduler, _origin(weights, url, digest))
 
 
 def _refuse(file: Path, url: str, digest: str) -> None:

@@ -37,10 +37,7 @@ def train_classifier(
 
     Arguments are those of `train_ddpm`; the scheduler makes the noise of robust training, and of the noisy validation
     accuracy of every classifier. A checkpoint is written after every epoch and, when `stop` asks for it, within one.
-
-    Raises:
-        NrcgError: for unusable data, or not those of their card, and for a batch that the memory does not hold.
-        Stopped: when `stop` asked for it, and a checkpoint is written.
+    Raises as `train_ddpm`, and NrcgError for a batch that the memory does not hold.
     """
     noise_scheduler, images = build_scheduler(scheduler), open_images(data, settings)
     n_logits = 1 if len(images.classes) == 2 else len(images.classes)
@@ -80,10 +77,7 @@ class _Trainer(Trainer):
         return self.rows[-1][kind] - self.rows[-2][kind] < self.settings.min_gain
 
     def train_epoch(self, stop: Stop) -> None:
-        """What is left of a pass over the training images, then both validation accuracies.
-
-        A validation that was broken off has changed nothing and starts anew.
-        """
+        """What is left of a pass over the training images, then both validations, which start anew if broken off."""
         epoch, start = len(self.rows) + 1, len(self.rows) * self.steps_per_epoch
         self.network.train()
         for batch in self.batches(start, start + self.steps_per_epoch, f"epoch {epoch}/{self.epochs}", stop):
@@ -92,16 +86,9 @@ class _Trainer(Trainer):
         _, accuracy_noisy = self._validate(stop, noisy=True)
         if not (math.isfinite(self.loss_sum.item()) and math.isfinite(loss)):
             raise NrcgError(f"training diverged in epoch {epoch}: its loss is not finite; lower learning_rate")
-        self.rows.append(
-            {
-                "epoch": epoch,
-                "train_loss": self.loss_sum.item() / self.steps_per_epoch,
-                "valid_loss": loss,
-                "valid_accuracy": accuracy,
-                "valid_accuracy_noisy": accuracy_noisy,
-                "lr": self.lr_schedule.get_last_lr()[0],
-            }
-        )
+        row = {"epoch": epoch, "train_loss": self.loss_sum.item() / self.steps_per_epoch, "valid_loss": loss}
+        row |= {"valid_accuracy": accuracy, "valid_accuracy_noisy": accuracy_noisy}
+        self.rows.append(row | {"lr": self.lr_schedule.get_last_lr()[0]})
         self.loss_sum.zero_()
         log.info("epoch %d: accuracy %.4f clean, %.4f noisy", epoch, accuracy, accuracy_noisy)
 

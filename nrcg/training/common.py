@@ -106,7 +106,7 @@ class Trainer:
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
 
-    def finished(self) -> dict[str, Any]:
+    def finished(self: Any) -> dict[str, Any]:
         """What the last checkpoint holds: all that the training's files are made of."""
         weights, card = self.result()
         card |= {"data": self.images.card["name"], "data_digest": self.images.card["digest"]}
@@ -117,16 +117,11 @@ class Trainer:
 
 
 def run(
-    make: Callable[[], Any],
-    write: Callable[[dict[str, torch.Tensor], dict[str, Any]], None],
-    images: ImageSet,
-    out: Path,
-    checkpoint: Path,
-    stop: Stop,
-    **decisive: Any,
+    make: Callable, write: Callable, images: ImageSet, out: Path, checkpoint: Path, stop: Stop, **decisive: Any
 ) -> None:
-    """Train, from the checkpoint of the same data and `decisive` settings if there is one; then `write` the result.
+    """Train what `make()` gives, from the checkpoint of the same data and `decisive` settings if there is one.
 
+    In the end, `write(weights, card)` makes the files of a network of what `result` returned.
     The last checkpoint stays: it holds all that the files in `out` are made of, and no more, so that whatever happens
     to them, the same training writes them again, byte for byte, in seconds. Of several processes the first writes.
     Another training with this checkpoint, such as one that a lost workflow left on another machine, is waited for.
@@ -177,7 +172,8 @@ def noised(scheduler: DDPMScheduler, x0: torch.Tensor, purpose: str, *key: int) 
 
     Drawn, as `keyed_generator` does, for the whole batch: however many processes share it, an image gets the same.
     """
-    n, of = len(x0) * size(), {"generator": keyed_generator(purpose, *key, device=x0.device), "device": x0.device}
+    n = len(x0) * size()
+    of: dict[str, Any] = {"generator": keyed_generator(purpose, *key, device=x0.device), "device": x0.device}
     timesteps = share(torch.randint(scheduler.config.num_train_timesteps, (n,), **of))
     noise = share(torch.randn((n, *x0.shape[1:]), **of))
     return scheduler.add_noise(x0, noise, timesteps), noise, timesteps

@@ -17,7 +17,7 @@ from torchvision.utils import save_image
 from nrcg.errors import NrcgError
 from nrcg.io.files import atomic
 from nrcg.io.images import to_float
-from nrcg.models.ddpm import build_scheduler, build_unet, check_unet, save_ddpm, takes_images, write_card
+from nrcg.models.ddpm import build_scheduler, build_unet, check_unet, save_ddpm, takes_images
 from nrcg.rng import keyed_generator, seed_torch
 from nrcg.runtime.memory import BatchLimit
 from nrcg.runtime.preemption import Stop
@@ -55,12 +55,10 @@ def train_ddpm(
         out: folder to write.
         unet: arguments of UNet2DModel.
         scheduler: arguments of DDPMScheduler.
-        settings: of the training.
         checkpoint: file; the last one stays, without an optimiser: from it the same training writes its files again.
         checkpoint_every: steps.
         preview_every: steps between grids of samples in `out`/previews; 0 is never.
         compile: compile the U-Net where that pays.
-        device: where to train.
         stop: asked after each step.
 
     Raises:
@@ -70,10 +68,8 @@ def train_ddpm(
     noise_scheduler = build_scheduler(scheduler)
     check_unet(unet)
     images = open_images(data, settings, verify=distributed.rank() == 0)
-    if settings.batch_size % distributed.size():
-        raise NrcgError(
-            f"batch_size {settings.batch_size}: not a multiple of {distributed.size()} processes; choose one"
-        )
+    if settings.batch_size % (n := distributed.size()):
+        raise NrcgError(f"batch_size {settings.batch_size}: not a multiple of the {n} processes; choose one")
     if not takes_images(unet["sample_size"], size := images.card["size"]):
         raise NrcgError(f"unet: sample_size {unet['sample_size']}, but the images of {data} are {size} pixels wide")
 
@@ -86,8 +82,7 @@ def train_ddpm(
     def write(weights: dict[str, torch.Tensor], card: dict[str, Any]) -> None:
         network = build_unet(unet)
         network.load_state_dict(weights)
-        save_ddpm(out, network.eval(), noise_scheduler)
-        write_card(out, card)
+        save_ddpm(out, network.eval(), noise_scheduler, card)
 
     decisive = {"unet": unet, "scheduler": scheduler, "log_every": LOG_EVERY, **asdict(settings)}
     run(make, write, images, Path(out), Path(checkpoint), stop or Stop(), **decisive)
@@ -102,7 +97,7 @@ class _Trainer(Trainer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.predict = self.network  # what a step calls is perhaps compiled; previews and files take the U-Net
+        self.predict: Any = self.network  # what a step calls is perhaps compiled; previews and files take the U-Net
         decay = self.settings.ema_decay
         self.ema = EMAModel(self.network.parameters(), decay=decay, foreach=True) if decay else None
         self.parts |= {"ema": self.ema} if decay else {}
@@ -135,8 +130,9 @@ class _Trainer(Trainer):
     def train_step(self, x0: torch.Tensor) -> None:
         """One optimiser step on clean images N×3×H×W in [−1, 1], this process's share of the batch."""
         x_t, noise, timesteps = noised(self.scheduler, x0, "ddpm noise", self.settings.seed, self.step)
-        everything = x_t, timesteps, self._target(x0, noise, timesteps)
-        loss = self.memory.attempt(lambda size: self._backward(*everything, size), len(x0))
+        targets = {"epsilon": noise, "sample": x0, "v_prediction": self.scheduler.get_velocity(x0, noise, timesteps)}
+        target = targets[self.scheduler.config.prediction_type]
+        loss = self.memory.attempt(lambda size: self._backward(x_t, timesteps, target, size), len(x0))
         weights = list(self.network.parameters())
         distributed.average([*(weight.grad for weight in weights if weight.grad is not None), loss])
         torch.nn.utils.clip_grad_norm_(weights, self.settings.gradient_clip)
@@ -158,12 +154,6 @@ class _Trainer(Trainer):
             loss.backward()
             mean += loss.detach()
         return mean
-
-    def _target(self, x0: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        kind = self.scheduler.config.prediction_type
-        if kind == "epsilon":
-            return noise
-        return x0 if kind == "sample" else self.scheduler.get_velocity(x0, noise, timesteps)
 
     def _record(self) -> None:
         mean = self.loss_sum.item() / (self.step - (self.rows[-1]["step"] if self.rows else 0))
