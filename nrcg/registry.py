@@ -97,17 +97,15 @@ def load_module(name: str) -> None:
     Raises NrcgError where there is none, and for one that cannot be imported.
     """
     path = str(Path(name).resolve())
+    if name.endswith(".py") and not Path(name).is_file():
+        raise NrcgError(f"module {name}: no such file")
     try:
         if not name.endswith(".py"):
             import_module(name)
-        elif not Path(name).is_file():
-            raise NrcgError(f"module {name}: no such file")
         elif path not in sys.modules:
             spec: Any = spec_from_file_location(path, path)
             sys.modules[path] = module_from_spec(spec)  # before it runs: dataclasses look for their module there
             spec.loader.exec_module(sys.modules[path])
-    except NrcgError:
-        raise
     except Exception as error:  # whatever the user's own code raises
         sys.modules.pop(path, None)
         raise NrcgError(f"module {name}: cannot be imported ({type(error).__name__}: {error})") from error

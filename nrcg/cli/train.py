@@ -1,6 +1,6 @@
 """Verbs that train networks."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -25,13 +25,11 @@ def train_classifier(
     from nrcg.training.classifier import train_classifier as train
     from nrcg.training.settings import ClassifierTraining
 
-    parsed = {
-        "scheduler": parse_json(scheduler, "--scheduler"),
-        "settings": call(ClassifierTraining, "--settings", parse_json(settings, "--settings")),
-    }
+    arguments: dict[str, Any] = {"checkpoint": checkpoint, "scheduler": parse_json(scheduler, "--scheduler")}
+    arguments["settings"] = call(ClassifierTraining, "--settings", parse_json(settings, "--settings"))
     where = set_up(device, threads)
     with stop_on_signals() as stop:
-        train(data, out, **parsed, checkpoint=checkpoint, device=where, stop=stop)
+        train(data, out, **arguments, device=where, stop=stop)
 
 
 @train_verbs.command("ddpm")
@@ -55,17 +53,10 @@ def train_ddpm(
     from nrcg.training.distributed import launch
     from nrcg.training.settings import DDPMTraining
 
-    arguments = {
-        "data": data,
-        "out": out,
-        "checkpoint": checkpoint,
-        "checkpoint_every": checkpoint_every,
-        "preview_every": preview_every,
-        "compile": compile,
-        "unet": parse_json(unet, "--unet"),
-        "scheduler": parse_json(scheduler, "--scheduler"),
-        "settings": call(DDPMTraining, "--settings", parse_json(settings, "--settings")),
-    }
+    arguments: dict[str, Any] = {"data": data, "out": out, "checkpoint": checkpoint, "compile": compile}
+    arguments |= {"checkpoint_every": checkpoint_every, "preview_every": preview_every}
+    arguments |= {"unet": parse_json(unet, "--unet"), "scheduler": parse_json(scheduler, "--scheduler")}
+    arguments["settings"] = call(DDPMTraining, "--settings", parse_json(settings, "--settings"))
     if processes > 1:
         return launch(train, pick_devices(device, processes), threads=threads, **arguments)
     where = set_up(device, threads)

@@ -58,13 +58,7 @@ class BatchLimit:
 
     def each(self, work: Callable[[Any], Result], items: Any) -> Iterator[tuple[Any, Result]]:
         """(batch, work(batch)) for all `items` (anything that can be sliced) in order, as many at a time as fit."""
-        start = 0
-
-        def take(size: int) -> tuple[Any, Result]:
-            batch = items[start : start + size]
-            return batch, work(batch)
-
-        while start < len(items):
-            batch, result = self.attempt(take, len(items) - start)
-            start += len(batch)
+        while len(items):
+            batch, result = self.attempt(lambda size, left=items: (left[:size], work(left[:size])), len(items))
+            items = items[len(batch) :]
             yield batch, result

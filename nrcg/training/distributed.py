@@ -91,7 +91,7 @@ def launch(work: Callable[..., None], devices: list[torch.device], *, threads: i
         with TemporaryDirectory(prefix="nrcg-") as folder, end_on_signals():  # the agent leaves its handlers
             config = LaunchConfig(
                 min_nodes=1, max_nodes=1, nproc_per_node=len(devices), logs_specs=DefaultLogsSpecs(folder),
-                rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost", max_restarts=0,
+                run_id="nrcg", rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost", max_restarts=0,
                 signals_to_handle=",".join(number.name for number in SIGNALS if getsignal(number) != SIG_IGN),
             )  # fmt: skip
             elastic_launch(config, _run)(theirs, os.getpid(), devices, threads, work, arguments)
