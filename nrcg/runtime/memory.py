@@ -58,7 +58,11 @@ class BatchLimit:
 
     def each(self, work: Callable[[Any], Result], items: Any) -> Iterator[tuple[Any, Result]]:
         """(batch, work(batch)) for all `items` (anything that can be sliced) in order, as many at a time as fit."""
+
+        def take(size: int) -> tuple[Any, Result]:
+            return items[:size], work(items[:size])
+
         while len(items):
-            batch, result = self.attempt(lambda size, left=items: (left[:size], work(left[:size])), len(items))
+            batch, result = self.attempt(take, len(items))
             items = items[len(batch) :]
             yield batch, result
