@@ -68,6 +68,11 @@ NAME = Rule("a name", lambda value: isinstance(value, str) and bool(value.strip(
 SEED = whole(0, 2**64 - 1)
 
 
+def spread(rules: Mapping[str, Rule]) -> dict[str, Rule]:
+    """The same rules, a key each, of {"several keys": rule}."""
+    return {key: rule for keys, rule in rules.items() for key in keys.split()}
+
+
 def check(section: str, values: Any, rules: Mapping[str, Rule]) -> None:
     """Raise NrcgError unless `values` is a mapping, its keys are among those of `rules`, and its values obey them."""
     if not isinstance(values, Mapping):

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
@@ -15,7 +15,7 @@ from nrcg.errors import NrcgError
 Thing = TypeVar("Thing", bound=Callable[..., Any])
 
 
-class Registry(Mapping[str, Callable[..., Any]]):
+class Registry(dict[str, Callable[..., Any]]):
     """Classes or functions of one kind by name, in the order in which they were registered.
 
     A section of a config names one of them, and gives its keyword arguments where it has any:
@@ -23,50 +23,32 @@ class Registry(Mapping[str, Callable[..., Any]]):
         stabilizer: sign
         stabilizer: {ema: {beta: 0.99}}
 
-    Args:
-        kind: what they are, in the singular, for messages: `stabilizer`.
+    Messages call them by their `kind`, in the singular: `stabilizer`.
     """
 
     def __init__(self, kind: str) -> None:
+        super().__init__()
         self.kind = kind
-        self._things: dict[str, Callable[..., Any]] = {}
+
+    def __missing__(self, name: object) -> Callable[..., Any]:
+        raise NrcgError(f"{self.kind} {name!r}: unknown; use one of {', '.join(self)}")
 
     def register(self, name: str) -> Callable[[Thing], Thing]:
         """Decorator that files a class or function under `name`. Raises ValueError for a name that is taken."""
-        if name in self._things:
+        if name in self:
             raise ValueError(f"{self.kind} {name!r} is registered already; choose another name")
 
         def file(thing: Thing) -> Thing:
-            self._things[name] = thing
+            self[name] = thing
             return thing
 
         return file
 
-    def __getitem__(self, name: str) -> Callable[..., Any]:
-        """The thing of this name; raises NrcgError, which lists the names, for another."""
-        if not isinstance(name, str) or name not in self._things:
-            raise NrcgError(f"{self.kind} {name!r}: unknown; use one of {', '.join(self._things)}")
-        return self._things[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._things
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._things)
-
-    def __len__(self) -> int:
-        return len(self._things)
-
     def choose(self, section: Any, given: int = 0) -> Callable[..., Any]:
         """What a section names, with the section's arguments bound to it.
 
-        Args:
-            section: a name, or a mapping from one name to keyword arguments (None is none).
-            given: number of positional arguments that the caller will give it.
-
-        Raises:
-            NrcgError: naming the key, for a section of another form, an unknown name, and arguments that the thing
-                does not take, or lacks.
+        A section is a name, or a mapping from one name to keyword arguments (None is none); the caller will give so
+        many positional arguments. Raises NrcgError for a section of another form, and as `check_arguments`.
         """
         if isinstance(section, str):
             section = {section: {}}
@@ -88,14 +70,11 @@ def call(thing: Callable[..., Any], where: str, arguments: Any, *given: Any, **a
     return thing(*given, **also, **arguments)
 
 
-def check_arguments(
-    thing: Callable[..., Any], where: str, arguments: Any, given: int = 0, also: Collection[str] = ()
-) -> None:
+def check_arguments(thing: Callable, where: str, arguments: Any, given: int = 0, also: Collection[str] = ()) -> None:
     """Refuse what a config cannot give to `thing`, whose first `given` parameters, and those in `also`, are taken.
 
-    Raises:
-        NrcgError: which begins with `where`, for arguments that are no mapping, an argument that the thing does not
-            take (with the nearest that it does), and one that it lacks.
+    Raises NrcgError, which begins with `where`, for arguments that are no mapping, one that the thing does not take
+    (with the nearest that it does), and one that it lacks.
     """
     if not isinstance(arguments, Mapping):
         raise NrcgError(f"{where}: {arguments!r}: give an object, a value for each key")
@@ -118,17 +97,15 @@ def load_module(name: str) -> None:
     Raises NrcgError where there is none, and for one that cannot be imported.
     """
     path = str(Path(name).resolve())
+    if name.endswith(".py") and not Path(name).is_file():
+        raise NrcgError(f"module {name}: no such file")
     try:
         if not name.endswith(".py"):
             import_module(name)
-        elif not Path(name).is_file():
-            raise NrcgError(f"module {name}: no such file")
         elif path not in sys.modules:
-            spec = spec_from_file_location(path, path)
+            spec: Any = spec_from_file_location(path, path)
             sys.modules[path] = module_from_spec(spec)  # before it runs: dataclasses look for their module there
             spec.loader.exec_module(sys.modules[path])
-    except NrcgError:
-        raise
     except Exception as error:  # whatever the user's own code raises
         sys.modules.pop(path, None)
         raise NrcgError(f"module {name}: cannot be imported ({type(error).__name__}: {error})") from error

@@ -4,11 +4,11 @@ Everywhere, batch norms that no longer learn become part of the convolutions bef
 pixels goes by plain matrix products: torch's fused kernel is slow on the way back. On CUDA it is bfloat16, weights in
 channels-last order and, for work that is long enough, compiling.
 
-Layers and their order in memory are changed in networks alone whose whole code is known, since any other `forward` may
-use what comes out of a single layer, or the way it lies in memory.
+Layers and their order in memory change only in networks whose whole code is known: another `forward` may use either.
 """
 
 from itertools import chain, pairwise
+from typing import Any
 
 import torch
 from diffusers import UNet2DModel
@@ -33,17 +33,11 @@ class SmallAttention:
 
     plain, fused = AttnProcessor(), AttnProcessor2_0()
 
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: torch.Tensor,  # N×C×H×W, or N×pixels×C
-        encoder_hidden_states: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        temb: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def __call__(self, attn: Attention, hidden_states: torch.Tensor, *, temb: Any = None, **others: Any) -> Any:
+        """Hidden states are N×C×H×W, or N×pixels×C; diffusers looks for `temb` in the signature."""
         pixels = hidden_states.shape[2:].numel() if hidden_states.ndim == 4 else hidden_states.shape[1]
         processor = self.plain if pixels <= FEW_PIXELS else self.fused
-        return processor(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
+        return processor(attn, hidden_states, temb=temb, **others)
 
 
 def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = False) -> nn.Module:
@@ -51,13 +45,11 @@ def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = Fals
 
     In float32 its output stays the same up to rounding. Batch norms are folded in networks of torch.nn's layers and
     torchvision's MobileNetV3 and ResNet alone, without hooks; attention of diffusers keeps a processor that is not the
-    default.
+    default. Raises NrcgError for another precision.
 
     network     a U-Net or a classifier, on its device, in eval mode to sample or analyse
     precision   "fp32", or "bf16" for weights and activations; sampler state and statistics stay float32 all the same
     compile     by torch.compile, at the first call
-
-    Raises NrcgError for another precision.
     """
     if precision not in PRECISIONS:
         raise NrcgError(f"precision {precision!r}: use {' or '.join(PRECISIONS)}")
@@ -67,11 +59,11 @@ def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = Fals
     on_cuda = any(tensor.is_cuda for tensor in chain(network.parameters(), network.buffers()))
     nn.Module.to(network, PRECISIONS[precision])  # diffusers' own `to` warns of nothing
     if on_cuda and (known or type(network) is UNet2DModel):
-        nn.Module.to(network, memory_format=torch.channels_last)
-    if not on_cuda:
-        for module in network.modules():
-            if isinstance(module, Attention) and _is_plain_attention(module):
-                module.set_processor(SmallAttention())
+        nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for module in () if on_cuda else network.modules():
+        usual = isinstance(module, Attention) and type(module.processor) is AttnProcessor2_0
+        if usual and module.scale_qk and module.norm_q is None and module.norm_k is None:  # softmax(Q Kᵀ / √d) V
+            module.set_processor(SmallAttention())
     if compile and not isinstance(network, torch.jit.ScriptModule):
         network.compile()
     return network
@@ -95,29 +87,14 @@ def _fold_batch_norms(network: nn.Module) -> None:
     """Let convolutions do what batch norms in eval mode do to their output, where one follows the other in sequence."""
     for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for (place, convolution), (next_place, norm) in pairwise(list(sequence.named_children())):
-            if type(convolution) is nn.Conv2d and type(norm) is nn.BatchNorm2d and _is_constant(convolution, norm):
+            if type(convolution) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.running_var is None:
+                continue
+            precise = convolution.weight.dtype in (torch.float32, torch.float64)  # or folding would round once more
+            if precise and not (norm.training or convolution.training):
                 sequence.set_submodule(place, fuse_conv_bn_eval(convolution, norm))
                 sequence.set_submodule(next_place, nn.Identity())
 
 
-def _is_constant(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
-    """Whether the norm does the same to every batch: not learning nor, for want of averages, taking the batch's own.
-
-    Weights in half precision do not count: folding would round them once more.
-    """
-    precise = convolution.weight.dtype in (torch.float32, torch.float64)
-    return precise and not (norm.training or convolution.training) and norm.running_var is not None
-
-
-def _is_plain_attention(attention: Attention) -> bool:
-    """Whether it is what `SmallAttention` computes: softmax(Q Kᵀ / √d) V by diffusers' default processor."""
-    plain = type(attention.processor) is AttnProcessor2_0
-    return plain and attention.scale_qk and attention.norm_q is None and attention.norm_k is None
-
-
 def worth_compiling(image_steps: int, device: torch.device) -> bool:
-    """Whether work of so many images × steps is done sooner when the networks are compiled first.
-
-    On a CPU never: there, guided sampling is 1.03 times as fast after two minutes of compiling.
-    """
+    """Whether work of so many images × steps is done sooner when the networks are compiled first; on a CPU never."""
     return device.type == "cuda" and image_steps >= COMPILING_PAYS

@@ -117,9 +117,9 @@ def test_a_unet_is_checked_without_its_memory_and_draws_nothing():
         ({}, 1001, "num_inference_steps 1001: must be a whole number from 1 to .*1000"),
         ({}, 0, "num_inference_steps 0"),
         ({}, 5.0, "num_inference_steps 5.0"),
-        ({"variance_type": "learned"}, 10, "variance_type learned"),
-        ({"variance_type": "learned_range"}, 10, "variance_type learned_range"),
-        ({"steps_offset": 1}, 1000, "steps_offset 1"),
+        ({"variance_type": "learned"}, 10, "variance_type 'learned'"),
+        ({"variance_type": "learned_range"}, 10, "variance_type 'learned_range'"),
+        ({"steps_offset": 1}, 1000, "steps_offset=1"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(config, steps, message):
@@ -129,7 +129,7 @@ def test_what_cannot_be_sampled_is_refused(config, steps, message):
         check_sampling(build_scheduler({"timestep_spacing": spacing}), 50)
     broken = build_scheduler({})
     broken.register_to_config(timestep_spacing="even")
-    with pytest.raises(NrcgError, match="timestep_spacing 'even'"):
+    with pytest.raises(NrcgError, match="scheduler: even"):
         check_sampling(broken, 50)
 
 

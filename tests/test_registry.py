@@ -70,7 +70,7 @@ def test_a_file_is_imported_once_and_may_hold_dataclasses(tmp_path, monkeypatch)
     )
     from nrcg.guidance import objectives
 
-    monkeypatch.setattr(objectives, "_things", dict(objectives._things))
+    monkeypatch.delitem(objectives, "of_a_file", raising=False)
     load_module(str(tmp_path / "mine.py"))
     monkeypatch.chdir(tmp_path)
     load_module("mine.py")

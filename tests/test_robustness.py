@@ -24,7 +24,7 @@ from nrcg.errors import NrcgError, Stopped
 from nrcg.evaluation.score import score
 from nrcg.io.files import alone, read_sealed, write_sealed
 from nrcg.models.classifier import build_classifier, load_classifier, save_classifier
-from nrcg.models.ddpm import load_ddpm, save_ddpm, write_card
+from nrcg.models.ddpm import load_ddpm, save_ddpm
 from nrcg.runtime.preemption import Stop
 from nrcg.sampling import sample_shard
 from nrcg.training import ddpm as ddpm_module
@@ -272,8 +272,9 @@ def test_tables_that_cannot_be_written_are_one_line(blob_set, tmp_path):
     save_classifier(tmp_path / "classifier", build_classifier("mobilenet_v3_small", 3), card)
     (tmp_path / "file").write_text("no folder")
     options = ["--ddpm", tmp_path / "ddpm", "--classifier", tmp_path / "classifier", "--data", blob_set.folder]
-    options += ["--setup", "raw=none", "--images", 2, "--target", "r", "--device", "cpu"]
-    result = CliRunner().invoke(nrcg.cli.app, ["forward", *map(str, ["--out", tmp_path / "file" / "t.csv", *options])])
+    options += ["--on", "xt", "--setups", '{"raw": null}', "--images", 2, "--target", "r", "--device", "cpu"]
+    words = ["measure", "forward", "--out", tmp_path / "file" / "t.csv", *options]
+    result = CliRunner().invoke(nrcg.cli.app, [*map(str, words)])
     with cannot_be_written(r"/file/t\..*", "(Not a directory|File exists)"):
         raise result.exception
 
@@ -331,16 +332,15 @@ def test_two_trainings_never_share_a_checkpoint(blob_set, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_averaged_weights_come_back_from_a_failure(blob_set):
-    trainer = ddpm_module._Trainer(small_pipeline().unet, DDPMScheduler(**SCHEDULER), DDPM, 4)
+def test_averaged_weights_are_a_copy(blob_set, tmp_path):
+    network, scheduler = small_pipeline().unet.train(), DDPMScheduler(**SCHEDULER)
+    trainer = ddpm_module._Trainer(network, blob_set, scheduler, DDPM, 3, CPU, tmp_path, 1000, 0, False)
     for _ in range(3):
         trainer.train_step(torch.zeros(16, 3, 8, 8))
-    before = {name: tensor.clone() for name, tensor in trainer.unet.state_dict().items()}
-    with pytest.raises(ZeroDivisionError), trainer.averaged_weights() as weights:
-        assert not all(torch.equal(tensor, before[name]) for name, tensor in weights.state_dict().items())
-        raise ZeroDivisionError
-    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.unet.state_dict().items())
-    assert trainer.unet.training
+    before, averaged = {name: tensor.clone() for name, tensor in network.state_dict().items()}, trainer.averaged()
+    assert not averaged.training and network.training
+    assert not all(torch.equal(tensor, before[name]) for name, tensor in averaged.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 # Digests
@@ -383,7 +383,7 @@ def test_weights_that_are_not_their_cards_are_refused(tmp_path):
     pipeline = small_pipeline()
     save_ddpm(tmp_path / "d", pipeline.unet, pipeline.scheduler)
     load_ddpm(tmp_path / "d")  # without a card
-    write_card(tmp_path / "d", {})
+    save_ddpm(tmp_path / "d", pipeline.unet, pipeline.scheduler, {})
     load_ddpm(tmp_path / "d")
     torch.nn.init.zeros_(pipeline.unet.conv_in.weight)
     save_ddpm(tmp_path / "d", pipeline.unet, pipeline.scheduler)
@@ -404,7 +404,7 @@ def test_cards_of_classifiers_that_are_none_are_one_line(tmp_path, card):
 def test_a_ddpm_with_weights_as_a_pickle_alone_names_the_way_out(tmp_path):
     pipeline = small_pipeline()
     DDPMPipeline(unet=pipeline.unet, scheduler=pipeline.scheduler).save_pretrained(tmp_path, safe_serialization=False)
-    with pytest.raises(NrcgError, match="import-ddpm"):
+    with pytest.raises(NrcgError, match="nrcg get ddpm"):
         load_ddpm(tmp_path)
 
 

@@ -276,7 +276,7 @@ def test_attention_by_another_formula_stays(options):
 def test_attention_over_many_tokens_is_fused(monkeypatch):
     attention, used = prepare(nn.ModuleList([Attention(8, heads=2, dim_head=4)]))[0], []
     for name in ("plain", "fused"):
-        monkeypatch.setattr(SmallAttention, name, lambda *_, name=name: used.append(name))
+        monkeypatch.setattr(SmallAttention, name, lambda *_, name=name, **__: used.append(name))
     for tokens in (torch.zeros(1, 64, 8), torch.zeros(1, 65, 8), torch.zeros(1, 8, 8, 8), torch.zeros(1, 8, 9, 8)):
         attention.processor(attention, tokens)
     assert used == ["plain", "fused"] * 2

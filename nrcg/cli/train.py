@@ -1,6 +1,6 @@
 """Verbs that train networks."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -25,11 +25,8 @@ def train_classifier(
     from nrcg.training.classifier import train_classifier as train
     from nrcg.training.settings import ClassifierTraining
 
-    arguments = {
-        "scheduler": parse_json(scheduler, "--scheduler"),
-        "settings": call(ClassifierTraining, "--settings", parse_json(settings, "--settings")),
-        "checkpoint": checkpoint,
-    }
+    arguments: dict[str, Any] = {"checkpoint": checkpoint, "scheduler": parse_json(scheduler, "--scheduler")}
+    arguments["settings"] = call(ClassifierTraining, "--settings", parse_json(settings, "--settings"))
     where = set_up(device, threads)
     with stop_on_signals() as stop:
         train(data, out, **arguments, device=where, stop=stop)
@@ -52,23 +49,16 @@ def train_ddpm(
 ) -> None:
     """Train a DDPM; continues from its checkpoint after a signal (exit status 75) or a kill."""
     from nrcg.runtime.device import pick_devices
-    from nrcg.training.ddpm import check_training
     from nrcg.training.ddpm import train_ddpm as train
     from nrcg.training.distributed import launch
     from nrcg.training.settings import DDPMTraining
 
-    made = {
-        "data": data,
-        "unet": parse_json(unet, "--unet"),
-        "scheduler": parse_json(scheduler, "--scheduler"),
-        "settings": call(DDPMTraining, "--settings", parse_json(settings, "--settings")),
-    }
-    ways = {"checkpoint_every": checkpoint_every, "preview_every": preview_every, "compile": compile}
-    arguments = {**made, "out": out, "checkpoint": checkpoint, **ways}
+    arguments: dict[str, Any] = {"data": data, "out": out, "checkpoint": checkpoint, "compile": compile}
+    arguments |= {"checkpoint_every": checkpoint_every, "preview_every": preview_every}
+    arguments |= {"unet": parse_json(unet, "--unet"), "scheduler": parse_json(scheduler, "--scheduler")}
+    arguments["settings"] = call(DDPMTraining, "--settings", parse_json(settings, "--settings"))
     if processes > 1:
-        check_training(**made, processes=processes)
-        launch(train, pick_devices(device, processes), threads=threads, **arguments)
-        return
+        return launch(train, pick_devices(device, processes), threads=threads, **arguments)
     where = set_up(device, threads)
     with stop_on_signals() as stop:
         train(**arguments, device=where, stop=stop)

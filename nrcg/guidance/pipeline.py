@@ -46,7 +46,8 @@ class GuidedDDPMPipeline(DDPMPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "GuidedDDPMPipeline":
         """Open a diffusers DDPM folder or hub id: safetensors only, unless `use_safetensors=False`; else NrcgError."""
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+            defaults = {"use_safetensors": True, "low_cpu_mem_usage": False}
+            return super().from_pretrained(pretrained_model_name_or_path, **{**defaults, **kwargs})
         except (OSError, ValueError, HTTPError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             way_out = "name a diffusers DDPM: a folder with model_index.json, or a hub id and a network to reach it"

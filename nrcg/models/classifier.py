@@ -1,7 +1,4 @@
-"""Classifiers: any module from images N×3×H×W in [−1, 1] to logits N×C (or N×1, binary).
-
-A classifier on disk is a folder: `model.safetensors` and `card.json`.
-"""
+"""Classifiers, from images N×3×H×W in [−1, 1] to logits N×C (or N×1, binary): on disk, weights and a card."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +29,7 @@ def _mobilenet_v3_small(n_logits: int) -> nn.Module:
 @architectures.register("resnet18_judge")
 def _resnet18_judge(n_logits: int) -> nn.Module:
     """torchvision's ResNet-18 with a 64-dimensional last feature layer."""
-    model = resnet18(num_classes=n_logits)
+    model: Any = resnet18(num_classes=n_logits)
     model.fc = nn.Sequential(nn.Linear(512, JUDGE_FEATURES), nn.ReLU(), nn.Linear(JUDGE_FEATURES, n_logits))
     return model
 
@@ -40,28 +37,22 @@ def _resnet18_judge(n_logits: int) -> nn.Module:
 @architectures.register("resnet14_judge")
 def _resnet14_judge(n_logits: int) -> nn.Module:
     """The same without its last stage, which sees a single pixel of a 32×32 image: a quarter of the weights."""
-    model = _resnet18_judge(n_logits)
+    model: Any = _resnet18_judge(n_logits)
     model.layer4 = nn.Identity()
     model.fc[0] = nn.Linear(256, JUDGE_FEATURES)
     return model
 
 
 def build_classifier(architecture: str, n_logits: int) -> nn.Module:
-    """A randomly initialised classifier. `n_logits` is the number of classes, or 1 for a binary one.
-
-    Raises NrcgError for an architecture that is not registered.
-    """
+    """A randomly initialised classifier; `n_logits` is the number of classes, or 1 for a binary one."""
     return architectures[architecture](n_logits)
 
 
-def features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+def features(model: Any, images: torch.Tensor) -> torch.Tensor:
     """The judge's last features, N×64, before the ReLU (whose zeros would make them less Gaussian)."""
     captured: list[torch.Tensor] = []
-    hook = model.fc[0].register_forward_hook(lambda _module, _inputs, output: captured.append(output))
-    try:
+    with model.fc[0].register_forward_hook(lambda _module, _inputs, output: captured.append(output)):
         model(images)
-    finally:
-        hook.remove()
     return captured[0]
 
 
@@ -75,30 +66,21 @@ def save_classifier(folder: str | Path, model: nn.Module, card: dict[str, Any]) 
 
 
 def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
-    """The classifier in eval mode, and its card.
-
-    Raises NrcgError when a file is missing, damaged, of another architecture than its card says, or not the file whose
-    SHA-256 its card holds.
-    """
+    """The classifier in eval mode, and its card; raises NrcgError when a file is missing, damaged, or another's."""
     place, path = Path(folder) / "card.json", Path(folder) / "model.safetensors"
     card = read_card(place, architecture=str, n_logits=int, classes=list)
     classes, n_logits = card["classes"], card["n_logits"]
     if not all(isinstance(name, str) for name in classes) or len(classes) != (2 if n_logits == 1 else n_logits):
         raise NrcgError(f"{place}: n_logits {n_logits} does not fit classes {classes}; delete the folder, train again")
     model = build_classifier(card["architecture"], n_logits)
+    if "sha256" in card:
+        require_digest(path, card["sha256"], place)
     try:
-        weights = load_file(path)
-        model.load_state_dict(weights)
-    except FileNotFoundError:
-        raise NrcgError(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise NrcgError(f"{path}: damaged weights ({error}); delete the folder and train again") from None
-    except RuntimeError as error:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, OSError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
         raise NrcgError(f"{path}: not weights of a {card['architecture']} ({str(error).splitlines()[0]})") from None
-    if "sha256" in card:
-        require_digest(path, card["sha256"], place)
     return model.to(device).eval(), card
 
 

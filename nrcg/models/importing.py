@@ -1,15 +1,13 @@
 """Weights that others published, brought into the project's folders. No pickle that holds more than tensors is opened.
 
-The cards hold `data: null`, and `origin`: the address and digest that the caller gives, and the SHA-256 of the weights'
-file. It is checked for that digest here: a file that was put there by hand has seen no check before.
+Cards hold `data: null`, and `origin`: the address and digest that the caller gives, and the SHA-256 of the weights.
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
@@ -23,52 +21,76 @@ PREFIX = "classifier."  # of every key in the classifiers that the paper's autho
 
 
 def import_classifier(
-    file: str | Path,
-    folder: str | Path,
-    *,
-    architecture: str = "mobilenet_v3_small",
-    classes: Sequence[str],
-    url: str = "",
-    digest: str = "",
+    file: str | Path, folder: str | Path, *, classes: Sequence[str], architecture: str, url: str = "", digest: str = ""
 ) -> None:
     """Write a classifier's folder from a safetensors file in the format of the paper's authors.
 
     Its keys are `classifier.` and torchvision's name, such as `classifier.features.0.0.weight`. A classifier of two
-    classes has a single logit, positive for the second; one of C > 2 classes has C.
-
-    Raises:
-        NrcgError: when the file is missing, damaged, of another architecture or digest, or has a number of logits that
-            does not fit `classes`.
+    classes has a single logit, positive for the second; one of C > 2 classes has C. Raises NrcgError when the file is
+    missing, damaged, of another architecture or digest, or has a number of logits that does not fit `classes`.
     """
     file, n_logits = Path(file), 1 if len(classes) == 2 else len(classes)
-    weights = _read(file, url, digest)
+    _refuse(file, url, digest)
+    given = load_file(file)
+    if wrong := [key for key, tensor in given.items() if not tensor.isfinite().all()]:
+        raise NrcgError(f"{file}: {min(wrong)} holds values that are not finite; get the file again")
+    if strange := [key for key in given if not key.startswith(PREFIX)]:
+        raise NrcgError(f"{file}: key {min(strange)} does not start with {PREFIX!r}; not a classifier of the authors")
+    weights = {key.removeprefix(PREFIX): tensor for key, tensor in given.items()}
     model = build_classifier(architecture, n_logits)
     expected = model.state_dict()
     last = list(expected)[-1]  # the bias of the last layer: one for each logit
     if last in weights and len(weights[last]) != n_logits:
         raise NrcgError(f"{file}: {len(weights[last])} logits, but {len(classes)} classes need {n_logits}")
     mismatched = [key for key in expected.keys() & weights.keys() if expected[key].shape != weights[key].shape]
-    missing, unexpected = list(expected.keys() - weights.keys()), list(weights.keys() - expected.keys())
-    if difference := ddpm.describe_difference(missing, unexpected, mismatched):
-        raise NrcgError(f"{file}: not weights of a {architecture} ({difference})")
+    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    ddpm.refuse_others(file, f"a {architecture}", missing, unexpected, mismatched)
     model.load_state_dict(weights)
     about = {"architecture": architecture, "classes": list(classes), "n_logits": n_logits}
     save_classifier(folder, model, {**about, **_origin(file, url, digest)})
 
 
-def _read(file: Path, url: str, digest: str) -> dict[str, torch.Tensor]:
-    """The authors' weights under torchvision's names."""
-    _refuse(file, url, digest)
-    weights = load_file(file)
-    if wrong := [key for key, tensor in weights.items() if not tensor.isfinite().all()]:
-        raise NrcgError(f"{file}: {min(wrong)} holds values that are not finite; get the file again")
-    if strange := [key for key in weights if not key.startswith(PREFIX)]:
-        raise NrcgError(f"{file}: key {min(strange)} does not start with {PREFIX!r}; not a classifier of the authors")
-    return {key.removeprefix(PREFIX): tensor for key, tensor in weights.items()}
+def import_ddpm(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    unet: dict[str, Any] | None = None,
+    scheduler: dict[str, Any] | None = None,
+    url: str = "",
+    digest: str = "",
+) -> None:
+    """Write a DDPM's folder from published weights; keys from before diffusers renamed its attention layers too.
+
+    The source is a folder of diffusers, with `unet/` and `scheduler/` or with everything at its root, the weights as
+    safetensors or else as a .bin file; or a safetensors file, with the arguments of its UNet2DModel in `unet` and those
+    of its DDPMScheduler in `scheduler`. Raises NrcgError when a file is missing, damaged, or not of the network or
+    digest that is told, and for a pickle that holds more than tensors.
+    """
+    source = Path(source)
+    if source.is_dir():
+        if unet is not None or scheduler is not None:
+            raise NrcgError(f"{source}: a folder describes its own U-Net and scheduler; give none beside it")
+        parts = {name: source / name if (source / name).is_dir() else source for name in ("unet", "scheduler")}
+        files = [parts["unet"] / f"{ddpm.WEIGHTS}{suffix}" for suffix in (".safetensors", ".bin")]
+        if not (weights := next(filter(Path.is_file, files), None)):
+            raise NrcgError(f"{parts['unet']}: neither {files[0].name} nor {files[1].name} here; not a whole DDPM")
+        network, noise_scheduler = ddpm.load_unet(weights), ddpm.load_scheduler(parts["scheduler"])
+    else:
+        weights = source
+        _refuse(source, url, digest)
+        if unet is None or scheduler is None:
+            raise NrcgError(f"{source}: a single file needs the arguments of its U-Net and of its scheduler")
+        with TemporaryDirectory() as place:  # diffusers converts old keys only when it opens a folder
+            ddpm.build_unet(unet).save_config(place)
+            link = Path(place, f"{ddpm.WEIGHTS}.safetensors")
+            link.symlink_to(source.resolve())
+            network, noise_scheduler = ddpm.load_unet(link, source), ddpm.build_scheduler(scheduler)
+    network.register_to_config(_name_or_path=None)  # a path of this machine
+    ddpm.save_ddpm(folder, network, noise_scheduler, _origin(weights, url, digest))
 
 
 def _refuse(file: Path, url: str, digest: str) -> None:
-    """Raise NrcgError unless the file is whole safetensors, with this digest if there is one."""
+    """Raise NrcgError unless the file, put there by hand perhaps, is whole safetensors, with the digest if any."""
     if not file.is_file():
         raise NrcgError(f"{file}: no such file or folder")
     if digest:
@@ -84,47 +106,3 @@ def _origin(file: Path, url: str, digest: str) -> dict[str, Any]:
     """What a card says of where the weights are from."""
     origin = {"url": url, "digest": digest, "sha256": sha256(file)}
     return {"data": None, "data_digest": None, "origin": {key: text for key, text in origin.items() if text}}
-
-
-def import_ddpm(
-    source: str | Path,
-    folder: str | Path,
-    *,
-    unet: dict[str, Any] | None = None,
-    scheduler: dict[str, Any] | None = None,
-    url: str = "",
-    digest: str = "",
-) -> None:
-    """Write a DDPM's folder from published weights; keys from before diffusers renamed its attention layers too.
-
-    Args:
-        source: a folder of diffusers, with `unet/` and `scheduler/` or with everything at its root, the weights as
-            safetensors or else as a .bin file; or a safetensors file, with the arguments of its UNet2DModel in `unet`
-            and those of its DDPMScheduler in `scheduler`.
-
-    Raises:
-        NrcgError: when a file is missing, damaged, or not of the network or digest that is told, and for a pickle that
-            holds more than tensors.
-    """
-    source = Path(source)
-    if source.is_dir():
-        if unet is not None or scheduler is not None:
-            raise NrcgError(f"{source}: a folder describes its own U-Net and scheduler; give none beside it")
-        parts = {name: source / name if (source / name).is_dir() else source for name in ("unet", "scheduler")}
-        files = [parts["unet"] / f"{ddpm.WEIGHTS}{suffix}" for suffix in (".safetensors", ".bin")]
-        if not (weights := next(filter(Path.is_file, files), None)):
-            raise NrcgError(f"{parts['unet']}: neither {files[0].name} nor {files[1].name} here; not a whole DDPM")
-        network = ddpm.load_unet(parts["unet"], use_safetensors=weights == files[0], name=weights)
-        noise_scheduler = ddpm.load_scheduler(parts["scheduler"])
-    else:
-        _refuse(source, url, digest)
-        if unet is None or scheduler is None:
-            raise NrcgError(f"{source}: a single file needs the arguments of its U-Net and of its scheduler")
-        with tempfile.TemporaryDirectory() as place:  # diffusers converts old keys only when it opens a folder
-            ddpm.build_unet(unet).save_config(place)
-            Path(place, f"{ddpm.WEIGHTS}.safetensors").symlink_to(source.resolve())
-            weights, network = source, ddpm.load_unet(Path(place), name=source)
-        noise_scheduler = ddpm.build_scheduler(scheduler)
-    network.register_to_config(_name_or_path=None)  # a path of this machine
-    ddpm.save_ddpm(folder, network, noise_scheduler)
-    ddpm.write_card(folder, _origin(weights, url, digest))

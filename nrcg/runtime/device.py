@@ -1,6 +1,7 @@
 """Where the networks run."""
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from functools import cache
@@ -24,7 +25,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """The device by name; `auto` is CUDA when there is any, else the CPU.
 
     Of several CUDA devices, `auto` and `cuda` take one that no other process has taken so, and wait for one while there
-    is none; `cuda:N` is the caller's own choice, and asks nobody. Raises NrcgError for a device that is not there.
+    is none; `cuda:N` asks nobody. Raises NrcgError for a device that is not there.
     """
     (device,) = pick_devices(name, 1)
     if device.index is not None:
@@ -36,13 +37,10 @@ def pick_devices(name: str, n: int) -> list[torch.device]:
     """A device for each of `n` processes, as `pick_device` does it for one; on a CPU, all have the same."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,2})?", name):
         raise NrcgError(f"--device {name}: unknown; use auto, cpu, cuda or cuda:N")
-    if device.type == "cpu":
+    device = torch.device(name)
+    if name == "cpu":
         return [device] * n
     if not torch.cuda.is_available():
         raise NrcgError(f"--device {name}: this machine shows no CUDA device; use --device auto or cpu")
@@ -73,9 +71,8 @@ def _own_devices(n: int) -> tuple[torch.device, ...]:
 def lease(devices: Sequence[str], folder: Path, n: int = 1) -> list[int]:
     """Indices of the first `n` of `devices` (their ids) that no other process holds; waits for them, and says so.
 
-    They are this process's until it ends, by whatever end: a lock on a file of `folder` for each device. All processes,
-    whoever's they are, must name the same folder, on a disk of the machine itself. Raises NrcgError when a lock file
-    cannot be opened.
+    They are this process's until it ends, by whatever end: a lock on a file of `folder`, which all processes must name,
+    for each device. Raises NrcgError when a lock file cannot be opened.
     """
     turn = None  # two that each hold what the other waits for would wait for ever
     while n > 1 and not (turn := _lock(folder / "nrcg-several.lock")):
@@ -89,9 +86,8 @@ def lease(devices: Sequence[str], folder: Path, n: int = 1) -> list[int]:
         if len(taken) == n:
             break
         if not look:
-            log.info(
-                "all %d CUDA devices are taken by other jobs of nrcg; waiting for %d", len(devices), n - len(taken)
-            )
+            words = "all %d CUDA devices are taken by other jobs of nrcg; waiting for %d"
+            log.info(words, len(devices), n - len(taken))
         time.sleep(POLL)
     if turn:
         turn.release()

@@ -2,7 +2,7 @@
 
 import ctypes
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -15,10 +15,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Ask the C library to keep what this process frees; fetching it anew costs a CPU up to a tenth of its time.
-
-    Does nothing where the C library is not glibc.
-    """
+    """Ask glibc, if it is there, to keep what this process frees; fetching it anew takes up to a tenth of its time."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
@@ -33,11 +30,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 class BatchLimit:
-    """How many images the networks take at a time; once halved it stays so, since the memory does not grow.
-
-    what   names the work in the line that tells of a halving
-    size   the most to begin with
-    """
+    """How many images the networks take at a time: `size` or, once halved for good, less; `what` names their work."""
 
     def __init__(self, what: str, size: int) -> None:
         self.what, self.size = what, size
@@ -63,15 +56,13 @@ class BatchLimit:
             log.warning("%s: out of memory with %d images at a time; going on with %d", self.what, size, self.size)
             torch.cuda.empty_cache()  # pieces of other sizes would stay in the way; does nothing without CUDA
 
-    def each(self, work: Callable[[Any], Result], items: Sequence[Any]) -> Iterator[tuple[Any, Result]]:
+    def each(self, work: Callable[[Any], Result], items: Any) -> Iterator[tuple[Any, Result]]:
         """(batch, work(batch)) for all `items` (anything that can be sliced) in order, as many at a time as fit."""
-        start = 0
 
         def take(size: int) -> tuple[Any, Result]:
-            batch = items[start : start + size]
-            return batch, work(batch)
+            return items[:size], work(items[:size])
 
-        while start < len(items):
-            batch, result = self.attempt(take, len(items) - start)
-            start += len(batch)
+        while len(items):
+            batch, result = self.attempt(take, len(items))
+            items = items[len(batch) :]
             yield batch, result

@@ -35,10 +35,7 @@ def stop_on_signals() -> Iterator[Stop]:
 
 
 def end_on_signals() -> AbstractContextManager[None]:
-    """Inside, each of SIGNALS raises Stopped, for work that has nothing to keep: no file stays half-written.
-
-    A second signal ends the process at once.
-    """
+    """Inside, each of SIGNALS raises Stopped, for work with nothing to keep; a second one ends the process at once."""
 
     def end(name: str) -> None:
         raise Stopped(f"stopped by {name}: no file is half-written; run the same command again")

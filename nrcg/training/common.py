@@ -6,8 +6,8 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from torch import nn
+from tqdm import tqdm
 
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError, Stopped
@@ -30,6 +31,15 @@ LOG = "log.csv"
 log = logging.getLogger("nrcg")
 
 
+def open_images(data: str | Path, settings: Any, *, verify: bool = True) -> ImageSet:
+    """The image set to train on with these settings; raises NrcgError for one that holds less than a batch."""
+    images = ImageSet.open(data, verify=verify)
+    if (n := len(images.indices("train"))) < settings.batch_size:
+        raise NrcgError(f"{data}: {n} training images, fewer than batch_size {settings.batch_size}")
+    return images
+
+
+@dataclass
 class Trainer:
     """Network, optimiser, step and log of a training: all that a checkpoint holds.
 
@@ -38,14 +48,49 @@ class Trainer:
     function of (seed, step), so that `train` can be stopped anywhere and called again, on a trainer of the same state.
     """
 
-    def __init__(self, network: nn.Module, settings: Any, total_steps: int, device: torch.device) -> None:
-        self.network, self.settings, self.total_steps, self.device = network, settings, total_steps, device
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, fused=True)
-        self.lr_schedule = get_cosine_schedule_with_warmup(self.optimizer, settings.warmup_steps, total_steps)
-        self.parts = {"network": network, "optimizer": self.optimizer, "lr_schedule": self.lr_schedule}
+    network: nn.Module  # on the device
+    images: ImageSet
+    scheduler: DDPMScheduler
+    settings: Any
+    epochs: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        self.learnt = self.images.indices("train")
+        self.steps_per_epoch = len(self.learnt) // self.settings.batch_size
+        self.total_steps = self.epochs * self.steps_per_epoch
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.settings.learning_rate, fused=True)
+        self.lr_schedule = get_cosine_schedule_with_warmup(self.optimizer, self.settings.warmup_steps, self.total_steps)
+        self.parts = {"network": self.network, "optimizer": self.optimizer, "lr_schedule": self.lr_schedule}
         self.step, self.seconds, self.started = 0, 0.0, time.monotonic()
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # over the steps since the last row
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)  # over the steps since the last row
         self.rows: list[dict[str, float]] = []  # of the log
+        self.told: dict[str, str] = {}  # beside the progress bar
+
+    def batches(self, start: int, end: int, title: str, stop: Stop) -> Iterator[np.ndarray]:
+        """Positions of the images of each step from here to `end`; whoever takes a batch takes the step, by `advance`.
+
+        The progress bar begins at step `start`; `stop` is asked after each step.
+        """
+        batch_size, order = self.settings.batch_size, None
+        bar = {"total": end - start, "initial": self.step - start, "desc": title, "unit": "step"}
+        with tqdm(**bar, disable=rank() > 0) as progress:
+            while self.step < end:
+                epoch, position = divmod(self.step, self.steps_per_epoch)
+                if order is None or position == 0:
+                    generator = keyed_generator("epoch order", self.settings.seed, epoch)
+                    order = self.learnt[torch.randperm(len(self.learnt), generator=generator).numpy()]
+                yield np.sort(order[position * batch_size : (position + 1) * batch_size])
+                progress.set_postfix(self.told, refresh=False)
+                progress.update()
+                stop.check()
+
+    def advance(self, loss: torch.Tensor) -> None:
+        """Take a step along the gradients in the weights, whose mean loss over the batch was `loss`."""
+        self.optimizer.step()
+        self.lr_schedule.step()
+        self.loss_sum += loss
+        self.step += 1
 
     def state_dict(self) -> dict[str, Any]:
         """All that `load_state_dict` needs to go on from here."""
@@ -61,25 +106,41 @@ class Trainer:
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
 
+    def finished(self: Any) -> dict[str, Any]:
+        """What the last checkpoint holds: all that the training's files are made of."""
+        weights, card = self.result()
+        card |= {"data": self.images.card["name"], "data_digest": self.images.card["digest"]}
+        card |= {"training": asdict(self.settings), "seconds": round(self.state_dict()["seconds"])}
+        card |= {"device": self.device.type, "torch": torch.__version__}
+        weights = {name: tensor.cpu() for name, tensor in weights.items()}
+        return {"weights": weights, "rows": self.rows, "card": json.dumps(card)}
+
 
 def run(
-    make: Callable[[], Trainer],
-    write: Callable[[dict[str, torch.Tensor], dict[str, Any]], None],
-    images: ImageSet,
-    out: Path,
-    checkpoint: Path,
-    stop: Stop,
-    **decisive: Any,
+    make: Callable, write: Callable, images: ImageSet, out: Path, checkpoint: Path, stop: Stop, **decisive: Any
 ) -> None:
-    """Train, from the checkpoint of the same data and `decisive` settings if there is one; then `write` the result.
+    """Train what `make()` gives, from the checkpoint of the same data and `decisive` settings if there is one.
 
+    In the end, `write(weights, card)` makes the files of a network of what `result` returned.
     The last checkpoint stays: it holds all that the files in `out` are made of, and no more, so that whatever happens
     to them, the same training writes them again, byte for byte, in seconds. Of several processes the first writes.
+    Another training with this checkpoint, such as one that a lost workflow left on another machine, is waited for.
     Raises Stopped when `stop` asks for it, with a checkpoint, and NrcgError for places that cannot be written.
     """
     identity = fingerprint(data=images.card["digest"], **decisive)
     first = rank() == 0
-    with _only_one(checkpoint, out, stop) if first else nullcontext():
+
+    def another(first_look: bool) -> None:
+        if size() > 1:  # the others would wait in vain
+            raise NrcgError(f"{checkpoint}: another process trains with this checkpoint; wait for it, or end it")
+        if first_look:
+            log.info("%s: another process trains with this checkpoint; waiting for it", checkpoint)
+        stop.check()
+
+    if first:
+        require_writable(checkpoint)
+        require_writable(out / LOG)
+    with alone(checkpoint.with_name(f"{checkpoint.name}.lock"), another) if first else nullcontext():
         state = load_checkpoint(checkpoint, identity)
         if not (state and "finished" in state):
             trainer = make()
@@ -96,7 +157,7 @@ def run(
             except Stopped:
                 keep()
                 raise
-            state = {"finished": _finished(trainer, images)}
+            state = {"finished": trainer.finished()}
             if first:
                 save_checkpoint(checkpoint, identity, state)
         if first:
@@ -106,30 +167,15 @@ def run(
             _before(checkpoint).unlink(missing_ok=True)
 
 
-def _finished(trainer: Trainer, images: ImageSet) -> dict[str, Any]:
-    weights, card = trainer.result()
-    card |= {"data": images.card["name"], "data_digest": images.card["digest"], "training": asdict(trainer.settings)}
-    card |= {"seconds": round(trainer.seconds + time.monotonic() - trainer.started)}
-    card |= {"device": trainer.device.type, "torch": torch.__version__}
-    weights = {name: tensor.cpu() for name, tensor in weights.items()}
-    return {"weights": weights, "rows": trainer.rows, "card": json.dumps(card)}
-
-
-def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
-    """The permutation of 0…n−1 in which epoch `epoch` visits the training images."""
-    return torch.randperm(n, generator=keyed_generator("epoch order", seed, epoch)).numpy()
-
-
-def noised(
-    scheduler: DDPMScheduler, x0: torch.Tensor, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def noised(scheduler: DDPMScheduler, x0: torch.Tensor, purpose: str, *key: int) -> tuple[torch.Tensor, ...]:
     """Images N×3×H×W noised by eq. 2, each at a timestep of its own; the noise; the timesteps N.
 
-    Drawn for the whole batch: however many processes share it, an image gets the same.
+    Drawn, as `keyed_generator` does, for the whole batch: however many processes share it, an image gets the same.
     """
-    n, total = len(x0) * size(), scheduler.config.num_train_timesteps
-    timesteps = share(torch.randint(total, (n,), generator=generator, device=x0.device))
-    noise = share(torch.randn((n, *x0.shape[1:]), generator=generator, device=x0.device))
+    n = len(x0) * size()
+    of: dict[str, Any] = {"generator": keyed_generator(purpose, *key, device=x0.device), "device": x0.device}
+    timesteps = share(torch.randint(scheduler.config.num_train_timesteps, (n,), **of))
+    noise = share(torch.randn((n, *x0.shape[1:]), **of))
     return scheduler.add_noise(x0, noise, timesteps), noise, timesteps
 
 
@@ -152,26 +198,6 @@ def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
         except (NrcgError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError) as error:
             log.warning("%s; going on from the checkpoint before it, or else anew", error)
     return None
-
-
-@contextmanager
-def _only_one(path: Path, out: Path, stop: Stop) -> Iterator[None]:
-    """Inside, no other process trains with this checkpoint, such as one that a lost workflow left on another machine.
-
-    Waits for one that does; one of several processes cannot, while the others wait for it.
-    """
-    require_writable(path)
-    require_writable(out / LOG)
-
-    def another(first: bool) -> None:
-        if size() > 1:
-            raise NrcgError(f"{path}: another process trains with this checkpoint; wait for it, or end it")
-        if first:
-            log.info("%s: another process trains with this checkpoint; waiting for it", path)
-        stop.check()
-
-    with alone(path.with_name(f"{path.name}.lock"), another):
-        yield
 
 
 def _before(path: Path) -> Path:

@@ -11,7 +11,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from signal import SIG_IGN, Signals, getsignal, signal
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -27,8 +27,6 @@ PATIENCE = 30.0  # seconds to answer a request to stop, of the agent's, and of a
 ASKED = 75  # exit status of a process that stopped on request
 AGAIN = "run the same command again to go on from the last checkpoint"
 
-Batch = TypeVar("Batch", bound=Sequence[Any])
-
 
 def rank() -> int:
     """Number of this process, from 0; the first alone writes files and speaks."""
@@ -40,7 +38,7 @@ def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def share(batch: Batch) -> Batch:
+def share(batch: Any) -> Any:
     """This process's part of a batch, whose length is a multiple of `size()`."""
     n = len(batch) // size()
     return batch[rank() * n : (rank() + 1) * n]
@@ -71,18 +69,12 @@ def launch(work: Callable[..., None], devices: list[torch.device], *, threads: i
     """Call work(**arguments, device=…, stop=…) in a process for each device, and wait for all of them.
 
     A signal that asks to stop stops all after the same step; those that do not answer within PATIENCE are ended. If one
-    fails, all are ended. None outlives this process, even if that is killed: they stop as if asked.
+    fails, all are ended. None outlives this process, even if that is killed: they stop as if asked. `work` can be
+    imported by name, its arguments pickled; the devices are CUDA's, each with its index, or all the CPU; `threads` is
+    of all processes together, and 0 leaves the choice to torch.
 
-    Args:
-        work: a function that can be imported by name.
-        devices: all of CUDA, each with its index, or all the CPU.
-        threads: CPU threads of all processes together; 0 leaves the choice to torch.
-        **arguments: of `work`; pickled.
-
-    Raises:
-        Stopped: when they stopped on a signal.
-        NrcgError: that one of them raised; and when one was killed, or did not answer the others.
-        RuntimeError: with the traceback of one that failed otherwise.
+    Raises Stopped when they stopped on a signal, an NrcgError that one of them raised, or that says that one was killed
+    or did not answer the others, and RuntimeError with the traceback of one that failed otherwise.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -97,10 +89,11 @@ def launch(work: Callable[..., None], devices: list[torch.device], *, threads: i
     relay.start()
     try:
         with TemporaryDirectory(prefix="nrcg-") as folder, end_on_signals():  # the agent leaves its handlers
-            place = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
-            signals = ",".join(number.name for number in SIGNALS if getsignal(number) != SIG_IGN)
-            ends = {"max_restarts": 0, "signals_to_handle": signals}
-            config = LaunchConfig(1, 1, len(devices), DefaultLogsSpecs(folder), "nrcg", **place, **ends)
+            config = LaunchConfig(
+                min_nodes=1, max_nodes=1, nproc_per_node=len(devices), logs_specs=DefaultLogsSpecs(folder),
+                run_id="nrcg", rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost", max_restarts=0,
+                signals_to_handle=",".join(number.name for number in SIGNALS if getsignal(number) != SIG_IGN),
+            )  # fmt: skip
             elastic_launch(config, _run)(theirs, os.getpid(), devices, threads, work, arguments)
     except SignalException as asked:
         raise Stopped(f"stopped by {asked.sigval.name}: {AGAIN}") from None

@@ -20,8 +20,8 @@ from nrcg.guidance.stabilizers import for_steps
 @pytest.fixture
 def registered(monkeypatch):
     """A stabiliser and an objective of a user's own, registered for one test."""
-    for registry in stabilizers, objectives:
-        monkeypatch.setattr(registry, "_things", dict(registry._things))
+    monkeypatch.delitem(stabilizers, "sign", raising=False)
+    monkeypatch.delitem(objectives, "margin", raising=False)
 
     @stabilizers.register("sign")
     @dataclass(frozen=True)

@@ -24,6 +24,7 @@ UNET = {
 }
 SCHEDULER = {"num_train_timesteps": 20, "beta_end": 0.3}
 OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}  # of attention layers, in 2022
+SMALL = "mobilenet_v3_small"
 ORIGIN = {"url": "https://example.org/w"}
 CLASSES = {1: ["no", "yes"], 4: ["a", "b", "c", "d"]}
 
@@ -78,7 +79,7 @@ def same_network(one, other):
 def test_a_published_classifier_gives_the_logits_it_gave(tmp_path, n_logits):
     network = perturbed(mobilenet_v3_small(num_classes=n_logits))
     file = write_classifier(tmp_path / "summer-1.safetensors", network)
-    import_classifier(file, tmp_path / "out", classes=CLASSES[n_logits], **ORIGIN)
+    import_classifier(file, tmp_path / "out", classes=CLASSES[n_logits], architecture=SMALL, **ORIGIN)
     model, card = load_classifier(tmp_path / "out")
     x = torch.rand(3, 3, 32, 32) * 2 - 1
     with torch.no_grad():
@@ -114,9 +115,9 @@ def test_classifiers_that_do_not_fit_are_refused(tmp_path):
     }
     for file, message in cases.items():
         with pytest.raises(NrcgError, match=f"^{file}: .*{message}[^\n]*$"):
-            import_classifier(file, tmp_path / "out", classes=CLASSES[1])
+            import_classifier(file, tmp_path / "out", classes=CLASSES[1], architecture=SMALL)
     with pytest.raises(NrcgError, match=r"1 missing: features\.0\.0\.weight"):
-        import_classifier(tmp_path / "partial", tmp_path / "out", classes=CLASSES[4])
+        import_classifier(tmp_path / "partial", tmp_path / "out", classes=CLASSES[4], architecture=SMALL)
     with pytest.raises(NrcgError, match="architecture 'vgg'"):
         import_classifier(four, tmp_path / "out", architecture="vgg", classes=CLASSES[4])
     assert not (tmp_path / "out").exists()
@@ -250,7 +251,7 @@ def test_arguments_that_do_not_belong_together_are_refused(tmp_path, unet):
 
 def test_load_ddpm_takes_a_local_folder_only(tmp_path, unet):
     for source in ("google/ddpm-celebahq-256", tmp_path / "absent"):
-        with pytest.raises(NrcgError, match=f"{source}: .*nrcg (import-ddpm|get ddpm)"):
+        with pytest.raises(NrcgError, match=f"{source}: .*nrcg get ddpm"):
             load_ddpm(source)
 
 

@@ -196,12 +196,13 @@ def test_a_ddpm_trains_on_the_whole_batch_in_pieces(blob_set, tmp_path, caplog, 
         train_a_ddpm(blob_set, tmp_path / "none")
 
 
-def test_the_gradient_of_pieces_is_that_of_their_mean():
-    trainer = ddpm_module._Trainer(UNet2DModel(**TINY_UNET), DDPMScheduler(**SCHEDULER), DDPM, 4)
+def test_the_gradient_of_pieces_is_that_of_their_mean(blob_set, tmp_path):
+    unet, scheduler = UNet2DModel(**TINY_UNET), DDPMScheduler(**SCHEDULER)
+    trainer = ddpm_module._Trainer(unet, blob_set, scheduler, DDPM, 3, CPU, tmp_path, 1000, 0, False)
     torch.manual_seed(0)
     x_t, t, target = torch.randn(7, 3, 8, 8), torch.randint(10, (7,)), torch.randn(7, 3, 8, 8)
-    weights = list(trainer.unet.parameters())
-    expected = ((trainer.unet(x_t, t).sample - target) ** 2).mean()
+    weights = list(unet.parameters())
+    expected = ((unet(x_t, t).sample - target) ** 2).mean()
     gradient = torch.autograd.grad(expected, weights)
     for size in (7, 3, 1):
         torch.testing.assert_close(trainer._backward(x_t, t, target, size), expected.detach())
