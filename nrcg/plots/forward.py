@@ -9,21 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, wilson
+from nrcg.io.tables import read_table
 from nrcg.plots.decay import decay_note
-from nrcg.plots.forward_table import (
-    ONE_CLASS,
-    REASONS,
-    RELATIVE,
-    curve,
-    in_words,
-    left_out,
-    ranges,
-    read_forward,
-)
 from nrcg.plots.setups import Setup, known_setups, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
+FORWARD = ("accuracy", "logit_sensitivity", "gradient_sensitivity")
+RELATIVE = "relative_sensitivity"
+ONE_CLASS = "one_class"
+MOST = 0.5  # share of images, or of the values of x̂_0, from which on a t is left out
+REASONS = {  # metric of `nrcg forward`: what is wrong where it reaches MOST, in a word and in full
+    "saturated": (
+        "log p saturated",
+        "1 − p is below 10⁻⁶ for at least half of the images, so ∇ log p is rounding noise",
+    ),
+    "clipped": ("x̂₀ clipped", "most of x̂₀ is clipped (white background aside), so no gradient passes"),
+}
 BAND_NOTE = "Shaded around a line: mean + 1 s.d. over images, mirrored below the mean on the log axis."
 LOWEST = 0.01  # share of the means that may lie below a log axis
 ALWAYS = 0.99  # share of images from which on all count as given one class
@@ -147,3 +150,46 @@ def _gaps(shown: Sequence[Setup], steps: pd.Index, out: dict[str, pd.Series]) ->
             if runs := ranges(steps, out[setup.name] == reason):
                 gaps.setdefault((reason, in_words(runs)), (why, runs, []))[2].append(setup)
     return list(gaps.values())
+
+
+def read_forward(path: File) -> tuple[pd.DataFrame, str]:
+    """A figure's table, columns setup, metric, t (int), mean, std, n (NaN where not given), and which metric it shows.
+
+    Raises NrcgError naming the file and column for a table that is not of exactly one of FORWARD, with a row
+    for each setup and t.
+    """
+    table = read_table(path, text=("setup", "metric"), numbers=("t", "mean", "std", "n"))
+    shown = [metric for metric in table["metric"].unique() if metric in FORWARD]
+    if len(shown) != 1:
+        found = ", ".join(table["metric"].unique())
+        raise NrcgError(f"{path}: column 'metric' must hold one of {', '.join(FORWARD)}, not {found}")
+    if table["t"].isna().any() or table.duplicated(["setup", "metric", "t"]).any():
+        raise NrcgError(f"{path}: a row has no t, or a setup has two at one t; make the file again")
+    return table.astype({"t": int}), shown[0]
+
+
+def curve(table: pd.DataFrame, setup: str, metric: str) -> pd.DataFrame:
+    """Columns mean, std and n of one curve, indexed by t upwards; empty where there is none."""
+    rows = table[(table["setup"] == setup) & (table["metric"] == metric)]
+    return rows.set_index("t")[["mean", "std", "n"]].sort_index()
+
+
+def left_out(table: pd.DataFrame, setup: str) -> pd.Series:
+    """For each t of a setup, the key of REASONS for which its gradients mean nothing there, or an empty string."""
+    reasons = pd.Series("", index=sorted(table["t"][table["setup"] == setup].unique()), dtype=object)
+    for metric in REASONS:
+        share = curve(table, setup, metric)["mean"]
+        reasons[share.index[share >= MOST]] = metric
+    return reasons
+
+
+def ranges(steps: pd.Index, of: pd.Series) -> list[tuple[int, int]]:
+    """First and last of each run of neighbours among `steps` at which `of` (bool, indexed by t) holds."""
+    holds = of.reindex(steps, fill_value=False).to_numpy(bool)
+    edges = np.flatnonzero(np.diff(holds, prepend=False, append=False)).reshape(-1, 2)
+    return [(steps[first], steps[after - 1]) for first, after in edges]
+
+
+def in_words(runs: list[tuple[int, int]]) -> str:
+    """`t = 3, 59–100`."""
+    return "t = " + ", ".join(f"{low}–{high}" if low < high else f"{low}" for low, high in runs)

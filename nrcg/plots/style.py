@@ -1,7 +1,7 @@
 """One look for all figures: a setup's colour and marker, the style file, and files of the same bytes every time."""
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -21,8 +21,10 @@ from nrcg.plots import figures
 
 MARKERS = ("o", "s", "^", "D", "v", "<", ">", "P", "X", "d", "p", "h")
 GREY = "#666666"
-PNG, PDF = {"Software": None}, {"Creator": "nrcg", "Producer": None, "CreationDate": None}
-METADATA = {".png": PNG, ".pdf": PDF}  # no date and no version in the file: identical data gives identical bytes
+METADATA = {  # no date and no version in the file: identical data gives identical bytes
+    ".png": {"Software": None},
+    ".pdf": {"Creator": "nrcg", "Producer": None, "CreationDate": None},
+}
 File = str | Path
 
 
@@ -127,11 +129,17 @@ def legend_below(fig: Figure, handles: Sequence[Any]) -> None:
     legend.set_bbox_to_anchor((0.5, _above_note(fig, size.height)), fig.transFigure)
 
 
+def with_suffix(outputs: Iterable[File], kind: str, suffixes: Collection[str]) -> list[Path]:
+    """The paths; raises NrcgError on one with another suffix than these, before any is written."""
+    paths = list(map(Path, outputs))
+    for path in paths:
+        if path.suffix not in suffixes:
+            raise NrcgError(f"{path}: {kind} are written as {', '.join(suffixes)}; choose one of these names")
+    return paths
+
+
 def save(fig: Figure, outputs: Sequence[File]) -> None:
     """Write the figure to each path, PNG or PDF by suffix, whole or not at all; raises NrcgError on another suffix."""
-    for path in map(Path, outputs):
-        if path.suffix not in METADATA:
-            raise NrcgError(f"{path}: figures are written as .png or .pdf; choose one of these names")
-    for path in map(Path, outputs):
+    for path in with_suffix(outputs, "figures", METADATA):
         with atomic(path) as file:
             fig.savefig(file, format=path.suffix[1:], metadata=METADATA[path.suffix])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nrcg.plots.decay import decay_note
-from nrcg.plots.forward_table import REASONS, RELATIVE, in_words, left_out, ranges
+from nrcg.plots.forward import REASONS, RELATIVE, in_words, left_out, ranges
 from nrcg.report.measurements import Absent, Evidence, claim, percent
 
 GUESSING = 0.1  # accuracy above chance that still counts as guessing

@@ -70,10 +70,10 @@ def unstabilised_fails(evidence: Evidence) -> tuple[str, bool]:
         own = f"its own classifier reaches {percent(REACHED)} at s = {', '.join(f'{scale:g}' for scale in rows.index)}"
         own += f": FD there {times.min():.3g} to {times.max():.3g} times the unguided one"
     try:
-        other = f"{evidence.label('ema')}: {_steering('ema', evidence)[0]}"
+        other = f" {evidence.label('ema')}: {_steering('ema', evidence)[0]}"
     except Absent as absent:
-        other = str(absent)
-    return f"{text}; {own}. For comparison {other}", not steers
+        other = f": {absent}"
+    return f"{text}; {own}. For comparison{other}", not steers
 
 
 @claim(

@@ -9,9 +9,8 @@ from nrcg.checks import NAME, check, maybe, number
 from nrcg.errors import NrcgError
 from nrcg.io.files import read_json
 from nrcg.io.tables import read_points
-from nrcg.plots.best import criterion
-from nrcg.plots.forward_table import curve, read_forward
-from nrcg.plots.setups import Setup, classifier_label, known_setups, metric_label, read_setups
+from nrcg.plots.forward import curve, read_forward
+from nrcg.plots.setups import Setup, classifier_label, criterion, known_setups, metric_label, read_setups
 from nrcg.plots.style import File
 
 FIGURES = {"1": "accuracy", "2": "logit_sensitivity", "3": "gradient_sensitivity", "4": "gradient_sensitivity"}

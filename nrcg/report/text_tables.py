@@ -3,17 +3,15 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, wilson
 from nrcg.io.files import write_text
 from nrcg.plots.setups import is_share
-from nrcg.plots.style import File
+from nrcg.plots.style import File, with_suffix
 
 NOTE_ERROR = f"Brackets: {NOTE_INTERVAL}. n counts all samples, diverged ones included."
 LATEX = str.maketrans({
@@ -22,14 +20,29 @@ LATEX = str.maketrans({
     "†": r"$\dagger$", "‡": r"$\ddagger$", "–": "--", "—": "---", "−": "$-$", "×": r"$\times$", "<": r"$<$",
     ">": r"$>$",
 })  # fmt: skip
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 2em auto; padding: 0 1.5em; max-width: 80em; }
-h1 { font-size: 1.3em; }
-div { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { padding: .35em .7em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid #888; }
-.notes { color: #555; font-size: 90%; }
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{caption}</title>
+<style>
+body {{ font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 2em auto; padding: 0 1.5em; max-width: 80em; }}
+h1 {{ font-size: 1.3em; }}
+div {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; margin: 1em 0; }}
+th, td {{ padding: .35em .7em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }}
+thead th {{ border-bottom: 2px solid #888; }}
+.notes {{ color: #555; font-size: 90%; }}
+:is({right}) {{ text-align: right; white-space: nowrap; }}
+</style>
+</head>
+<body>
+<h1>{caption}</h1>
+{intro}<div>{body}</div>
+<ul class="notes">
+{notes}</ul>
+</body>
+</html>
 """
 
 
@@ -103,14 +116,11 @@ def to_latex(table: Table) -> str:
 def to_html(table: Table) -> str:
     """A page that a browser opens by itself."""
     right = (f"tr :nth-child({i + 1})" for i, side in enumerate(table.sides()) if side == "r")
-    style = f"{STYLE}:is({', '.join(right)}) {{ text-align: right; white-space: nowrap; }}\n"
     with pd.option_context("display.max_colwidth", None):
         body = table.text.to_html(index=False, border=0, justify="unset")
     intro = "".join(f"<p>{escape(line)}</p>\n" for line in table.intro)
     notes = "".join(f"<li>{escape(note)}</li>\n" for note in table.notes)
-    head = f'<meta charset="utf-8">\n<title>{escape(table.caption)}</title>\n<style>{style}</style>'
-    body = f'<h1>{escape(table.caption)}</h1>\n{intro}<div>{body}</div>\n<ul class="notes">\n{notes}</ul>'
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+    return PAGE.format(caption=escape(table.caption), right=", ".join(right), intro=intro, body=body, notes=notes)
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex, ".html": to_html}
@@ -118,9 +128,5 @@ FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown
 
 def write(outputs: Iterable[File], table: Table) -> None:
     """Write the table to each path, in the format of its suffix; raises NrcgError on one that is not in FORMATS."""
-    paths = [Path(path) for path in outputs]
-    for path in paths:
-        if path.suffix not in FORMATS:
-            raise NrcgError(f"{path}: tables are written as {', '.join(FORMATS)}; choose one of these names")
-    for path in paths:
+    for path in with_suffix(outputs, "tables", FORMATS):
         write_text(path, FORMATS[path.suffix](table))
