@@ -23,7 +23,7 @@ MOST = 0.5  # share of images, or of the values of x̂_0, from which on a t is l
 REASONS = {  # metric of `nrcg forward`: what is wrong where it reaches MOST, in a word and in full
     "saturated": (
         "log p saturated",
-        "1 − p is below 10⁻⁶ for at least half of the images, so ∇ log p is rounding noise",
+        "1 − p is below 10⁻⁶ for half of the images or more, so ∇ log p is rounding noise",
     ),
     "clipped": ("x̂₀ clipped", "most of x̂₀ is clipped (white background aside), so no gradient passes"),
 }
@@ -38,22 +38,20 @@ def plot_forward(page: Page, csv: File, setups: File, chance: float | None = Non
     """A metric along the forward process, a curve for each setup: figures 1 to 4.
 
     Accuracy has its 95 % Wilson interval. The band of a sensitivity (eq. 3, 4 and 6; log axis) reaches from
-    mean² / (mean + std) to mean + std: one standard deviation upwards, and as far down on the log axis, where
-    mean − std would often be negative. Log axes show all but the lowest LOWEST of the means. Where `saturated` or
-    `clipped` say that gradients mean nothing, the figure is shaded in the colour of the curves concerned, these are
-    pale, and the axes do not extend to them.
+    mean² / (mean + std) to mean + std: one standard deviation upwards, and as far down on the log axis. Axes show all
+    but the lowest LOWEST of the means. Where gradients mean nothing (REASONS) the figure is shaded in the colour of the
+    curves concerned, these are pale, and the axes do not extend to them.
 
     Args:
-        csv: columns setup, metric, t, mean, std, n; the metrics are those of one figure, see `read_forward`.
+        csv: columns setup, metric, t, mean, std, n; one metric of FORWARD, and perhaps RELATIVE, ONE_CLASS, REASONS.
         setups: labels and looks; stabilisers are named in the small print with the sum of their weights.
         chance: accuracy of guessing, 0…1, a dashed line in the accuracy figure.
     """
     table, metric = read_forward(csv)
     shown = known_setups(read_setups(setups), list(table["setup"].unique()), csv, setups)
     steps = pd.Index(sorted(table["t"].unique()))
-    gradients = metric == "gradient_sensitivity"
-    out = {s.name: left_out(table, s.name) if gradients else pd.Series("", index=steps) for s in shown}
-    panels = [metric, RELATIVE] if gradients and (table["metric"] == RELATIVE).any() else [metric]
+    out = {setup.name: left_out(table, setup.name) for setup in shown}
+    panels = [name for name in (metric, RELATIVE) if (table["metric"] == name).any()]
     notes = _small_print(table, metric, shown, steps, out)
     fig = new_figure(page.title, *notes, page.note, height=1.0 if len(panels) == 1 else 1.6)
     axes = fig.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
@@ -97,20 +95,20 @@ def _panel(ax: Axes, table: pd.DataFrame, metric: str, shown: Sequence[Setup], o
 
 
 def _line(ax: Axes, rows: pd.DataFrame, valid: pd.Series, setup: Setup, metric: str, *, stagger: float) -> None:
-    t, mean = rows.index.to_numpy(), rows["mean"].to_numpy()
+    mean = rows["mean"]
     if metric == "accuracy":
-        low, high = wilson(mean, rows["n"].to_numpy())
+        low, high = wilson(mean, rows["n"])
     else:
-        high = np.where(valid, mean + rows["std"].to_numpy(), np.nan)
+        high = (mean + rows["std"]).where(valid)
         low = mean**2 / high
-    ax.fill_between(t, low, high, color=setup.color, alpha=0.13, linewidth=0)
+    ax.fill_between(rows.index, low, high, color=setup.color, alpha=0.13, linewidth=0)
     # Seven lines of hundreds of steps are told apart by a few markers each, staggered where they overlap.
-    every = max(1, len(t) // 8)
+    every = max(1, len(rows) // 8)
     look = {"color": setup.color, "linestyle": setup.linestyle, "marker": setup.marker, "markersize": 3.5,
             "markevery": (int(stagger * every), every)}  # fmt: skip
     if not valid.all():
-        ax.plot(t, mean, **look | {"alpha": PALE, "linewidth": 1.0})
-    ax.plot(t, np.where(valid, mean, np.nan), **look, label=setup.label)
+        ax.plot(rows.index, mean, **look | {"alpha": PALE, "linewidth": 1.0})
+    ax.plot(rows.index, mean.where(valid), **look, label=setup.label)
 
 
 def _always_one_class(ax: Axes, table: pd.DataFrame, shown: Sequence[Setup], steps: pd.Index) -> None:
@@ -155,8 +153,7 @@ def _gaps(shown: Sequence[Setup], steps: pd.Index, out: dict[str, pd.Series]) ->
 def read_forward(path: File) -> tuple[pd.DataFrame, str]:
     """A figure's table, columns setup, metric, t (int), mean, std, n (NaN where not given), and which metric it shows.
 
-    Raises NrcgError naming the file and column for a table that is not of exactly one of FORWARD, with a row
-    for each setup and t.
+    Raises NrcgError for one that is not of exactly one of FORWARD, or has not one row for each setup and t.
     """
     table = read_table(path, text=("setup", "metric"), numbers=("t", "mean", "std", "n"))
     shown = [metric for metric in table["metric"].unique() if metric in FORWARD]

@@ -108,6 +108,8 @@ def _best_rows(csv: File, given: list[Point], setups: File, dataset: str | None)
         if (setup.name, scale) not in shards:
             raise NrcgError(f"no shard of {setup.name} at {at}; give one")
         rows.append((f"{setup.label}{label}", shards[setup.name, scale]))
+    if not rows:
+        raise NrcgError(f"{csv}: no setup that {setups} lists; name the setups of these scores")
     return rows
 
 

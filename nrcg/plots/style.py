@@ -39,8 +39,8 @@ class Page:
 def draws(name: str) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
     """Decorator that registers a function (page, arguments) → Figure as a figure (outputs, *, arguments, …).
 
-    What is registered takes, first, the paths to save the figure as, .png or .pdf; and beside the function's own
-    arguments `title` and `note`, which make its page, and `style`: a matplotlib style file on top of the project's.
+    What is registered takes the paths to save it as, .png or .pdf; the function's own arguments; `title` and `note`,
+    which make its page; and `style`: a matplotlib style file on top of the project's.
     """
 
     def register(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -103,7 +103,7 @@ def new_figure(title: str = "", *notes: str, height: float = 1.0) -> Figure:
 def _above_note(fig: Figure, room: float = 0.0) -> float:
     """Keep the layout above the small note and above `room` pixels over it; returns where the note ends, 0…1."""
     notes = [text for text in fig.texts if text is not fig._suptitle]
-    end = notes[0].get_window_extent(fig.canvas.get_renderer()).y1 / fig.bbox.height if notes else 0.0
+    end = notes[0].get_window_extent().y1 / fig.bbox.height if notes else 0.0
     bottom = end + room / fig.bbox.height + (0.01 if notes else 0.0)
     fig.get_layout_engine().set(rect=(0.0, bottom, 1.0, 1.0 - bottom))
     return end
@@ -121,7 +121,7 @@ def legend_below(fig: Figure, handles: Sequence[Any]) -> None:
     labels = [mathtext(handle.get_label()) for handle in handles]
     for columns in (4, 3, 2, 1):
         legend = fig.legend(handles, labels, ncols=columns, **look)
-        size = legend.get_window_extent(fig.canvas.get_renderer())
+        size = legend.get_window_extent()
         if size.width <= fig.bbox.width or columns == 1:
             break
         legend.remove()
