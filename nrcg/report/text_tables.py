@@ -57,6 +57,7 @@ class Table:
     intro: Sequence[str] = ()  # paragraphs above it
     align: str = ""  # l or r for each column; blank is l, then r
 
+    @property
     def sides(self) -> str:
         return self.align or "l" + "r" * (self.text.shape[1] - 1)
 
@@ -71,11 +72,9 @@ def cell(row: pd.Series, metric: str, digits: int = 1) -> str:
         return "–"
     if not is_share(metric):
         return f"{row['value']:.2f}{mark(row)}"
-    text = f"{100 * row['value']:.{digits}f} %"
-    if np.isnan(row.get("n", np.nan)):
-        return text
-    low, high = wilson(row["value"], row["n"])
-    return f"{text} [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
+    ends = wilson(row["value"], row.get("n", np.nan))
+    value, low, high = (f"{100 * share:.{digits}f}" for share in (row["value"], *ends))
+    return f"{value} %" if np.isnan(ends[0]) else f"{value} % [{low}, {high}]"
 
 
 def plain(value: Any) -> str:
@@ -97,7 +96,7 @@ def to_csv(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """A heading, the paragraphs above, a pipe table, and a list of the notes."""
-    sides = [{"l": "left", "r": "right"}[side] for side in table.sides()]
+    sides = ["right" if side == "r" else "left" for side in table.sides]
     frame = table.escaped(lambda text: text.replace("|", r"\|"))
     grid = frame.to_markdown(index=False, tablefmt="pipe", colalign=sides, disable_numparse=True)
     notes = "\n".join(f"- {note}" for note in table.notes)
@@ -106,16 +105,20 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """A `table` environment; needs the package booktabs."""
-    body = table.escaped(latex_escape).to_latex(index=False, escape=False, column_format=table.sides())
+    body = table.escaped(latex_escape).to_latex(index=False, escape=False, column_format=table.sides)
     notes = r" \\ ".join(map(latex_escape, [*table.intro, *table.notes]))
-    caption = rf"\caption{{{latex_escape(table.caption)}}}"
-    small = rf"\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}"
-    return "\n".join([r"\begin{table}", r"\centering", caption, body, small, r"\end{table}", ""])
+    return rf"""\begin{{table}}
+\centering
+\caption{{{latex_escape(table.caption)}}}
+{body}
+\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}
+\end{{table}}
+"""
 
 
 def to_html(table: Table) -> str:
     """A page that a browser opens by itself."""
-    right = (f"tr :nth-child({i + 1})" for i, side in enumerate(table.sides()) if side == "r")
+    right = (f"tr :nth-child({i + 1})" for i, side in enumerate(table.sides) if side == "r")
     with pd.option_context("display.max_colwidth", None):
         body = table.text.to_html(index=False, border=0, justify="unset")
     intro = "".join(f"<p>{escape(line)}</p>\n" for line in table.intro)
