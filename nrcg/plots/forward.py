@@ -48,7 +48,7 @@ def plot_forward(page: Page, csv: File, setups: File, chance: float | None = Non
         chance: accuracy of guessing, 0…1, a dashed line in the accuracy figure.
     """
     table, metric = read_forward(csv)
-    shown = known_setups(read_setups(setups), list(table["setup"].unique()), csv, setups)
+    shown = known_setups(read_setups(setups), table["setup"], csv, setups)
     steps = pd.Index(sorted(table["t"].unique()))
     out = {setup.name: left_out(table, setup.name) for setup in shown}
     panels = [name for name in (metric, RELATIVE) if (table["metric"] == name).any()]

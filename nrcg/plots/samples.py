@@ -136,7 +136,7 @@ def draw_sheet(
         caption: left of the cells' lines, in every row that has a label: whose words they are.
         span: columns that the page has room for, at least `columns`: a few samples are not blown up to its width.
     """
-    (height, width), small = cells[0].image.shape[:2], matplotlib.rcParams["figure.labelsize"]
+    height, width = cells[0].image.shape[:2]
     room = max(columns, span) * (width + PAD) + PAD
     factor = max(1, -(-LEAST_PIXELS // room))
     dpi = room * factor / WIDTH_INCHES
@@ -155,15 +155,15 @@ def draw_sheet(
             corner, look = (x - PAD / 2, y - PAD / 2), {"fill": False, "edgecolor": "#C00000", "linewidth": 1.0}
             ax.add_patch(Rectangle(corner, width + PAD, height + PAD, **look))
         for i, (line, bold) in enumerate(lines):
-            _annotate(ax, line, (x + width / 2, y + height + PAD), (0, -2 - i * _line_points()), va="top", ha="center",
-                      fontsize=small, **_weight(bold))  # fmt: skip
+            below = (x + width / 2, y + height + PAD), (0, -2 - i * _line_points())
+            _annotate(ax, line, *below, va="top", ha="center", **_look(bold))
     for label, (_, y) in zip(labels, corners[::columns], strict=False):
         _annotate(ax, label, (0, y + height / 2), (-5, 0), va="center", ha="right")
         if caption:
-            _annotate(ax, caption, (0, y + height + PAD), (-5, -2), va="top", ha="right", color=GREY, fontsize=small)
+            _annotate(ax, caption, (0, y + height + PAD), (-5, -2), va="top", ha="right", **_look(False))
+    look = {"va": "bottom", "ha": "center", "color": GREY, "fontsize": matplotlib.rcParams["xtick.labelsize"]}
     for i, (head, (x, _)) in enumerate(zip(heads, corners, strict=False)):
-        _annotate(ax, f"seed {head}" if i == 0 else str(head), (x + width / 2, 0), (0, 2), va="bottom", ha="center",
-                  color=GREY, fontsize=matplotlib.rcParams["xtick.labelsize"])  # fmt: skip
+        _annotate(ax, str(head) if i else f"seed {head}", (x + width / 2, 0), (0, 2), **look)
     return fig
 
 
@@ -213,14 +213,16 @@ def _broken(lines: Sequence[tuple[str, bool]], width: float, dpi: float) -> list
     for text, bold in lines:
         for most in range(len(text), 0, -1):
             parts = [part.replace("_ ", "_") for part in textwrap.wrap(text.replace("_", "_ "), most)]
-            if _text_width(parts, dpi, size=matplotlib.rcParams["figure.labelsize"], **_weight(bold)) <= width:
+            if _text_width(parts, dpi, **_look(bold)) <= width:
                 break
         broken += [(part, bold) for part in parts]
     return broken
 
 
-def _weight(bold: bool) -> dict[str, str]:
-    return {"weight": "bold", "color": "black"} if bold else {"weight": "normal", "color": GREY}
+def _look(bold: bool) -> dict[str, Any]:
+    """Of the text below a sample."""
+    look = {"weight": "bold", "color": "black"} if bold else {"weight": "normal", "color": GREY}
+    return look | {"fontsize": matplotlib.rcParams["figure.labelsize"]}
 
 
 def _line_points() -> float:

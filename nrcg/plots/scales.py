@@ -16,7 +16,7 @@ from nrcg.io.tables import read_paper, read_points
 from nrcg.plots.setups import Setup, classifier_label, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
-SHARES = {  # in the contrast of the guiding classifier with the judge
+SHARES: dict[str, dict[str, Any]] = {  # in the contrast of the guiding classifier with the judge
     "accuracy": {"linestyle": ":", "marker": "o", "markerfacecolor": "white"},
     "accuracy_judge": {"linestyle": "-", "marker": "o"},
 }
@@ -50,7 +50,7 @@ def plot_scales(
     if rows.empty:
         raise NrcgError(f"{csv}: column 'metric' has no value for {metric!r}")
     known = read_setups(setups)
-    shown = known_setups(known, list(rows["setup"].unique()), csv, setups)
+    shown = known_setups(known, rows["setup"], csv, setups)
     marks = {setup.name: _worst_mark(rows[rows["setup"] == setup.name]) for setup in shown}
     to_all = metric == "fid" or metric.startswith("fd_")
     notes = [NOTE_BARS if is_share(metric) else "", NOTE_ALL if to_all else "", *mark_notes(marks.values())]
@@ -87,9 +87,8 @@ def _worst_mark(rows: pd.DataFrame) -> str:
 
 def _side_by_side(rows: pd.DataFrame, shares: bool) -> pd.DataFrame:
     """The rows with a column `at`, the scale as drawn: points that would hide each other are moved apart."""
-    same = [rows["scale"], (rows["value"] * ALIKE).round() if shares else rows.index]
-    place = rows.groupby(same)["scale"].cumcount() - (rows.groupby(same)["scale"].transform("size") - 1) / 2
-    return rows.assign(at=rows["scale"] * APART**place)
+    same = rows.groupby([rows["scale"], (rows["value"] * ALIKE).round() if shares else rows.index])["scale"]
+    return rows.assign(at=rows["scale"] * APART ** (same.cumcount() - (same.transform("size") - 1) / 2))
 
 
 def _level(ax: Axes, row: Any, setups: dict[str, Setup], metric: str, mark: str) -> Line2D:

@@ -55,7 +55,7 @@ def draws(name: str) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]
 
         outputs, *common, _ = signature(drawn, follow_wrapped=False).parameters.values()
         own = [part.replace(kind=Parameter.KEYWORD_ONLY) for part in list(signature(draw).parameters.values())[1:]]
-        drawn.__signature__ = Signature([outputs, *own, *common])
+        drawn.__signature__ = Signature([outputs, *own, *common])  # type: ignore[attr-defined]
         return figures.register(name)(drawn)
 
     return register

@@ -68,20 +68,17 @@ class Evidence:
         self.shards, self.target, self.classes, self.dataset = shards, target, classes, dataset
         self.setups, self.tables = read_setups(setups), {}
         check("roles", roles, dict.fromkeys(ROLES, NAME))
-        self.roles = {
-            role: known_setups(self.setups, [name], f"roles: {role}", setups)[0] for role, name in roles.items()
-        }
+        by_role = {role: known_setups(self.setups, [name], f"roles: {role}", setups) for role, name in roles.items()}
+        self.roles = {role: setup for role, (setup,) in by_role.items()}
         for figure, path in figures.items():
             if figure not in FIGURES:
                 raise NrcgError(f"figure {figure} ({path}): claims are about figures {', '.join(FIGURES)}")
             self.tables[figure], metric = read_forward(path)
-            if metric != FIGURES[figure]:
-                raise NrcgError(
-                    f"{path}: column 'metric' must hold {FIGURES[figure]!r}, not {metric!r}, for figure {figure}"
-                )
-            known_setups(self.setups, self.tables[figure]["setup"].unique(), path, setups)
+            if metric != (due := FIGURES[figure]):
+                raise NrcgError(f"{path}: column 'metric' must hold {due!r}, not {metric!r}, for figure {figure}")
+            known_setups(self.setups, self.tables[figure]["setup"], path, setups)
         self.points = read_points(scores, dataset)
-        known_setups(self.setups, self.points["setup"].unique(), scores, setups)
+        known_setups(self.setups, self.points["setup"], scores, setups)
         rows = self.points[self.points["scale"].notna()]
         values = rows.pivot(index=["setup", "scale"], columns="metric", values="value")
         self.guided = values.join(rows.groupby(["setup", "scale"])[["n", "n_diverged"]].max()).sort_index()
@@ -132,9 +129,10 @@ class Evidence:
     def clean(self, role: str) -> str:
         """How good the role's classifier is on clean images, in words; one that was imported may not know it."""
         name = self.setup(role).classifier
-        if (accuracy := self.accuracies.get(name)) is None:
-            return f"the card of the {classifier_label(name)} classifier holds no accuracy on clean images"
-        return f"the {classifier_label(name)} classifier is right on {percent(accuracy)} of clean validation images"
+        who, accuracy = f"the {classifier_label(name)} classifier", self.accuracies.get(name)
+        if accuracy is None:
+            return f"the card of {who} holds no accuracy on clean images"
+        return f"{who} is right on {percent(accuracy)} of clean validation images"
 
     def criterion(self) -> str:
         """The distance to the target class by which a scale is best."""

@@ -14,7 +14,7 @@ from nrcg.plots.setups import Setup, best_setup, extractor_of, is_share, known_s
 from nrcg.plots.style import File
 from nrcg.report.text_tables import NOTE_ERROR, Table, cell, plain, write
 
-ORDER = re.compile(r"(accuracy$)|(accuracy/)|(accuracy_judge$)|(fid$)|(cfid$)|(fd_)|(cfd_)|")  # of the metrics
+ORDER = ("accuracy$", "accuracy/", "accuracy_judge$", "fid$", "cfid$", "fd_", "cfd_")  # of the metrics
 NUMBERS = {"": "value", "_stderr": "stderr", "_n": "n", "_diverged": "n_diverged"}  # of a column of the CSV file
 NOTE_OTHER = "FD ({0}) uses {0} features: it is not FID and must not be compared with the paper's FID and cFID."
 NOTE_BEST = "Scales: the one of each setup that comes nearest to the target class."
@@ -44,10 +44,9 @@ def write_table(
 ) -> None:  # fmt: skip
     """Unguided samples beside those of the paper's setup and of our best one, and the paper's numbers: tables 1 to 3.
 
-    The setup that the paper reports is taken at our best scale of it; the best of all setups has a column of its own
-    where it is another. An accuracy by another classifier than the unguided samples' has a row of its own where the
-    unguided samples were scored by that classifier too. A distance from no more samples than features, or from few, is
-    marked.
+    The setup that the paper reports is taken at our best scale; the best of all setups has a column of its own where it
+    is another. An accuracy by another classifier has a row of its own where the unguided samples were scored by that
+    classifier too. A distance from few samples is marked.
     """
     points, known = read_points(csv, dataset), read_setups(setups)
     dataset = points["dataset"].iloc[0]
@@ -85,7 +84,7 @@ def write_all_points(
 ) -> None:
     """Every score of every point, a row each: the unguided samples, then by the setups' order and scale."""
     points = read_points(csv, dataset)
-    known = known_setups(read_setups(setups), list(points["setup"].unique()), csv, setups)
+    known = known_setups(read_setups(setups), points["setup"], csv, setups)
     order = {setup.name: i for i, setup in enumerate(known)}
     points = points.assign(guided=points["scale"].notna(), place=points["setup"].map(order))
     metrics, rows, data = _in_order(points["metric"]), [], []
@@ -158,7 +157,9 @@ def _heading(point: pd.DataFrame, known: dict[str, Setup]) -> str:
 
 def _in_order(metrics: Sequence[str]) -> list[str]:
     """Known metrics in their fixed order, then the rest (shares per class) as they come."""
-    return sorted(dict.fromkeys(metrics), key=lambda metric: ORDER.match(metric).lastindex or ORDER.groups + 1)
+    return sorted(
+        dict.fromkeys(metrics), key=lambda metric: [*(bool(re.match(each, metric)) for each in ORDER), True].index(True)
+    )
 
 
 def _indexed(points: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

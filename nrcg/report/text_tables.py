@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -20,30 +22,7 @@ LATEX = str.maketrans({
     "†": r"$\dagger$", "‡": r"$\ddagger$", "–": "--", "—": "---", "−": "$-$", "×": r"$\times$", "<": r"$<$",
     ">": r"$>$",
 })  # fmt: skip
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{caption}</title>
-<style>
-body {{ font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 2em auto; padding: 0 1.5em; max-width: 80em; }}
-h1 {{ font-size: 1.3em; }}
-div {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; margin: 1em 0; }}
-th, td {{ padding: .35em .7em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }}
-thead th {{ border-bottom: 2px solid #888; }}
-.notes {{ color: #555; font-size: 90%; }}
-:is({right}) {{ text-align: right; white-space: nowrap; }}
-</style>
-</head>
-<body>
-<h1>{caption}</h1>
-{intro}<div>{body}</div>
-<ul class="notes">
-{notes}</ul>
-</body>
-</html>
-"""
+PAGE = Template((files("nrcg.report") / "table.html").read_text("utf-8"))
 
 
 @dataclass(frozen=True)
@@ -123,7 +102,7 @@ def to_html(table: Table) -> str:
         body = table.text.to_html(index=False, border=0, justify="unset")
     intro = "".join(f"<p>{escape(line)}</p>\n" for line in table.intro)
     notes = "".join(f"<li>{escape(note)}</li>\n" for note in table.notes)
-    return PAGE.format(caption=escape(table.caption), right=", ".join(right), intro=intro, body=body, notes=notes)
+    return PAGE.substitute(caption=escape(table.caption), right=", ".join(right), intro=intro, body=body, notes=notes)
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex, ".html": to_html}
