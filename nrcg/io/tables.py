@@ -100,6 +100,6 @@ def read_points(path: str | Path, dataset: str | None = None) -> pd.DataFrame:
 
 
 def read_paper(path: str | Path, dataset: str) -> pd.DataFrame:
-    """The paper's numbers for `dataset`: setup, metric, scale (NaN if unguided), value (shares in 0…1); may be empty."""
+    """The paper's numbers for `dataset`: setup, metric, scale (NaN if unguided), value (shares in 0…1), if any."""
     paper = read_table(path, text=("dataset", "setup", "metric"), numbers=("scale", "value"))
     return paper[paper["dataset"] == dataset].drop(columns="dataset").reset_index(drop=True)
