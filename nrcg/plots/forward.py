@@ -20,7 +20,7 @@ FORWARD = ("accuracy", "logit_sensitivity", "gradient_sensitivity")
 RELATIVE = "relative_sensitivity"
 ONE_CLASS = "one_class"
 MOST = 0.5  # share of images, or of the values of x̂_0, from which on a t is left out
-REASONS = {  # metric of `nrcg forward`: what is wrong where it reaches MOST, in a word and in full
+REASONS = {  # metric of `nrcg measure forward`: what is wrong where it reaches MOST, in a word and in full
     "saturated": (
         "log p saturated",
         "1 − p is below 10⁻⁶ for half of the images or more, so ∇ log p is rounding noise",
