@@ -23,7 +23,7 @@ MOST = 0.5  # share of images, or of the values of x̂_0, from which on a t is l
 REASONS = {  # metric of `nrcg measure forward`: what is wrong where it reaches MOST, in a word and in full
     "saturated": (
         "log p saturated",
-        "1 − p is below 10⁻⁶ for half of the images or more, so ∇ log p is rounding noise",
+        "1 − p is below 10⁻⁶ for at least half of the images, so ∇ log p is rounding noise",
     ),
     "clipped": ("x̂₀ clipped", "most of x̂₀ is clipped (white background aside), so no gradient passes"),
 }
