@@ -20,14 +20,13 @@ def read_table(path: str | Path, *, text: Sequence[str] = (), numbers: Sequence[
     """Read a CSV (or .tsv) file's columns `text` as strings and `numbers` as float64, blank numbers as NaN.
 
     Raises:
-        NrcgError: naming the file, and the column where one is missing or holds something else than numbers; and for a
-            .csv file, which a program wrote, that was cut short.
+        NrcgError: naming the file, and the column that is missing or holds something else than numbers; and for a .csv
+            file, which a program wrote, that was cut short.
     """
     path = Path(path)
-    by_hand = path.suffix == ".tsv"
-    content = io.StringIO(read_text(path) if by_hand else read_lines(path))
+    content, separator = (read_text(path), "\t") if path.suffix == ".tsv" else (read_lines(path), ",")
     try:
-        table = pd.read_csv(content, sep="\t" if by_hand else ",", dtype=str, keep_default_na=False)
+        table = pd.read_csv(io.StringIO(content), sep=separator, dtype=str, keep_default_na=False)
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise NrcgError(f"{path}: not a readable table ({str(error).strip()}); delete it and make it again") from None
     for column in (*text, *numbers):
@@ -56,10 +55,7 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
 def select_curves(tables: Sequence[str | Path], metrics: Sequence[str], setups: Sequence[str]) -> pd.DataFrame:
     """The rows of `metrics` for `setups`, in the order of both, from CSV files of the forward analysis.
 
-    Every setup must have the first metric; the others are taken where they were measured.
-
-    Raises:
-        NrcgError: for a file that is missing or not such a table, and for a setup without the first metric.
+    Raises NrcgError for a setup without the first metric; the others are taken where they were measured.
     """
     rows = pd.concat([read_table(path, text=CURVE_COLUMNS[:2], numbers=CURVE_COLUMNS[2:]) for path in tables])
     curves = dict(list(rows.groupby(["metric", "setup"])))
@@ -74,16 +70,11 @@ def collect_scores(parts: Sequence[tuple[str, str, float | None, str | Path]]) -
 
     Args:
         parts: (dataset, setup, scale, CSV file of its scores) of each; scale None where there is none, sorted first.
-
-    Raises:
-        NrcgError: for a file that is missing or not such a table.
     """
-    tables = [
-        read_table(path, text=SCORE_COLUMNS[:1], numbers=SCORE_COLUMNS[1:]).assign(
-            dataset=dataset, setup=setup, scale=np.nan if scale is None else scale
-        )
-        for dataset, setup, scale, path in parts
-    ]
+    tables = []
+    for dataset, setup, scale, path in parts:
+        table = read_table(path, text=SCORE_COLUMNS[:1], numbers=SCORE_COLUMNS[1:])
+        tables.append(table.assign(dataset=dataset, setup=setup, scale=np.nan if scale is None else scale))
     table = pd.concat(tables)[POINT + SCORE_COLUMNS]
     return table.sort_values(POINT, kind="stable", na_position="first", ignore_index=True)
 
@@ -91,12 +82,8 @@ def collect_scores(parts: Sequence[tuple[str, str, float | None, str | Path]]) -
 def read_points(path: str | Path, dataset: str | None = None) -> pd.DataFrame:
     """Read the collected scores of one data set, columns POINT and SCORE_COLUMNS; scale is NaN without guidance.
 
-    Args:
-        dataset: chooses among several; None takes the file's only one.
-
-    Raises:
-        NrcgError: naming the file if it is absent, ambiguous, holds a scale that is not positive, or a point's metric
-            twice.
+    `dataset` chooses among several; None takes the file's only one. Raises NrcgError naming the file if it is absent,
+    ambiguous, holds a scale that is not positive, or a point's metric twice.
     """
     points = read_table(path, text=("dataset", "setup", "metric"), numbers=("scale", *SCORE_COLUMNS[1:]))
     present = list(points["dataset"].unique())
@@ -107,17 +94,12 @@ def read_points(path: str | Path, dataset: str | None = None) -> pd.DataFrame:
     points = points[points["dataset"] == (dataset or present[0])][POINT + SCORE_COLUMNS].reset_index(drop=True)
     if (points["scale"] <= 0).any():
         raise NrcgError(f"{path}: column 'scale' must be positive, or blank where there is no guidance")
-    double = points[points.duplicated(["setup", "scale", "metric"])]
-    if len(double):
-        row = double.iloc[0]
-        raise NrcgError(f"{path}: {row['metric']!r} of {row['setup']!r} at scale {row['scale']:g} stands there twice")
+    for row in points[points.duplicated(["setup", "scale", "metric"])].itertuples():
+        raise NrcgError(f"{path}: {row.metric!r} of {row.setup!r} at scale {row.scale:g} stands there twice")
     return points
 
 
 def read_paper(path: str | Path, dataset: str) -> pd.DataFrame:
-    """Read the paper's numbers for `dataset`: columns setup, metric, scale (NaN if unconditional), value; may be empty.
-
-    Accuracy is a share in 0…1.
-    """
+    """The paper's numbers for `dataset`: setup, metric, scale (NaN if unguided), value (shares in 0…1), if any."""
     paper = read_table(path, text=("dataset", "setup", "metric"), numbers=("scale", "value"))
     return paper[paper["dataset"] == dataset].drop(columns="dataset").reset_index(drop=True)

@@ -54,8 +54,8 @@ def plot_before_after(
     shown = [seed for seed in others if all(seed in shards for shards, _ in sides)][:n]
     if not shown:
         fig = new_figure(page.title, page.note, height=0.4)
-        fig.text(0.01, 0.5, wrapped(counts, fig.get_figwidth(), per_inch=13), va="center", ha="left",
-                 fontsize=matplotlib.rcParams["font.size"])  # fmt: skip
+        size = matplotlib.rcParams["font.size"]
+        fig.text(0.01, 0.5, wrapped(counts, fig.get_figwidth(), per_inch=13), va="center", fontsize=size)
         return fig
     counts += f" Shown: the first {len(shown)} of the {len(others)}, in the order of their seeds."
     counts += f" Below each sample: the class that the {who} assigns to it, right or wrong; bold: {target}."
@@ -73,8 +73,9 @@ def _counts(after: pd.DataFrame, others: Sequence[int], n: int, target: str, cla
         return f"{text}: there is no change to show."
     hits = (after.loc[others] == target).sum()
     text += f". With guidance, it assigns {hits[classifier]} of these {len(others)} to {target}"
-    judged = f"; the judge assigns {hits[JUDGE]} of the {len(others)} to {target}" if JUDGE in hits else ""
-    return f"{text}{judged if classifier != JUDGE else ''}."
+    if JUDGE in hits and classifier != JUDGE:
+        text += f"; the judge assigns {hits[JUDGE]} of the {len(others)} to {target}"
+    return f"{text}."
 
 
 def _cell(seed: int, shards: dict[int, Shard], verdicts: pd.DataFrame, target: str, classifier: str) -> Cell:
@@ -88,9 +89,8 @@ def _cell(seed: int, shards: dict[int, Shard], verdicts: pd.DataFrame, target: s
 def _read(paths: Sequence[File], verdicts: File, classifier: str) -> tuple[dict[int, Shard], pd.DataFrame]:
     """The shard of each seed, and a row of verdicts for it and perhaps for more; blank for a sample that diverged."""
     shards = open_shards(paths)
-    table = read_table(verdicts, text=(classifier,), numbers=("seed",))
-    if JUDGE in pd.read_csv(verdicts, nrows=0):
-        table[JUDGE] = read_table(verdicts, text=(JUDGE,))[JUDGE]
+    both = {classifier, JUDGE} if JUDGE in pd.read_csv(verdicts, nrows=0) else {classifier}
+    table = read_table(verdicts, text=tuple(both), numbers=("seed",))
     diverged = {seed: bool(lost) for shard in shards for seed, lost in zip(shard.seeds, shard.diverged, strict=True)}
     blank = dict(zip(table["seed"], table[classifier] == "", strict=True))
     if len(blank) != len(table) or {seed: blank.get(seed) for seed in diverged} != diverged:

@@ -9,21 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, wilson
+from nrcg.io.tables import read_table
 from nrcg.plots.decay import decay_note
-from nrcg.plots.forward_table import (
-    ONE_CLASS,
-    REASONS,
-    RELATIVE,
-    curve,
-    in_words,
-    left_out,
-    ranges,
-    read_forward,
-)
 from nrcg.plots.setups import Setup, known_setups, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
+FORWARD = ("accuracy", "logit_sensitivity", "gradient_sensitivity")
+RELATIVE = "relative_sensitivity"
+ONE_CLASS = "one_class"
+MOST = 0.5  # share of images, or of the values of x̂_0, from which on a t is left out
+REASONS = {  # metric of `nrcg measure forward`: what is wrong where it reaches MOST, in a word and in full
+    "saturated": (
+        "log p saturated",
+        "1 − p is below 10⁻⁶ for at least half of the images, so ∇ log p is rounding noise",
+    ),
+    "clipped": ("x̂₀ clipped", "most of x̂₀ is clipped (white background aside), so no gradient passes"),
+}
 BAND_NOTE = "Shaded around a line: mean + 1 s.d. over images, mirrored below the mean on the log axis."
 LOWEST = 0.01  # share of the means that may lie below a log axis
 ALWAYS = 0.99  # share of images from which on all count as given one class
@@ -35,22 +38,20 @@ def plot_forward(page: Page, csv: File, setups: File, chance: float | None = Non
     """A metric along the forward process, a curve for each setup: figures 1 to 4.
 
     Accuracy has its 95 % Wilson interval. The band of a sensitivity (eq. 3, 4 and 6; log axis) reaches from
-    mean² / (mean + std) to mean + std: one standard deviation upwards, and as far down on the log axis, where
-    mean − std would often be negative. Log axes show all but the lowest LOWEST of the means. Where `saturated` or
-    `clipped` say that gradients mean nothing, the figure is shaded in the colour of the curves concerned, these are
-    pale, and the axes do not extend to them.
+    mean² / (mean + std) to mean + std: one standard deviation upwards, and as far down on the log axis. Axes show all
+    but the lowest LOWEST of the means. Where gradients mean nothing (REASONS) the figure is shaded in the colour of the
+    curves concerned, these are pale, and the axes do not extend to them.
 
     Args:
-        csv: columns setup, metric, t, mean, std, n; the metrics are those of one figure, see `read_forward`.
+        csv: columns setup, metric, t, mean, std, n; one metric of FORWARD, and perhaps RELATIVE, ONE_CLASS, REASONS.
         setups: labels and looks; stabilisers are named in the small print with the sum of their weights.
         chance: accuracy of guessing, 0…1, a dashed line in the accuracy figure.
     """
     table, metric = read_forward(csv)
-    shown = known_setups(read_setups(setups), list(table["setup"].unique()), csv, setups)
+    shown = known_setups(read_setups(setups), table["setup"], csv, setups)
     steps = pd.Index(sorted(table["t"].unique()))
-    gradients = metric == "gradient_sensitivity"
-    out = {s.name: left_out(table, s.name) if gradients else pd.Series("", index=steps) for s in shown}
-    panels = [metric, RELATIVE] if gradients and (table["metric"] == RELATIVE).any() else [metric]
+    out = {setup.name: left_out(table, setup.name) for setup in shown}
+    panels = [name for name in (metric, RELATIVE) if (table["metric"] == name).any()]
     notes = _small_print(table, metric, shown, steps, out)
     fig = new_figure(page.title, *notes, page.note, height=1.0 if len(panels) == 1 else 1.6)
     axes = fig.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
@@ -94,20 +95,20 @@ def _panel(ax: Axes, table: pd.DataFrame, metric: str, shown: Sequence[Setup], o
 
 
 def _line(ax: Axes, rows: pd.DataFrame, valid: pd.Series, setup: Setup, metric: str, *, stagger: float) -> None:
-    t, mean = rows.index.to_numpy(), rows["mean"].to_numpy()
+    mean = rows["mean"]
     if metric == "accuracy":
-        low, high = wilson(mean, rows["n"].to_numpy())
+        low, high = wilson(mean, rows["n"])
     else:
-        high = np.where(valid, mean + rows["std"].to_numpy(), np.nan)
+        high = (mean + rows["std"]).where(valid)
         low = mean**2 / high
-    ax.fill_between(t, low, high, color=setup.color, alpha=0.13, linewidth=0)
+    ax.fill_between(rows.index, low, high, color=setup.color, alpha=0.13, linewidth=0)
     # Seven lines of hundreds of steps are told apart by a few markers each, staggered where they overlap.
-    every = max(1, len(t) // 8)
+    every = max(1, len(rows) // 8)
     look = {"color": setup.color, "linestyle": setup.linestyle, "marker": setup.marker, "markersize": 3.5,
             "markevery": (int(stagger * every), every)}  # fmt: skip
     if not valid.all():
-        ax.plot(t, mean, **look | {"alpha": PALE, "linewidth": 1.0})
-    ax.plot(t, np.where(valid, mean, np.nan), **look, label=setup.label)
+        ax.plot(rows.index, mean, **look | {"alpha": PALE, "linewidth": 1.0})
+    ax.plot(rows.index, mean.where(valid), **look, label=setup.label)
 
 
 def _always_one_class(ax: Axes, table: pd.DataFrame, shown: Sequence[Setup], steps: pd.Index) -> None:
@@ -147,3 +148,45 @@ def _gaps(shown: Sequence[Setup], steps: pd.Index, out: dict[str, pd.Series]) ->
             if runs := ranges(steps, out[setup.name] == reason):
                 gaps.setdefault((reason, in_words(runs)), (why, runs, []))[2].append(setup)
     return list(gaps.values())
+
+
+def read_forward(path: File) -> tuple[pd.DataFrame, str]:
+    """A figure's table, columns setup, metric, t (int), mean, std, n (NaN where not given), and which metric it shows.
+
+    Raises NrcgError for one that is not of exactly one of FORWARD, or has not one row for each setup and t.
+    """
+    table = read_table(path, text=("setup", "metric"), numbers=("t", "mean", "std", "n"))
+    shown = [metric for metric in table["metric"].unique() if metric in FORWARD]
+    if len(shown) != 1:
+        found = ", ".join(table["metric"].unique())
+        raise NrcgError(f"{path}: column 'metric' must hold one of {', '.join(FORWARD)}, not {found}")
+    if table["t"].isna().any() or table.duplicated(["setup", "metric", "t"]).any():
+        raise NrcgError(f"{path}: a row has no t, or a setup has two at one t; make the file again")
+    return table.astype({"t": int}), shown[0]
+
+
+def curve(table: pd.DataFrame, setup: str, metric: str) -> pd.DataFrame:
+    """Columns mean, std and n of one curve, indexed by t upwards; empty where there is none."""
+    rows = table[(table["setup"] == setup) & (table["metric"] == metric)]
+    return rows.set_index("t")[["mean", "std", "n"]].sort_index()
+
+
+def left_out(table: pd.DataFrame, setup: str) -> pd.Series:
+    """For each t of a setup, the key of REASONS for which its gradients mean nothing there, or an empty string."""
+    reasons = pd.Series("", index=sorted(table["t"][table["setup"] == setup].unique()), dtype=object)
+    for metric in REASONS:
+        share = curve(table, setup, metric)["mean"]
+        reasons[share.index[share >= MOST]] = metric
+    return reasons
+
+
+def ranges(steps: pd.Index, of: pd.Series) -> list[tuple[int, int]]:
+    """First and last of each run of neighbours among `steps` at which `of` (bool, indexed by t) holds."""
+    holds = of.reindex(steps, fill_value=False).to_numpy(bool)
+    edges = np.flatnonzero(np.diff(holds, prepend=False, append=False)).reshape(-1, 2)
+    return [(steps[first], steps[after - 1]) for first, after in edges]
+
+
+def in_words(runs: list[tuple[int, int]]) -> str:
+    """`t = 3, 59–100`."""
+    return "t = " + ", ".join(f"{low}–{high}" if low < high else f"{low}" for low, high in runs)

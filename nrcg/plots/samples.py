@@ -18,8 +18,7 @@ from nrcg.checks import check, whole
 from nrcg.errors import NrcgError
 from nrcg.io.shards import Shard, open_shards
 from nrcg.io.tables import read_points
-from nrcg.plots.best import best_setup
-from nrcg.plots.setups import read_setups
+from nrcg.plots.setups import best_setup, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, mathtext, wrapped
 from nrcg.registry import call
 
@@ -39,7 +38,6 @@ class Cell:
 
     @classmethod
     def of(cls, shard: Shard, seed: int, lines: tuple[tuple[str, bool], ...] = ()) -> "Cell":
-        """The sample of a seed."""
         index = seed - shard.seeds.start
         return cls(shard.images[index], bool(shard.diverged[index]), lines)
 
@@ -57,12 +55,11 @@ class Point:
 def plot_grid(page: Page, shards: list[str], n: int = 256, columns: int = 16) -> Figure:
     """The first samples of a point by seed, row by row: figure 9.
 
-    The small print says which seeds these are. A red frame marks a sample whose trajectory diverged.
+    A red frame marks a sample whose trajectory diverged.
 
     Args:
         shards: .npy files of one point, cards beside them, in any order.
-        n: at most this many samples.
-        columns: samples per row.
+        n: at most this many samples, `columns` per row.
     """
     check("grid", {"n": n, "columns": columns}, {"n": whole(1), "columns": whole(1)})
     opened = same_size(open_shards(shards))
@@ -89,10 +86,8 @@ def plot_side_by_side(
     shards = same_size([Shard.open(path) for _, path in rows])
     for shard in shards:
         if shard.seeds.start != shards[0].seeds.start:
-            raise NrcgError(
-                f"{shard.path}: seeds start at {shard.seeds.start}, those of {shards[0].path} at "
-                f"{shards[0].seeds.start}; a column is one seed, so name shards of the same range"
-            )
+            starts = f"seeds start at {shard.seeds.start}, those of {shards[0].path} at {shards[0].seeds.start}"
+            raise NrcgError(f"{shard.path}: {starts}; a column is one seed, so name shards of the same range")
     seeds = min((shard.seeds for shard in shards), key=len)[:n]
     cells = [Cell.of(shard, seed) for shard in shards for seed in seeds]
     return draw_sheet(cells, len(seeds), page.title, page.note, labels=[label for label, _ in rows], heads=seeds)
@@ -113,13 +108,13 @@ def _best_rows(csv: File, given: list[Point], setups: File, dataset: str | None)
         if (setup.name, scale) not in shards:
             raise NrcgError(f"no shard of {setup.name} at {at}; give one")
         rows.append((f"{setup.label}{label}", shards[setup.name, scale]))
+    if not rows:
+        raise NrcgError(f"{csv}: no setup that {setups} lists; name the setups of these scores")
     return rows
 
 
 def same_size(shards: list[Shard]) -> list[Shard]:
     """The shards; raises NrcgError naming one whose images have another size than the first one's."""
-    if not shards:
-        raise NrcgError("no shard to draw; name at least one .npy file")
     for shard in shards:
         if shard.images.shape[1:] != shards[0].images.shape[1:]:
             raise NrcgError(f"{shard.path}: images of another size than those of {shards[0].path}")
@@ -127,31 +122,21 @@ def same_size(shards: list[Shard]) -> list[Shard]:
 
 
 def draw_sheet(
-    cells: Sequence[Cell],
-    columns: int,
-    title: str,
-    note: str,
-    *,
-    labels: Sequence[str] = (),
-    heads: Sequence[int] = (),
-    caption: str = "",
-    span: int = 0,
-) -> Figure:
+    cells: Sequence[Cell], columns: int, title: str, note: str, *, labels: Sequence[str] = (),
+    heads: Sequence[int] = (), caption: str = "", span: int = 0,
+) -> Figure:  # fmt: skip
     """Samples with whole-number enlargement on whole pixels of the page, text in margins measured to fit it.
 
     Call inside `styled`. A cell's lines are broken to its width.
 
     Args:
-        cells: row by row, images of one size.
-        columns: samples per row.
-        title: above the sheet.
-        note: small print below.
+        cells: images of one size, row by row, `columns` per row.
         labels: left of the rows.
         heads: seeds above the columns.
         caption: left of the cells' lines, in every row that has a label: whose words they are.
         span: columns that the page has room for, at least `columns`: a few samples are not blown up to its width.
     """
-    (height, width), small = cells[0].image.shape[:2], matplotlib.rcParams["figure.labelsize"]
+    height, width = cells[0].image.shape[:2]
     room = max(columns, span) * (width + PAD) + PAD
     factor = max(1, -(-LEAST_PIXELS // room))
     dpi = room * factor / WIDTH_INCHES
@@ -159,8 +144,7 @@ def draw_sheet(
     gap = round((max(map(len, texts)) + 0.5) * _line_points() * dpi / 72) if any(texts) else 0
     sheet, pitch = _pixels([cell.image for cell in cells], columns, factor, gap)
     if any(cell.lost for cell in cells):
-        note = f"{note}\n" if note else ""
-        note += "Red frame: the trajectory diverged; grey stands for the missing sample."
+        note = f"{note}\nRed frame: the trajectory diverged; grey stands for the missing sample.".strip()
     fig, ax = _page(sheet.shape, room * factor, dpi, title, note, [*labels, caption], bool(heads))
     # Enlarged before, not by the renderer or the PDF viewer, which might smooth. Units are pixels of the samples.
     ax.imshow(sheet, interpolation="none", aspect="auto",
@@ -168,18 +152,18 @@ def draw_sheet(
     corners = [(PAD + i % columns * (width + PAD), PAD + i // columns * pitch / factor) for i in range(len(cells))]
     for (x, y), cell, lines in zip(corners, cells, texts, strict=True):
         if cell.lost:
-            ax.add_patch(Rectangle((x - PAD / 2, y - PAD / 2), width + PAD, height + PAD, fill=False,
-                                   edgecolor="#C00000", linewidth=1.0))  # fmt: skip
+            corner, look = (x - PAD / 2, y - PAD / 2), {"fill": False, "edgecolor": "#C00000", "linewidth": 1.0}
+            ax.add_patch(Rectangle(corner, width + PAD, height + PAD, **look))
         for i, (line, bold) in enumerate(lines):
-            _annotate(ax, line, (x + width / 2, y + height + PAD), (0, -2 - i * _line_points()), va="top", ha="center",
-                      fontsize=small, **_weight(bold))  # fmt: skip
+            below = (x + width / 2, y + height + PAD), (0, -2 - i * _line_points())
+            _annotate(ax, line, *below, va="top", ha="center", **_look(bold))
     for label, (_, y) in zip(labels, corners[::columns], strict=False):
         _annotate(ax, label, (0, y + height / 2), (-5, 0), va="center", ha="right")
         if caption:
-            _annotate(ax, caption, (0, y + height + PAD), (-5, -2), va="top", ha="right", color=GREY, fontsize=small)
+            _annotate(ax, caption, (0, y + height + PAD), (-5, -2), va="top", ha="right", **_look(False))
+    look = {"va": "bottom", "ha": "center", "color": GREY, "fontsize": matplotlib.rcParams["xtick.labelsize"]}
     for i, (head, (x, _)) in enumerate(zip(heads, corners, strict=False)):
-        _annotate(ax, f"seed {head}" if i == 0 else str(head), (x + width / 2, 0), (0, 2), va="bottom", ha="center",
-                  color=GREY, fontsize=matplotlib.rcParams["xtick.labelsize"])  # fmt: skip
+        _annotate(ax, str(head) if i else f"seed {head}", (x + width / 2, 0), (0, 2), **look)
     return fig
 
 
@@ -198,20 +182,14 @@ def _page(
     FigureCanvasAgg(fig)
     ax = fig.add_axes((left / page[0], bottom / page[1], shape[1] / page[0], shape[0] / page[1]))
     ax.set_axis_off()
-    for text, y, part, color in (
-        (mathtext(title), 1 - line / 5 / page[1], "title", "black"),
-        (note, (bottom - line / 5) / page[1], "label", GREY),
-    ):
-        size = matplotlib.rcParams[f"figure.{part}size"]
-        fig.text(left / page[0], y, text, va="top", ha="left", color=color, fontsize=size)
+    large, small = (matplotlib.rcParams[f"figure.{part}size"] for part in ("title", "label"))
+    fig.text(left / page[0], 1 - line / 5 / page[1], mathtext(title), va="top", fontsize=large)
+    fig.text(left / page[0], (bottom - line / 5) / page[1], note, va="top", fontsize=small, color=GREY)
     return fig, ax
 
 
 def _pixels(images: Sequence[np.ndarray], columns: int, factor: int, gap: int) -> tuple[np.ndarray, int]:
-    """The enlarged samples, uint8 H'×W'×3, and its pixels from row to row.
-
-    Below each row is a band of `gap` pixels of the page's colour, for text.
-    """
+    """The enlarged samples, uint8 H'×W'×3, a band of `gap` blank pixels below each row; and the pixels per row."""
     rows, (height, width), pad = -(-len(images) // columns), images[0].shape[:2], PAD * factor
     pitch = height * factor + pad + (pad + gap if gap else 0)
     shape = (rows * pitch + (0 if gap else pad), columns * (width * factor + pad) + pad, 3)
@@ -235,14 +213,16 @@ def _broken(lines: Sequence[tuple[str, bool]], width: float, dpi: float) -> list
     for text, bold in lines:
         for most in range(len(text), 0, -1):
             parts = [part.replace("_ ", "_") for part in textwrap.wrap(text.replace("_", "_ "), most)]
-            if _text_width(parts, dpi, size=matplotlib.rcParams["figure.labelsize"], **_weight(bold)) <= width:
+            if _text_width(parts, dpi, **_look(bold)) <= width:
                 break
         broken += [(part, bold) for part in parts]
     return broken
 
 
-def _weight(bold: bool) -> dict[str, str]:
-    return {"weight": "bold", "color": "black"} if bold else {"weight": "normal", "color": GREY}
+def _look(bold: bool) -> dict[str, Any]:
+    """Of the text below a sample."""
+    look = {"weight": "bold", "color": "black"} if bold else {"weight": "normal", "color": GREY}
+    return look | {"fontsize": matplotlib.rcParams["figure.labelsize"]}
 
 
 def _line_points() -> float:

@@ -16,7 +16,7 @@ from nrcg.io.tables import read_paper, read_points
 from nrcg.plots.setups import Setup, classifier_label, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
-SHARES = {  # in the contrast of the guiding classifier with the judge
+SHARES: dict[str, dict[str, Any]] = {  # in the contrast of the guiding classifier with the judge
     "accuracy": {"linestyle": ":", "marker": "o", "markerfacecolor": "white"},
     "accuracy_judge": {"linestyle": "-", "marker": "o"},
 }
@@ -37,10 +37,8 @@ def plot_scales(
 ) -> Figure:
     """A score against the guidance scale, a line for each setup, unguided as a dashed level: figures 5 to 8.
 
-    Bars are 95 % intervals of shares. Points of equal scale and share stand beside each other. A hollow marker is a
-    point of which samples diverged; distances from few samples are marked in the legend. With the accuracy, the
-    unguided samples have a level for each classifier NAME that scored them as accuracy/NAME, in the colour of the
-    setup that it guides.
+    Bars are 95 % intervals of shares. A hollow marker is a point of which samples diverged; distances from few samples
+    are marked in the legend. Unguided accuracy has a level for each classifier NAME with a score accuracy/NAME.
 
     Args:
         metric: one of the file, such as accuracy, accuracy_judge, fid, cfid, fd_NAME, cfd_NAME or judge_share/CLASS.
@@ -52,7 +50,7 @@ def plot_scales(
     if rows.empty:
         raise NrcgError(f"{csv}: column 'metric' has no value for {metric!r}")
     known = read_setups(setups)
-    shown = known_setups(known, list(rows["setup"].unique()), csv, setups)
+    shown = known_setups(known, rows["setup"], csv, setups)
     marks = {setup.name: _worst_mark(rows[rows["setup"] == setup.name]) for setup in shown}
     to_all = metric == "fid" or metric.startswith("fd_")
     notes = [NOTE_BARS if is_share(metric) else "", NOTE_ALL if to_all else "", *mark_notes(marks.values())]
@@ -66,26 +64,31 @@ def plot_scales(
         if len(part := guided[guided["setup"] == setup.name].sort_values("scale")):
             handles.append(_line(ax, part, setup, metric, marks[setup.name]))
     if (rows["n_diverged"] > 0).any():
-        hollow = {"marker": "o", "markerfacecolor": "white", "linestyle": ""}
-        handles.append(Line2D([], [], color=GREY, **hollow, label="hollow: some samples diverged"))
+        hollow = {"color": GREY, "marker": "o", "markerfacecolor": "white", "linestyle": ""}
+        handles.append(Line2D([], [], **hollow, label="hollow: some samples diverged"))
     if paper is not None:
         handles += _paper(ax, read_paper(paper, points["dataset"].iloc[0]).query("metric == @metric"), known)
-    _value_axis(ax, metric, rows["value"])
+    ax.set_ylabel(metric_label(metric))
+    low, high = rows["value"].min(), rows["value"].max()
+    if is_share(metric):
+        ax.set_ylim(-0.02, 1.03)
+    elif low > 0 and np.log10(high / low) > LOG_DECADES:
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(bottom=min(0.0, low))
     legend_below(fig, handles)
     return fig
 
 
 def _worst_mark(rows: pd.DataFrame) -> str:
     """† where some point's covariance is singular, ‡ where some has few samples."""
-    marks = [mark(row) for _, row in rows.iterrows()]
-    return next((text for text in (" †", " ‡") if text in marks), "")
+    return min((mark(row) for _, row in rows.iterrows()), key=[" †", " ‡", ""].index)
 
 
 def _side_by_side(rows: pd.DataFrame, shares: bool) -> pd.DataFrame:
     """The rows with a column `at`, the scale as drawn: points that would hide each other are moved apart."""
-    same = [rows["scale"], (rows["value"] * ALIKE).round() if shares else rows.index]
-    place = rows.groupby(same)["scale"].cumcount() - (rows.groupby(same)["scale"].transform("size") - 1) / 2
-    return rows.assign(at=rows["scale"] * APART**place)
+    same = rows.groupby([rows["scale"], (rows["value"] * ALIKE).round() if shares else rows.index])["scale"]
+    return rows.assign(at=rows["scale"] * APART ** (same.cumcount() - (same.transform("size") - 1) / 2))
 
 
 def _level(ax: Axes, row: Any, setups: dict[str, Setup], metric: str, mark: str) -> Line2D:
@@ -100,8 +103,9 @@ def _level(ax: Axes, row: Any, setups: dict[str, Setup], metric: str, mark: str)
 
 def _line(ax: Axes, rows: pd.DataFrame, setup: Setup, metric: str, mark: str) -> Line2D:
     """Draw the guided points of a setup; returns its entry of the legend."""
-    look, lost = {"color": setup.color, "marker": setup.marker}, rows[rows["n_diverged"] > 0]
+    look = {"color": setup.color, "marker": setup.marker}
     _with_bars(ax, rows, metric, linestyle=setup.linestyle, **look)
+    lost = rows[rows["n_diverged"] > 0]
     ax.plot(lost["at"], lost["value"], linestyle="", markerfacecolor="white", zorder=3, **look)
     return Line2D([], [], linestyle=setup.linestyle, label=f"{setup.label}{mark}", **look)
 
@@ -139,16 +143,6 @@ def _scale_axis(ax: Axes, scales: pd.Series) -> None:
         ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _value_axis(ax: Axes, metric: str, values: pd.Series) -> None:
-    ax.set_ylabel(metric_label(metric))
-    if is_share(metric):
-        ax.set_ylim(-0.02, 1.03)
-    elif values.min() > 0 and np.log10(values.max() / values.min()) > LOG_DECADES:
-        ax.set_yscale("log")
-    else:
-        ax.set_ylim(bottom=min(0.0, values.min()))
-
-
 @draws("contrast")
 def plot_contrast(
     page: Page, csv: File, setups: File, target: str, compared: list[str], dataset: str | None = None
@@ -179,20 +173,17 @@ def plot_contrast(
             _with_bars(ax, shares[metric], metric, color=color, **look)
         both = pd.concat({metric: rows.set_index("scale")["value"] for metric, rows in shares.items()}, axis=1).dropna()
         low, high = both["accuracy_judge"], both["accuracy"]
-        ax.fill_between(
-            both.index, low, high, where=high >= low, interpolate=True, color=color, alpha=0.18, linewidth=0
-        )
-        if level is not None:
-            ax.axhline(level, color="black", linestyle="--", linewidth=1.0)
+        look = {"color": color, "alpha": 0.18, "linewidth": 0}
+        ax.fill_between(both.index, low, high, where=high >= low, interpolate=True, **look)
         ax.set_title(f"guided by {objective}")
     _scale_axis(axes[0], points[points["setup"].isin(compared)]["scale"])
     axes[1].set_xlabel(axes[0].get_xlabel())
     axes[0].set(ylim=(-0.02, 1.05), ylabel="share of samples")
-    handles = [
-        Line2D([], [], **SHARES["accuracy"], color=GREY, label=f"{target} by the guiding classifier"),
-        Line2D([], [], **SHARES["accuracy_judge"], color=GREY, label=f"{target} by the judge"),
-        Patch(color=GREY, alpha=0.25, linewidth=0, label="by the guiding classifier alone, net"),
-        Line2D([], [], color="black", linestyle="--", linewidth=1.0, label=f"{target} without guidance, by the judge"),
-    ]
-    legend_below(fig, handles[: 3 if level is None else 4])
+    by = {"accuracy": "the guiding classifier", "accuracy_judge": "the judge"}
+    handles = [Line2D([], [], **SHARES[name], color=GREY, label=f"{target} by {who}") for name, who in by.items()]
+    handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="by the guiding classifier alone, net"))
+    if level is not None:
+        label = f"{target} without guidance, by the judge"
+        handles += [ax.axhline(level, color="black", linestyle="--", linewidth=1.0, label=label) for ax in axes][:1]
+    legend_below(fig, handles)
     return fig

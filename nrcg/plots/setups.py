@@ -1,9 +1,12 @@
-"""The setups as figures and tables show them, and the names of classifiers and metrics for readers."""
+"""The setups as figures and tables show them, the best of them, and the names of classifiers and metrics."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
+
+import pandas as pd
 
 from nrcg.checks import NAME, Rule, check
 from nrcg.errors import NrcgError
@@ -59,8 +62,7 @@ class Setup:
 def read_setups(path: File) -> dict[str, Setup]:
     """Setups by name in the order of their rows, which fixes colour and marker; inside `styled` with its colours.
 
-    An unguided one is dashed black, one with an objective of its own dash-dotted, cheaper guidance dotted, so that
-    setups that share a colour differ in their lines.
+    An unguided one is dashed black, one with an objective of its own dash-dotted, cheaper guidance dotted.
 
     Args:
         path: YAML, a row `name: {label: …, classifier: …, guidance: …}` for each setup.
@@ -71,26 +73,43 @@ def read_setups(path: File) -> dict[str, Setup]:
     rows = read_yaml(path)
     if not isinstance(rows, dict) or not all(isinstance(name, str) for name in rows):
         raise NrcgError(f"{path}: write a row for each setup, as name: {{label: TEXT, classifier: NAME}}")
-    colors, setups, index = cycle_colors(), {}, 0
+    setups, looks = {}, zip(cycle(cycle_colors()), cycle(MARKERS))
     for name, row in rows.items():
         check(f"{path}: {name}", row, ROW)
-        for key in ("label", "classifier"):
-            if key not in row:
-                raise NrcgError(f"{path}: {name}: no key {key}; give one")
+        if lacking := [key for key in ("label", "classifier") if key not in row]:
+            raise NrcgError(f"{path}: {name}: no key {lacking[0]}; give one")
         guidance, look = row.get("guidance"), ("black", "", "--")
         if guidance is not None:
             cheaper = any(key in guidance and value in (None, guidance[key]) for key, value in CHEAPER.items())
             line = ":" if cheaper else "-." if "objective" in guidance else "-"
-            look = (colors[index % len(colors)], MARKERS[index % len(MARKERS)], line)
-            index += 1
+            look = (*next(looks), line)
         stabilizer = (guidance or {}).get("stabilizer")
         setups[name] = Setup(name, row["label"], row["classifier"], guidance is not None, stabilizer, *look)
     return setups
 
 
-def known_setups(setups: dict[str, Setup], present: Sequence[str], csv: File, path: File) -> list[Setup]:
+def known_setups(setups: dict[str, Setup], present: Iterable[str], csv: File, path: File) -> list[Setup]:
     """Those of `present` in the order of the setups (read from `path`); raises NrcgError on one that is not there."""
-    for name in present:
-        if name not in setups:
-            raise NrcgError(f"{csv}: column 'setup' holds {name!r}, which {path} does not list")
-    return [setup for name, setup in setups.items() if name in set(present)]
+    present = set(present)
+    if unknown := sorted(present - set(setups)):
+        raise NrcgError(f"{csv}: column 'setup' holds {unknown[0]!r}, which {path} does not list")
+    return [setup for name, setup in setups.items() if name in present]
+
+
+def criterion(points: pd.DataFrame) -> str | None:
+    """The distance to the target class that decides: cfid where a guided point has it, else the first cfd_NAME."""
+    measured = points[points["scale"].notna() & points["value"].notna()]["metric"].unique()
+    return next((name for name in ("cfid", *measured) if name in measured and name.startswith(("cfid", "cfd_"))), None)
+
+
+def best_setup(points: pd.DataFrame) -> tuple[str, float]:
+    """The guided (setup, scale) of the least distance to the target class; the earlier row wins a tie.
+
+    Raises NrcgError if no guided point of `points`, as read by `read_points`, has such a distance.
+    """
+    metric = criterion(points)
+    if metric is None:
+        raise NrcgError("no guided point has a value for cfid or cfd_NAME in column 'metric'; score one first")
+    rows = points[(points["metric"] == metric) & points["scale"].notna() & points["value"].notna()]
+    row = rows.iloc[rows["value"].argmin()]
+    return str(row["setup"]), float(row["scale"])

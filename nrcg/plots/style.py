@@ -1,7 +1,7 @@
 """One look for all figures: a setup's colour and marker, the style file, and files of the same bytes every time."""
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -21,8 +21,10 @@ from nrcg.plots import figures
 
 MARKERS = ("o", "s", "^", "D", "v", "<", ">", "P", "X", "d", "p", "h")
 GREY = "#666666"
-PNG, PDF = {"Software": None}, {"Creator": "nrcg", "Producer": None, "CreationDate": None}
-METADATA = {".png": PNG, ".pdf": PDF}  # no date and no version in the file: identical data gives identical bytes
+METADATA = {  # no date and no version in the file: identical data gives identical bytes
+    ".png": {"Software": None},
+    ".pdf": {"Creator": "nrcg", "Producer": None, "CreationDate": None},
+}
 File = str | Path
 
 
@@ -37,8 +39,8 @@ class Page:
 def draws(name: str) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
     """Decorator that registers a function (page, arguments) → Figure as a figure (outputs, *, arguments, …).
 
-    What is registered takes, first, the paths to save the figure as, .png or .pdf; and beside the function's own
-    arguments `title` and `note`, which make its page, and `style`: a matplotlib style file on top of the project's.
+    What is registered takes the paths to save it as, .png or .pdf; the function's own arguments; `title` and `note`,
+    which make its page; and `style`: a matplotlib style file on top of the project's.
     """
 
     def register(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -53,7 +55,7 @@ def draws(name: str) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]
 
         outputs, *common, _ = signature(drawn, follow_wrapped=False).parameters.values()
         own = [part.replace(kind=Parameter.KEYWORD_ONLY) for part in list(signature(draw).parameters.values())[1:]]
-        drawn.__signature__ = Signature([outputs, *own, *common])
+        drawn.__signature__ = Signature([outputs, *own, *common])  # type: ignore[attr-defined]
         return figures.register(name)(drawn)
 
     return register
@@ -101,7 +103,7 @@ def new_figure(title: str = "", *notes: str, height: float = 1.0) -> Figure:
 def _above_note(fig: Figure, room: float = 0.0) -> float:
     """Keep the layout above the small note and above `room` pixels over it; returns where the note ends, 0…1."""
     notes = [text for text in fig.texts if text is not fig._suptitle]
-    end = notes[0].get_window_extent(fig.canvas.get_renderer()).y1 / fig.bbox.height if notes else 0.0
+    end = notes[0].get_window_extent().y1 / fig.bbox.height if notes else 0.0
     bottom = end + room / fig.bbox.height + (0.01 if notes else 0.0)
     fig.get_layout_engine().set(rect=(0.0, bottom, 1.0, 1.0 - bottom))
     return end
@@ -119,7 +121,7 @@ def legend_below(fig: Figure, handles: Sequence[Any]) -> None:
     labels = [mathtext(handle.get_label()) for handle in handles]
     for columns in (4, 3, 2, 1):
         legend = fig.legend(handles, labels, ncols=columns, **look)
-        size = legend.get_window_extent(fig.canvas.get_renderer())
+        size = legend.get_window_extent()
         if size.width <= fig.bbox.width or columns == 1:
             break
         legend.remove()
@@ -127,11 +129,17 @@ def legend_below(fig: Figure, handles: Sequence[Any]) -> None:
     legend.set_bbox_to_anchor((0.5, _above_note(fig, size.height)), fig.transFigure)
 
 
+def with_suffix(outputs: Iterable[File], kind: str, suffixes: Collection[str]) -> list[Path]:
+    """The paths; raises NrcgError on one with another suffix than these, before any is written."""
+    paths = list(map(Path, outputs))
+    for path in paths:
+        if path.suffix not in suffixes:
+            raise NrcgError(f"{path}: {kind} are written as {', '.join(suffixes)}; choose one of these names")
+    return paths
+
+
 def save(fig: Figure, outputs: Sequence[File]) -> None:
     """Write the figure to each path, PNG or PDF by suffix, whole or not at all; raises NrcgError on another suffix."""
-    for path in map(Path, outputs):
-        if path.suffix not in METADATA:
-            raise NrcgError(f"{path}: figures are written as .png or .pdf; choose one of these names")
-    for path in map(Path, outputs):
+    for path in with_suffix(outputs, "figures", METADATA):
         with atomic(path) as file:
             fig.savefig(file, format=path.suffix[1:], metadata=METADATA[path.suffix])

@@ -15,8 +15,7 @@ SMOOTHED = 50  # the smooth line has about this many independent values
 def plot_ddpm_log(page: Page, csv: File) -> Figure:
     """A DDPM's training loss against the optimiser step, as logged and as a centred running mean, log axis.
 
-    Args:
-        csv: columns step, images, loss, lr.
+    `csv` has the columns step, images, loss, lr.
     """
     log = read_table(csv, numbers=("step", "images", "loss", "lr")).sort_values("step")
     window = max(1, len(log) // SMOOTHED)
@@ -34,19 +33,15 @@ def plot_ddpm_log(page: Page, csv: File) -> Figure:
 def plot_classifier_logs(page: Page, logs: dict[str, str], setups: File) -> Figure:
     """Loss and validation accuracy of several classifiers against the epoch.
 
-    A classifier has the colour and marker of the first setup that it guides; one that guides none is black. Losses
-    below LEAST_LOSS are drawn there.
+    A classifier has the look of the first setup that it guides, black if none; losses end at LEAST_LOSS.
 
     Args:
         logs: a classifier's name → CSV, columns epoch, train_loss, valid_loss, valid_accuracy, valid_accuracy_noisy.
     """
     numbers = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "valid_accuracy_noisy")
     tables = {name: read_table(path, numbers=numbers).sort_values("epoch") for name, path in logs.items()}
-    known, handles, fig = (
-        [setup for setup in read_setups(setups).values() if setup.guided],
-        [],
-        new_figure(page.title, page.note),
-    )
+    known = [setup for setup in read_setups(setups).values() if setup.guided]
+    handles, fig = [], new_figure(page.title, page.note)
     loss, clean, noisy = fig.subplots(1, 3)
     for name, log in tables.items():
         color, marker = next(((s.color, s.marker) for s in known if s.classifier == name), ("black", "*"))
@@ -60,8 +55,9 @@ def plot_classifier_logs(page: Page, logs: dict[str, str], setups: File) -> Figu
     loss.set(yscale="log", ylabel="loss (cross-entropy)")
     clean.set_ylabel("accuracy, clean images")
     noisy.set_ylabel("accuracy, noised images")
+    end = max(log["epoch"].max() for log in tables.values()) + 0.5
     for ax in (loss, clean, noisy):
-        ax.set(xlabel="epoch", xlim=(0.5, max(log["epoch"].max() for log in tables.values()) + 0.5))
+        ax.set(xlabel="epoch", xlim=(0.5, end))
         ax.xaxis.get_major_locator().set_params(integer=True)
     grey = {"color": GREY, "marker": "o"}
     handles.append(Line2D([], [], **grey, label="on validation images"))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nrcg.plots.decay import decay_note
-from nrcg.plots.forward_table import REASONS, RELATIVE, in_words, ranges
+from nrcg.plots.forward import REASONS, RELATIVE, in_words, left_out, ranges
 from nrcg.report.measurements import Absent, Evidence, claim, percent
 
 GUESSING = 0.1  # accuracy above chance that still counts as guessing
@@ -18,8 +18,7 @@ LEVEL = 1.5  # ratio of sensitivities that counts as the same level
 
 def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
     """The first t at which the accuracy is that of guessing."""
-    low = accuracy.index[accuracy <= 1 / evidence.classes + GUESSING]
-    return int(low[0]) if len(low) else None
+    return next(iter(accuracy.index[accuracy <= 1 / evidence.classes + GUESSING]), None)
 
 
 @claim(
@@ -27,7 +26,7 @@ def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
     f"accuracy ≤ 1/classes + {GUESSING:g} at some t < T/4, and on average from there on",
 )
 def collapse(evidence: Evidence) -> tuple[str, bool]:
-    curves, steps = evidence.forward(1, "nonrobust", "robust"), evidence.tables[1]["t"].max()
+    curves, steps = evidence.forward("1", "nonrobust", "robust"), evidence.tables["1"]["t"].max()
     accuracy = curves["nonrobust"]
     t = _fall(evidence, accuracy)
     if t is None:
@@ -43,26 +42,27 @@ def collapse(evidence: Evidence) -> tuple[str, bool]:
     f"where the accuracy on x_t first is that of guessing, on x̂₀ ≥ {RESTORED:g} of that at the least t",
 )
 def restored(evidence: Evidence) -> tuple[str, bool]:
-    curves = evidence.forward(1, "nonrobust", "x0")
+    curves = evidence.forward("1", "nonrobust", "x0")
     t, accuracy = _fall(evidence, curves["nonrobust"]), curves["x0"]
     if t is None:
         return "nothing to restore: on x_t it never falls to guessing", False
     enough = RESTORED * accuracy.iloc[0]
-    text = f"at t = {t}: x_t {percent(curves['nonrobust'][t])}, x̂₀ {percent(accuracy[t])}; x̂₀ at "
     below = accuracy.index[accuracy < enough]
     until = f"first below {percent(enough)} at t = {below[0]}" if len(below) else "above the threshold at every t"
+    text = f"at t = {t}: x_t {percent(curves['nonrobust'][t])}, x̂₀ {percent(accuracy[t])}; x̂₀ at "
     return f"{text}t = {accuracy.index[0]}: {percent(accuracy.iloc[0])}, {until}", accuracy[t] >= enough
 
 
 def _measurable(
-    evidence: Evidence, figure: int, *roles: str, until: float = np.inf, metric: str = ""
+    evidence: Evidence, figure: str, *roles: str, until: float = np.inf, metric: str = ""
 ) -> tuple[pd.DataFrame, str]:
     """The curves at the t up to `until` where all are positive and gradients mean something; and which t, in words.
 
     Raises Absent when these are fewer than ENOUGH.
     """
     curves = evidence.forward(figure, *roles, metric=metric)
-    reasons = evidence.left_out(figure, *roles).loc[:until]
+    names = [evidence.setup(role).name for role in roles]
+    reasons = pd.concat([left_out(evidence.tables[figure], name) for name in names], axis=1).sort_index().loc[:until]
     curves = curves.reindex(reasons.index[~reasons.isin(list(REASONS)).any(axis=1)])
     curves = curves[((curves > 0) & np.isfinite(curves)).all(axis=1)]
     words = f"on {len(curves)} of {len(reasons)} t"
@@ -79,22 +79,21 @@ def _ratio(curves: pd.DataFrame, above: str, below: str) -> float:
     return float(np.exp((np.log(curves[above]) - np.log(curves[below])).mean()))
 
 
-def _relative(evidence: Evidence, figure: int, above: str, below: str, until: float = np.inf) -> float:
-    """The same of the relative sensitivities; raises Absent where they were not measured."""
+def _relative(evidence: Evidence, figure: str, above: str, below: str, until: float = np.inf) -> float:
     return _ratio(_measurable(evidence, figure, above, below, until=until, metric=RELATIVE)[0], above, below)
 
 
-def _compare(figure: int, above: str, below: str, who: str, least: float, evidence: Evidence) -> tuple[str, bool]:
+def _compare(figure: str, above: str, below: str, who: str, least: float, evidence: Evidence) -> tuple[str, bool]:
     """Whether `above` lies by a factor of `least` above `below`; with `least` 0, whether it lies below it."""
     curves, words = _measurable(evidence, figure, above, below)
     ratio, times = _ratio(curves, above, below), int((curves[above] > curves[below]).sum())
     text = f"ratio {ratio:.3g} {words}; {who} at {times} of {len(curves)} t"
-    if figure > 2:  # of gradients
+    if figure == "3":  # of gradients
         text += f"; relative sensitivity: ratio {_relative(evidence, figure, above, below):.3g}"
     return text, ratio >= least if least else ratio < 1 and times < len(curves) / 2
 
 
-for figure, name in ((2, "logit"), (3, "gradient")):
+for figure, name in (("2", "logit"), ("3", "gradient")):
     claim(
         f"On x_t the non-robust classifier's {name} sensitivity lies far above the robust one's.",
         f"mean ratio over t: ≥ {FAR:g}",
@@ -111,11 +110,11 @@ for figure, name in ((2, "logit"), (3, "gradient")):
     "factor 1 − β does not lower",
 )
 def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
-    steps, half = len(evidence.forward(4, "ema")), evidence.tables[4]["t"].max() / 2
-    curves, words = _measurable(evidence, 4, "ema", "x0", "robust", until=half)
-    ratio, relative = _ratio(curves, "ema", "robust"), _relative(evidence, 4, "ema", "robust", half)
+    steps, half = len(evidence.forward("4", "ema")), evidence.tables["4"]["t"].max() / 2
+    curves, words = _measurable(evidence, "4", "ema", "x0", "robust", until=half)
+    ratio, relative = _ratio(curves, "ema", "robust"), _relative(evidence, "4", "ema", "robust", half)
     text = f"eq. 4: ratio {ratio:.3g} (x̂₀ without EMA: {_ratio(curves, 'x0', 'robust'):.3g}) {words}; "
-    text += f"relative: {relative:.3g} (without EMA: {_relative(evidence, 4, 'x0', 'robust', half):.3g})"
+    text += f"relative: {relative:.3g} (without EMA: {_relative(evidence, '4', 'x0', 'robust', half):.3g})"
     decay = decay_note(evidence.setup("ema").stabilizer, steps)
     return "; ".join(filter(None, [text, decay])), max(ratio, relative) <= LEVEL
 
@@ -126,7 +125,7 @@ def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
     "without ADAM",
 )
 def adam_gets_worse(evidence: Evidence) -> tuple[str, bool]:
-    curves, words = _measurable(evidence, 4, "adam", "x0")
+    curves, words = _measurable(evidence, "4", "adam", "x0")
     logs, low, high = np.log(curves), curves.index.min(), curves.index.max()
     first, last = logs[logs.index <= low + (high - low) / 4], logs[logs.index > high - (high - low) / 4]
     growth = np.exp(last.mean() - first.mean())

@@ -10,7 +10,6 @@ from nrcg.plots.setups import metric_label
 from nrcg.report import claims_forward  # noqa: F401  (its claims come first)
 from nrcg.report.measurements import Absent, Evidence, claim, percent
 
-EMAS = ("ema_low", "ema")
 REACHED = 0.95  # share of samples in the target class that counts as reached
 GAP = 0.1  # by which the judge's share lies clearly lower
 MUCH_SMALLER = 10  # ratio of scales
@@ -26,19 +25,14 @@ def _steering(role: str, evidence: Evidence) -> tuple[str, bool]:
     rows, unguided = evidence.scales(role, "accuracy_judge", "cfd_judge"), evidence.unguided("cfd_judge")
     good = rows[(rows["accuracy_judge"] >= REACHED) & (rows["cfd_judge"] < unguided)]
     best = rows.loc[rows["accuracy_judge"].idxmax() if good.empty else good["cfd_judge"].idxmin()]
+    try:
+        share, free = evidence.scales(role, "accuracy").loc[best.name, "accuracy"], evidence.unguided_by(role)
+        own = f"{percent(share)} by its own classifier (unguided {percent(free)})"
+    except (Absent, KeyError):
+        own = "not measured by its own classifier"
     text = f"at best {percent(best['accuracy_judge'])} {evidence.target} by the judge and FD {best['cfd_judge']:.4g} "
     text += f"(unguided {percent(evidence.unguided('accuracy_judge'))} and {unguided:.4g}) at s = {best.name:g}, "
-    text += f"{_own_there(role, evidence, best.name)}; steers at {len(good)} of {len(rows)} scales; {_diverged(rows)}"
-    return text, not good.empty
-
-
-def _own_there(role: str, evidence: Evidence, scale: float) -> str:
-    """The share by the guiding classifier at a scale, and its unguided one."""
-    try:
-        share, unguided = evidence.scales(role, "accuracy").loc[scale, "accuracy"], evidence.unguided_by(role)
-    except (Absent, KeyError):
-        return "not measured by its own classifier"
-    return f"{percent(share)} by its own classifier (unguided {percent(unguided)})"
+    return f"{text}{own}; steers at {len(good)} of {len(rows)} scales; {_diverged(rows)}", not good.empty
 
 
 def _reaches(role: str, evidence: Evidence) -> tuple[str, bool]:
@@ -55,6 +49,13 @@ def _diverged(rows: pd.DataFrame) -> str:
     return f"up to {worst['n_diverged']:.0f} of {worst['n']:.0f} samples diverged (s = {worst.name:g})"
 
 
+def _satisfied(role: str, metric: str, evidence: Evidence) -> tuple[pd.DataFrame, str]:
+    """The points with accuracy and `metric` that satisfy the own classifier; in words, where there are none."""
+    rows = evidence.scales(role, "accuracy", metric)
+    never = f"its own classifier never reaches {percent(REACHED)} (at best {percent(rows['accuracy'].max())})"
+    return rows[rows["accuracy"] >= REACHED], never
+
+
 STEERED = f"≥ {percent(REACHED)} by the judge with FD (judge) to the target class below the unguided one, at one scale"
 
 
@@ -63,20 +64,16 @@ STEERED = f"≥ {percent(REACHED)} by the judge with FD (judge) to the target cl
     f"at no scale: {STEERED}",
 )
 def unstabilised_fails(evidence: Evidence) -> tuple[str, bool]:
-    text, steers = _steering("nonrobust", evidence)
-    rows = evidence.scales("nonrobust", "accuracy", "cfd_judge")
-    satisfied = rows[rows["accuracy"] >= REACHED]["cfd_judge"] / evidence.unguided("cfd_judge")
-    if satisfied.empty:
-        text += f"; its own classifier never reaches {percent(REACHED)} (at best {percent(rows['accuracy'].max())})"
-    else:
-        scales = ", ".join(f"{scale:g}" for scale in satisfied.index)
-        text += f"; its own classifier reaches {percent(REACHED)} at s = {scales}: FD there {satisfied.min():.3g} to "
-        text += f"{satisfied.max():.3g} times the unguided one"
+    (text, steers), (rows, own) = _steering("nonrobust", evidence), _satisfied("nonrobust", "cfd_judge", evidence)
+    if len(rows):
+        times = rows["cfd_judge"] / evidence.unguided("cfd_judge")
+        own = f"its own classifier reaches {percent(REACHED)} at s = {', '.join(f'{scale:g}' for scale in rows.index)}"
+        own += f": FD there {times.min():.3g} to {times.max():.3g} times the unguided one"
     try:
-        text += f". For comparison {evidence.label('ema')}: {_steering('ema', evidence)[0]}"
+        other = f" {evidence.label('ema')}: {_steering('ema', evidence)[0]}"
     except Absent as absent:
-        text += f". For comparison: {absent}"
-    return text, not steers
+        other = f": {absent}"
+    return f"{text}; {own}. For comparison{other}", not steers
 
 
 @claim(
@@ -96,16 +93,15 @@ for role, who in (("robust", "by the robust classifier"), ("ema", "with {ema}"))
     )(partial(_reaches, role))
 
 
-def _gap(role: str, evidence: Evidence) -> tuple[float | None, str]:
-    """Own minus judge's share at the first scale that satisfies the own classifier, None if none does; in words."""
-    rows = evidence.scales(role, "accuracy", "accuracy_judge")
-    satisfied = rows[rows["accuracy"] >= REACHED]
-    if satisfied.empty:
-        return None, f"its own classifier never reaches {percent(REACHED)} (at best {percent(rows['accuracy'].max())})"
-    first, gaps = satisfied.iloc[0], 100 * (satisfied["accuracy"] - satisfied["accuracy_judge"])
+def _gap(role: str, evidence: Evidence) -> tuple[float, str]:
+    """Own minus judge's share at the first scale that satisfies the own classifier, NaN if none does; in words."""
+    rows, never = _satisfied(role, "accuracy_judge", evidence)
+    if rows.empty:
+        return np.nan, never
+    first, gaps = rows.iloc[0], rows["accuracy"] - rows["accuracy_judge"]
     text = f"own {percent(first['accuracy'])}, judge {percent(first['accuracy_judge'])} at s = {first.name:g}; gap "
-    text += f"{gaps.min():.1f} to {gaps.max():.1f} points over the {len(gaps)} such scales"
-    return float(first["accuracy"] - first["accuracy_judge"]), text
+    text += f"{100 * gaps.min():.1f} to {100 * gaps.max():.1f} points over the {len(gaps)} such scales"
+    return gaps.iloc[0], text
 
 
 @claim(
@@ -114,7 +110,7 @@ def _gap(role: str, evidence: Evidence) -> tuple[float | None, str]:
 )
 def log_prob_fools(evidence: Evidence) -> tuple[str, bool]:
     gap, text = _gap("log_prob", evidence)
-    return text, gap is not None and gap >= GAP
+    return text, gap >= GAP
 
 
 @claim(
@@ -123,14 +119,13 @@ def log_prob_fools(evidence: Evidence) -> tuple[str, bool]:
 )
 def logit_does_not(evidence: Evidence) -> tuple[str, bool]:
     (gap, text), (fooled, contrast) = _gap("ema", evidence), _gap("log_prob", evidence)
-    holds = gap is not None and fooled is not None and gap < min(GAP, fooled)
-    return f"{text}; with log_prob: {contrast}", holds
+    return f"{text}; with log_prob: {contrast}", gap < GAP and gap < fooled
 
 
 @claim("{adam} needs much smaller scales.", f"best scale ≤ 1/{MUCH_SMALLER} of every best one of x̂₀ without it")
 def adam_scales(evidence: Evidence) -> tuple[str, bool]:
     metric = evidence.criterion()
-    best = {role: evidence.scales(role, metric)[metric].idxmin() for role in ("adam", "x0", *EMAS)}
+    best = {role: evidence.scales(role, metric)[metric].idxmin() for role in ("adam", "x0", "ema_low", "ema")}
     text = ", ".join(f"{evidence.label(role)}: {scale:g}" for role, scale in best.items())
     return f"{text} (by {metric_label(metric)})", best.pop("adam") <= min(best.values()) / MUCH_SMALLER
 
@@ -150,19 +145,20 @@ def robust_turns(evidence: Evidence) -> tuple[str, bool]:
 @claim(
     "On CelebA the EMA setups stay stable up to scales near 500.",
     f"at the scale nearest to 500, of {NEAR_500[0]} to {NEAR_500[1]}: none diverged, distance below the unguided one",
+    "celeba",
 )
 def celeba_stable(evidence: Evidence) -> tuple[str, bool]:
-    evidence.only_for("celeba")
-    metric, texts, holds = evidence.criterion(), [], True
-    for role in EMAS:
-        rows = evidence.scales(role, metric).loc[NEAR_500[0] : NEAR_500[1]]
-        if rows.empty:
+    metric, rows = evidence.criterion(), {}
+    for role in ("ema_low", "ema"):
+        near = evidence.scales(role, metric).loc[NEAR_500[0] : NEAR_500[1]]
+        if near.empty:
             raise Absent(f"no scale near 500 of {evidence.label(role)}")
-        row = rows.loc[min(rows.index, key=lambda scale: abs(scale - 500))]
-        holds &= bool(row["n_diverged"] == 0 and row[metric] < evidence.unguided(metric))
-        lost = f"{row['n_diverged']:.0f} diverged"
-        texts.append(f"{evidence.label(role)}: {row[metric]:.4g} at s = {row.name:g}, {lost}")
-    return f"{'; '.join(texts)}; unguided {evidence.unguided(metric):.4g} ({metric_label(metric)})", holds
+        rows[evidence.label(role)] = near.loc[min(near.index, key=lambda scale: abs(scale - 500))]
+    text, unguided = "", evidence.unguided(metric)
+    for label, row in rows.items():
+        text += f"{label}: {row[metric]:.4g} at s = {row.name:g}, {row['n_diverged']:.0f} diverged; "
+    holds = all(row["n_diverged"] == 0 and row[metric] < unguided for row in rows.values())
+    return f"{text}unguided {unguided:.4g} ({metric_label(metric)})", holds
 
 
 @claim(
@@ -172,22 +168,22 @@ def celeba_stable(evidence: Evidence) -> tuple[str, bool]:
 def best_inside(evidence: Evidence) -> tuple[str, bool]:
     metric = evidence.criterion()
     unguided, places = evidence.unguided(metric), {"inside": [], "AT AN END": [], "no scale below unguided": []}
-    present = evidence.guided[metric].dropna().index.unique("setup")
-    for setup in (setup for setup in evidence.setups.values() if setup.name in present):
-        values = evidence.scales(setup, metric)[metric]
-        best = values.idxmin()
-        at_end = best in (values.index[0], values.index[-1])
-        place = "no scale below unguided" if values[best] >= unguided else "AT AN END" if at_end else "inside"
-        places[place].append(f"{setup.label} {best:g} of {values.index[0]:g}–{values.index[-1]:g}")
+    distances = evidence.guided[metric].dropna()
+    for name in (name for name in evidence.setups if name in distances):
+        values = distances[name]
+        best, ends = values.idxmin(), values.index[[0, -1]]
+        place = "no scale below unguided" if values[best] >= unguided else "AT AN END" if best in ends else "inside"
+        places[place].append(f"{evidence.setups[name].label} {best:g} of {ends[0]:g}–{ends[1]:g}")
     text = "; ".join(f"{place}: {', '.join(names)}" for place, names in places.items() if names)
     return f"{text} ({metric_label(metric)})", bool(places["inside"]) and not places["AT AN END"]
 
 
 @claim(
-    "Unguided SportBalls samples show every class.", f"each {percent(SHARES[0])} to {percent(SHARES[1])} by the judge"
+    "Unguided SportBalls samples show every class.",
+    f"each {percent(SHARES[0])} to {percent(SHARES[1])} by the judge",
+    "sportballs",
 )
 def every_class(evidence: Evidence) -> tuple[str, bool]:
-    evidence.only_for("sportballs")
     rows = evidence.points[evidence.points["scale"].isna() & evidence.points["metric"].str.startswith("judge_share/")]
     if len(rows) != evidence.classes or rows["value"].isna().any():
         raise Absent(f"{rows['value'].notna().sum()} of {evidence.classes} shares of unguided samples")
@@ -199,21 +195,20 @@ def background(images: np.ndarray) -> np.ndarray:
     """Brightness on [0, 1] away from the ball, one value for each image of uint8 n×H×W×3; NOTES say how."""
     brightness = np.asarray(images).mean(axis=3) / 255
     darkness = 1 - brightness + 1e-9  # the centre of an all-white image is its middle
-    rows, columns = (np.arange(size) for size in brightness.shape[1:])
     total = darkness.sum(axis=(1, 2))
+    rows, columns = (np.arange(size) for size in brightness.shape[1:])
     y, x = darkness.sum(axis=2) @ rows / total, darkness.sum(axis=1) @ columns / total
-    squared = ((rows - y[:, None]) ** 2)[:, :, None] + ((columns - x[:, None]) ** 2)[:, None, :]
+    squared = (rows[:, None] - y[:, None, None]) ** 2 + (columns - x[:, None, None]) ** 2
     away = squared > (AWAY * brightness.shape[2]) ** 2
     return (brightness * away).sum(axis=(1, 2)) / away.sum(axis=(1, 2))
 
 
-@claim("Unguided SportBalls samples are on white.", f"mean background ≥ {BACKGROUND:g} on [0, 1]")
+@claim("Unguided SportBalls samples are on white.", f"mean background ≥ {BACKGROUND:g} on [0, 1]", "sportballs")
 def on_white(evidence: Evidence) -> tuple[str, bool]:
-    evidence.only_for("sportballs")
-    shards = [Shard.open(path).images for path in evidence.shards]
-    if not shards:
+    if not evidence.shards:
         raise Absent("no unguided samples")
-    values = [background(part[i : i + 256]) for part in shards for i in range(0, len(part), 256)]  # 256 in memory
-    values = np.concatenate(values)
+    images = [Shard.open(path).images for path in evidence.shards]
+    batches = [background(part[i : i + 256]) for part in images for i in range(0, len(part), 256)]  # 256 in memory
+    values = np.concatenate(batches)
     text = f"{values.mean():.4f} over {len(values)} samples; darkest of them {values.min():.3f}"
     return text, values.mean() >= BACKGROUND

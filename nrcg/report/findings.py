@@ -1,8 +1,4 @@
-"""The page that says which of the paper's claims are seen, with the numbers and the thresholds.
-
-Each claim is a small function in `claims_forward` and `claims_samples`. A number that the files do not hold makes the
-verdict "not measured", never a guess.
-"""
+"""The page that says which of the paper's claims are seen: each is a function in `claims_forward`, `claims_samples`."""
 
 import numpy as np
 import pandas as pd
@@ -32,21 +28,13 @@ NOTES = (
 
 @registry.register("findings")
 def write_findings(
-    outputs: list[str],
-    *,
-    figures: dict[str, str],
-    scores: File,
-    unconditional: list[str],
-    setups: File,
-    roles: dict[str, str],
-    target: str,
-    classes: int,
-    dataset: str,
-    classifiers: dict[str, str] | None = None,
-    title: str = "",
-    note: str = "",
-) -> None:
+    outputs: list[str], *, figures: dict[str, str], scores: File, unconditional: list[str], setups: File,
+    roles: dict[str, str], target: str, classes: int, dataset: str, classifiers: dict[str, str] | None = None,
+    title: str = "", note: str = "",
+) -> None:  # fmt: skip
     """The paper's claims, each with what was measured, its threshold, and whether it is seen.
+
+    A number that the files do not hold makes the verdict "not measured", never a guess.
 
     Args:
         figures: figure number, 1 to 4 → its CSV file as drawn by `plot_forward`; any may be missing.
@@ -58,10 +46,7 @@ def write_findings(
         classifiers: name of a guiding classifier → its card.json, whose valid_accuracy is quoted.
     """
     check("findings", {"classes": classes}, {"classes": whole(2)})
-    evidence = Evidence(
-        figures, scores, setups, roles, classifiers or {}, shards=unconditional, target=target, classes=classes,
-        dataset=dataset,
-    )  # fmt: skip
+    evidence = Evidence(figures, scores, setups, roles, classifiers or {}, unconditional, target, classes, dataset)
     found = pd.DataFrame([evidence.judge(claim) for claim in CLAIMS])
     sizes = sorted({f"{n:g}" for n in evidence.points["n"].dropna()}, key=float)
     counts = [f"{(found['verdict'] == verdict).sum()} {verdict}" for verdict in ("seen", "not seen", "not measured")]

@@ -5,16 +5,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from nrcg.checks import number
+from nrcg.checks import NAME, check, maybe, number
 from nrcg.errors import NrcgError
 from nrcg.io.files import read_json
 from nrcg.io.tables import read_points
-from nrcg.plots.best import criterion
-from nrcg.plots.forward_table import curve, left_out, read_forward
-from nrcg.plots.setups import Setup, classifier_label, known_setups, metric_label, read_setups
+from nrcg.plots.forward import curve, read_forward
+from nrcg.plots.setups import Setup, classifier_label, criterion, known_setups, metric_label, read_setups
 from nrcg.plots.style import File
 
-FIGURES = {1: "accuracy", 2: "logit_sensitivity", 3: "gradient_sensitivity", 4: "gradient_sensitivity"}
+FIGURES = {"1": "accuracy", "2": "logit_sensitivity", "3": "gradient_sensitivity", "4": "gradient_sensitivity"}
 ROLES = {  # what a claim needs a setup for: its label where a run names none
     "robust": "robust",
     "nonrobust": "non-robust",
@@ -36,14 +35,20 @@ class Claim(NamedTuple):
     text: str  # {ROLE} stands for the label of the setup in that role
     threshold: str
     check: Callable[["Evidence"], tuple[str, bool]]
+    dataset: str  # that it is about; blank for any
 
 
 CLAIMS: list[Claim] = []  # in the order of the page
 
 
-def claim(text: str, threshold: str) -> Callable[[Callable], Callable]:
+def claim(text: str, threshold: str, dataset: str = "") -> Callable[[Callable], Callable]:
     """Decorator that files a check as the next claim."""
-    return lambda check: CLAIMS.append(Claim(text, threshold, check)) or check
+
+    def file(check: Callable) -> Callable:
+        CLAIMS.append(Claim(text, threshold, check, dataset))
+        return check
+
+    return file
 
 
 def percent(share: float) -> str:
@@ -61,28 +66,25 @@ class Evidence:
         shards: list[str], target: str, classes: int, dataset: str,
     ) -> None:  # fmt: skip
         self.shards, self.target, self.classes, self.dataset = shards, target, classes, dataset
-        self.setups, self.tables, self.roles = read_setups(setups), {}, {}
-        for role, name in roles.items():
-            if role not in ROLES:
-                raise NrcgError(f"roles: unknown key {role}; use {', '.join(ROLES)}")
-            (self.roles[role],) = known_setups(self.setups, [name], f"roles: {role}", setups)
+        self.setups, self.tables = read_setups(setups), {}
+        check("roles", roles, dict.fromkeys(ROLES, NAME))
+        by_role = {role: known_setups(self.setups, [name], f"roles: {role}", setups) for role, name in roles.items()}
+        self.roles = {role: setup for role, (setup,) in by_role.items()}
         for figure, path in figures.items():
-            expected = FIGURES.get(int(figure)) if figure.isdecimal() else None
-            if expected is None:
-                raise NrcgError(f"figure {figure} ({path}): claims are about figures {', '.join(map(str, FIGURES))}")
-            self.tables[int(figure)], metric = read_forward(path)
-            if metric != expected:
-                raise NrcgError(f"{path}: column 'metric' must hold {expected!r}, not {metric!r}, for figure {figure}")
-            known_setups(self.setups, self.tables[int(figure)]["setup"].unique(), path, setups)
+            if figure not in FIGURES:
+                raise NrcgError(f"figure {figure} ({path}): claims are about figures {', '.join(FIGURES)}")
+            self.tables[figure], metric = read_forward(path)
+            if metric != (due := FIGURES[figure]):
+                raise NrcgError(f"{path}: column 'metric' must hold {due!r}, not {metric!r}, for figure {figure}")
+            known_setups(self.setups, self.tables[figure]["setup"], path, setups)
         self.points = read_points(scores, dataset)
-        known_setups(self.setups, self.points["setup"].unique(), scores, setups)
+        known_setups(self.setups, self.points["setup"], scores, setups)
         rows = self.points[self.points["scale"].notna()]
         values = rows.pivot(index=["setup", "scale"], columns="metric", values="value")
         self.guided = values.join(rows.groupby(["setup", "scale"])[["n", "n_diverged"]].max()).sort_index()
         self.accuracies = {name: read_json(path).get("valid_accuracy") for name, path in classifiers.items()}
         for name, accuracy in self.accuracies.items():
-            if accuracy is not None and not number(0, 1).holds(accuracy):
-                raise NrcgError(f"{classifiers[name]}: valid_accuracy {accuracy!r} is no share; make it again")
+            check(str(classifiers[name]), {"valid_accuracy": accuracy}, {"valid_accuracy": maybe(number(0, 1))})
 
     def setup(self, role: str) -> Setup:
         if role not in self.roles:
@@ -92,32 +94,25 @@ class Evidence:
     def label(self, role: str) -> str:
         return self.roles[role].label if role in self.roles else ROLES[role]
 
-    def forward(self, figure: int, *roles: str, metric: str = "") -> pd.DataFrame:
+    def forward(self, figure: str, *roles: str, metric: str = "") -> pd.DataFrame:
         """Curves of the figure's metric, or of another, a column for each role, at the t where all have a number."""
         if figure not in self.tables:
             raise Absent(f"no curves of figure {figure}")
-        metric, curves = metric or FIGURES[figure], {}
-        for role in roles:
-            curves[role] = curve(self.tables[figure], self.setup(role).name, metric)["mean"]
-            if curves[role].empty:
-                raise Absent(f"no {metric.replace('_', ' ')} of {self.label(role)} for figure {figure}")
+        metric, table = metric or FIGURES[figure], self.tables[figure]
+        curves = {role: curve(table, self.setup(role).name, metric)["mean"] for role in roles}
         frame = pd.concat(curves, axis=1).dropna().sort_index()
         if frame.empty:
-            raise Absent(f"no t that the curves of figure {figure} share")
+            lacking = [self.label(role) for role in roles if curves[role].empty] or ["all of them at one t"]
+            raise Absent(f"no {metric.replace('_', ' ')} of {lacking[0]} for figure {figure}")
         return frame
 
-    def left_out(self, figure: int, *roles: str) -> pd.DataFrame:
-        """Why gradients mean nothing, a row for each t and a column for each role."""
-        return pd.concat([left_out(self.tables[figure], self.setup(role).name) for role in roles], axis=1).sort_index()
-
-    def scales(self, of: str | Setup, *metrics: str) -> pd.DataFrame:
-        """Metrics, n and n_diverged of a role's or setup's points that have all of them, indexed by scale upwards."""
-        setup = self.setup(of) if isinstance(of, str) else of
-        table = self.guided[self.guided.index.get_level_values("setup") == setup.name].droplevel("setup")
-        table = table.reindex(columns=[*metrics, "n", "n_diverged"]).dropna()
-        if table.empty:
-            raise Absent(f"no {' with '.join(map(metric_label, metrics))} of {setup.label}")
-        return table
+    def scales(self, role: str, *metrics: str) -> pd.DataFrame:
+        """Metrics, n and n_diverged of a role's points that have all of them, indexed by scale upwards."""
+        rows = self.guided[self.guided.index.get_level_values("setup") == self.setup(role).name].droplevel("setup")
+        rows = rows.reindex(columns=[*metrics, "n", "n_diverged"]).dropna()
+        if rows.empty:
+            raise Absent(f"no {' with '.join(map(metric_label, metrics))} of {self.label(role)}")
+        return rows
 
     def unguided(self, metric: str) -> float:
         values = self.points[(self.points["metric"] == metric) & self.points["scale"].isna()]["value"].dropna()
@@ -127,17 +122,17 @@ class Evidence:
 
     def unguided_by(self, role: str) -> float:
         """The unguided samples' share by the role's classifier: their own accuracy, or accuracy/NAME."""
-        name, unguided = self.setup(role).classifier, self.points["setup"][self.points["scale"].isna()].unique()
-        return self.unguided(
-            "accuracy" if name in {self.setups[s].classifier for s in unguided} else f"accuracy/{name}"
-        )
+        name, unguided = self.setup(role).classifier, self.points["setup"][self.points["scale"].isna()]
+        own = name in {self.setups[setup].classifier for setup in unguided}
+        return self.unguided("accuracy" if own else f"accuracy/{name}")
 
     def clean(self, role: str) -> str:
         """How good the role's classifier is on clean images, in words; one that was imported may not know it."""
         name = self.setup(role).classifier
-        if (accuracy := self.accuracies.get(name)) is None:
-            return f"the card of the {classifier_label(name)} classifier holds no accuracy on clean images"
-        return f"the {classifier_label(name)} classifier is right on {percent(accuracy)} of clean validation images"
+        who, accuracy = f"the {classifier_label(name)} classifier", self.accuracies.get(name)
+        if accuracy is None:
+            return f"the card of {who} holds no accuracy on clean images"
+        return f"{who} is right on {percent(accuracy)} of clean validation images"
 
     def criterion(self) -> str:
         """The distance to the target class by which a scale is best."""
@@ -145,13 +140,11 @@ class Evidence:
             raise Absent("no distance to the target class of guided samples")
         return metric
 
-    def only_for(self, dataset: str) -> None:
-        if self.dataset != dataset:
-            raise Absent(f"a claim about {dataset}, not {self.dataset}")
-
     def judge(self, claim: Claim) -> dict[str, str]:
         """A row of the page."""
         try:
+            if claim.dataset not in ("", self.dataset):
+                raise Absent(f"a claim about {claim.dataset}, not {self.dataset}")
             measured, holds = claim.check(self)
             verdict = "seen" if holds else "not seen"
         except Absent as absent:

@@ -23,11 +23,8 @@ def read_dry_run(text: str, origin: str) -> pd.DataFrame:
     """The jobs of `snakemake -n`, a row each, none where nothing is left to do. `origin` names the text in errors.
 
     Columns: rule; dataset, "" where it is of none; command, without MARKS, "" of a target rule; images, that it makes
-    by --start and --stop, else 0; threads; gpu, whether it holds one.
-
-    Raises:
-        NrcgError: for a text that is no dry run, has no jobs (--quiet) or no commands, and for one whose jobs are not
-            those of its own table, "Job stats".
+    by --start and --stop, else 0; threads; gpu, whether it holds one. Raises NrcgError for a text that is no dry run,
+    has no jobs (--quiet) or no commands, or whose jobs are not those of its own table, "Job stats".
     """
     stats, blocks, jobs = STATS.search(text), BLOCK.findall(text), []
     if not stats and "Nothing to be done (all requested files are present and up to date)" in text:
@@ -67,6 +64,7 @@ def price(jobs: pd.DataFrame, rates: str | Path) -> pd.DataFrame:
         raise NrcgError(f"{rates}: images, minutes and disk_mb must be 0 or more, and no minutes blank")
     costs = []
     for job in jobs.itertuples():
+        hours, gb, unknown = 0.0, 0.0, int(job.command != "")  # a target rule runs nothing
         for rate in table[(table["rule"] == job.rule) & table["dataset"].isin(["", job.dataset])].itertuples():
             options = [f" {words.strip()} " for words in rate.options.split(";") if words.strip()]
             on_device = ON_CPU in options or ON_CPU not in job.command
@@ -74,8 +72,6 @@ def price(jobs: pd.DataFrame, rates: str | Path) -> pd.DataFrame:
                 share = job.images / rate.images if rate.images else 1
                 hours, gb, unknown = rate.minutes * share / 60, rate.disk_mb * share / 1000, 0
                 break
-        else:
-            hours, gb, unknown = 0, 0, int(job.command != "")  # a target rule runs nothing
         costs.append((job.rule, job.dataset, 1, hours * job.gpu, hours * job.threads, gb, unknown))
     columns = ["rule", "dataset", "jobs", "GPU hours", "CPU hours", "GB", "unknown"]
     return pd.DataFrame(costs, columns=columns).groupby(columns[:2], sort=False).sum().reset_index()
@@ -87,10 +83,11 @@ def report(costs: pd.DataFrame, rates: str | Path) -> str:
         return "Nothing is left to do: this dry run has no jobs.\n"
     total = pd.DataFrame([{"rule": "total", "dataset": "", **costs.sum(numeric_only=True)}])
     table = pd.concat([costs, total]).astype({"jobs": int, "unknown": int})
-    page = tabulate(table, headers="keys", showindex=False, floatfmt=".2f") + (
-        f"\n\nRates: {rates}, which says how each was found; estimates can be wrong by a factor. CPU hours count the\n"
-        "threads that each job holds; GB what is deleted after use, too, but not checkpoints and unfinished shards.\n"
-    )
+    page = f"""{tabulate(table, headers="keys", showindex=False, floatfmt=".2f")}
+
+Rates: {rates}, which says how each was found; estimates can be wrong by a factor. CPU hours count the
+threads that each job holds; GB what is deleted after use, too, but not checkpoints and unfinished shards.
+"""
     unknown = costs[costs["unknown"] > 0].groupby("rule", sort=False)["unknown"].sum()
     if named := ", ".join(f"{rule} ({count})" for rule, count in unknown.items()):
         page += f"UNKNOWN, not in the sums: {named}. Add rows that fit to {rates}.\n"

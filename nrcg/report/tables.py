@@ -1,5 +1,6 @@
-"""Tables 1 to 3: unconditional and guided samples, the paper's numbers beside ours; and all points."""
+"""Tables 1 to 3, all points, and every number that the paper reports with ours beside it."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,19 +8,33 @@ import pandas as pd
 
 from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import mark_notes
-from nrcg.io.tables import read_paper, read_points
+from nrcg.io.tables import POINT, read_paper, read_points, read_table
 from nrcg.plots import figures
-from nrcg.plots.best import best_setup
-from nrcg.plots.setups import Setup, extractor_of, known_setups, metric_label, read_setups
+from nrcg.plots.setups import Setup, best_setup, extractor_of, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import File
 from nrcg.report.text_tables import NOTE_ERROR, Table, cell, plain, write
 
-ORDER = ("accuracy", "accuracy/", "accuracy_judge", "fid", "cfid", "fd_", "cfd_")  # whole names, or beginnings
+ORDER = ("accuracy$", "accuracy/", "accuracy_judge$", "fid$", "cfid$", "fd_", "cfd_")  # of the metrics
 NUMBERS = {"": "value", "_stderr": "stderr", "_n": "n", "_diverged": "n_diverged"}  # of a column of the CSV file
-
 NOTE_OTHER = "FD ({0}) uses {0} features: it is not FID and must not be compared with the paper's FID and cFID."
 NOTE_BEST = "Scales: the one of each setup that comes nearest to the target class."
-NOTE_PAPER = "The paper's FID and cFID: torchvision's Inception, its own sample size; ours, where given: pytorch-fid's."
+NOTE_THEIRS = (
+    "The paper's FID and cFID: torchvision's Inception, its own sample size; ours, where given: pytorch-fid's."
+)
+
+MEASURED_BY = {"accuracy": "the guiding classifier", "Inception": "Inception (pytorch-fid)"}
+STATES = ("measured", "not measured", "not run")
+COMPARED = [*POINT, "metric", "paper", "ours", "stderr", "difference", "n", "n_diverged", "features", "measured_by",
+            "weights", "state"]  # fmt: skip
+NOTE_DIFFERENCE = "Difference: ours − the paper's; of accuracies in percentage points (pp)."
+NOTE_ABSENT = {
+    "not run": "Not run: no samples of this data set, setup and scale s. Numbers of other scales are not comparable.",
+    "not measured": "Not measured: there are samples, but not this metric. An FD (judge) is not an FID.",
+}
+NOTES_PAPER = (
+    "FID and cFID of the paper are of torchvision's Inception, ours of pytorch-fid's: they differ for that reason too.",
+    "The paper's n is 50 176 samples, 1 024 for CelebA-HQ.",
+)
 
 
 @figures.register("table")
@@ -29,10 +44,9 @@ def write_table(
 ) -> None:  # fmt: skip
     """Unguided samples beside those of the paper's setup and of our best one, and the paper's numbers: tables 1 to 3.
 
-    The setup that the paper reports is taken at our best scale of it; the best of all setups has a column of its own
-    where it is another. An accuracy by another classifier than the unguided samples' has a row of its own where the
-    unguided samples were scored by that classifier too. A distance from no more samples than features, or from few, is
-    marked.
+    The setup that the paper reports is taken at our best scale; the best of all setups has a column of its own where it
+    is another. An accuracy by another classifier has a row of its own where the unguided samples were scored by that
+    classifier too. A distance from few samples is marked.
     """
     points, known = read_points(csv, dataset), read_setups(setups)
     dataset = points["dataset"].iloc[0]
@@ -42,7 +56,7 @@ def write_table(
     reported = told[told["scale"].notna()]
     same = points[points["setup"].isin(reported["setup"].iloc[:1]) & points["scale"].notna()]
     try:
-        same, best = (_by_classifier(_best(part) if len(part) else part, free, known) for part in (same, points))
+        same, best = (_best_by_classifier(part, free, known) if len(part) else part for part in (same, points))
     except NrcgError as error:
         raise NrcgError(f"{csv}: {error}") from None
     shown = {"unconditional": free} | ({_heading(same, known): same} if len(same) else {})
@@ -55,16 +69,13 @@ def write_table(
     data = _numbers(metrics, {"unconditional": free, "ours": same, "best": best}, told)
     text = {"metric": [*map(_name, metrics, data["features"]), "samples n", "diverged"]}
     for heading, part in {**shown, **theirs}.items():
-        cells = [
-            cell(row, row.name, digits=2 if heading in theirs else 1) for _, row in _indexed(part, metrics).iterrows()
-        ]
+        digits = 2 if heading in theirs else 1
+        cells = [cell(row, row.name, digits) for _, row in _indexed(part, metrics).iterrows()]
         text[heading] = [*cells, _count(part, "n"), _count(part, "n_diverged")]
-    text = pd.DataFrame(text)
     others = dict.fromkeys(name for name in map(extractor_of, metrics) if name not in ("", "Inception"))
-    notes = [NOTE_ERROR, NOTE_BEST, *mark_notes(text.to_numpy().ravel()), *map(NOTE_OTHER.format, others)]
-    notes += [NOTE_PAPER] if theirs else []
+    notes = [NOTE_BEST, *map(NOTE_OTHER.format, others)] + ([NOTE_THEIRS] if theirs else [])
     caption = title or f"{dataset}, target {target}: unconditional and guided samples"
-    write(outputs, Table(caption, text, data, [*notes, *note.splitlines()]))
+    _write(outputs, caption, pd.DataFrame(text), data, [*notes, *note.splitlines()])
 
 
 @figures.register("points")
@@ -73,7 +84,7 @@ def write_all_points(
 ) -> None:
     """Every score of every point, a row each: the unguided samples, then by the setups' order and scale."""
     points = read_points(csv, dataset)
-    known = known_setups(read_setups(setups), list(points["setup"].unique()), csv, setups)
+    known = known_setups(read_setups(setups), points["setup"], csv, setups)
     order = {setup.name: i for i, setup in enumerate(known)}
     points = points.assign(guided=points["scale"].notna(), place=points["setup"].map(order))
     metrics, rows, data = _in_order(points["metric"]), [], []
@@ -84,22 +95,58 @@ def write_all_points(
         rows.append({"setup": setup.label, "scale": f"{scale:g}" if guided else "–", **counts, **cells})
         numbers = {"n": part["n"].max(), "n_diverged": part["n_diverged"].max(), **found["value"]}
         data.append({"setup": setup.name, "scale": scale, **numbers})
-    text = pd.DataFrame(rows)
     caption = title or f"{points['dataset'].iloc[0]}: every setup and scale"
-    notes = [NOTE_ERROR, *mark_notes(text.to_numpy().ravel()), *note.splitlines()]
-    write(outputs, Table(caption, text, pd.DataFrame(data), notes))
+    _write(outputs, caption, pd.DataFrame(rows), pd.DataFrame(data), note.splitlines())
 
 
-def _best(points: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the best point."""
+@figures.register("comparison")
+def write_comparison(
+    outputs: list[str], *, scores: list[str], paper: File, setups: File, weights: dict[str, str], title: str = "",
+    note: str = "",
+) -> None:  # fmt: skip
+    """Every number of the paper, and ours of the same setup and scale with the difference.
+
+    Where there is none, it says why, and never shows another number. A distance from few samples is marked.
+
+    Args:
+        scores: collected scores; each data set in one file.
+        weights: for each data set in `scores`, whose networks were run, in words.
+    """
+    ours, known = _read_scores(scores), read_setups(setups)
+    for name in ours["dataset"].unique():
+        if name not in weights:
+            raise NrcgError(f"weights: nothing about data set {name!r}; say whose networks were run")
+    told = read_table(paper, text=("dataset", "setup", "metric"), numbers=("scale", "value")).dropna(subset="value")
+    table = told.rename(columns={"value": "paper"})
+    table = table.merge(ours.dropna(subset="value"), "left", [*POINT, "metric"])
+    table = table.merge(ours[POINT].drop_duplicates().assign(run=True), "left", POINT).rename(columns={"value": "ours"})
+    measured = table["ours"].notna()
+    table["state"] = np.select([measured, table["run"].notna()], STATES[:2], STATES[2])
+    table["difference"] = table["ours"] - table["paper"]
+    table["measured_by"] = table.apply(_measured_by, axis=1).where(measured)
+    table["weights"] = table["dataset"].map(weights).where(measured)
+    text = pd.DataFrame([_compared(row) for _, row in table.iterrows()])
+    text["setup"] = text["setup"].map(lambda name: known[name].label if name in known else name)
+    counts = {state: int((table["state"] == state).sum()) for state in STATES}
+    first = [f"{len(text)} numbers: {', '.join(f'{n} {state}' for state, n in counts.items())} here.", NOTE_DIFFERENCE]
+    last = [*(line for state, line in NOTE_ABSENT.items() if counts[state]), *NOTES_PAPER, *note.splitlines()]
+    _write(outputs, title or "The paper's numbers, and ours", text, table[COMPARED], last, first, "llrlrrrrll")
+
+
+def _write(
+    outputs: list[str], caption: str, text: pd.DataFrame, data: pd.DataFrame, notes: Sequence[str],
+    first: Sequence[str] = (), align: str = "",
+) -> None:  # fmt: skip
+    """Write a table with the notes that explain its intervals and marks."""
+    notes = [*first, NOTE_ERROR, *mark_notes(text.to_numpy().ravel()), *notes]
+    write(outputs, Table(caption, text, data, notes, align=align))
+
+
+def _best_by_classifier(points: pd.DataFrame, free: pd.DataFrame, known: dict[str, Setup]) -> pd.DataFrame:
+    """The best point, its accuracy under the name of its classifier where the unguided samples have that one too."""
     setup, scale = best_setup(points)
-    return points[(points["setup"] == setup) & (points["scale"] == scale)]
-
-
-def _by_classifier(part: pd.DataFrame, free: pd.DataFrame, known: dict[str, Setup]) -> pd.DataFrame:
-    """The point, its accuracy under the name of its classifier where the unguided samples have that one too."""
-    setup = known.get(part["setup"].iloc[0]) if len(part) else None
-    name = f"accuracy/{setup.classifier if setup else ''}"
+    part = points[(points["setup"] == setup) & (points["scale"] == scale)]
+    name = f"accuracy/{known[setup].classifier if setup in known else ''}"
     return part.replace({"metric": {"accuracy": name}}) if name in set(free["metric"]) else part
 
 
@@ -110,12 +157,9 @@ def _heading(point: pd.DataFrame, known: dict[str, Setup]) -> str:
 
 def _in_order(metrics: Sequence[str]) -> list[str]:
     """Known metrics in their fixed order, then the rest (shares per class) as they come."""
-
-    def place(metric: str) -> int:
-        open_ended = (metric.startswith(name) if name[-1] in "/_" else metric == name for name in ORDER)
-        return next((i for i, fits in enumerate(open_ended) if fits), len(ORDER))
-
-    return sorted(dict.fromkeys(metrics), key=place)
+    return sorted(
+        dict.fromkeys(metrics), key=lambda metric: [*(bool(re.match(each, metric)) for each in ORDER), True].index(True)
+    )
 
 
 def _indexed(points: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
@@ -144,3 +188,40 @@ def _numbers(metrics: Sequence[str], ours: dict[str, pd.DataFrame], told: pd.Dat
     free, guided = (_indexed(told[told["scale"].notna() == guided], metrics) for guided in (False, True))
     data |= {"paper_unconditional": free["value"], "paper_setup": guided["setup"], "paper_scale": guided["scale"]}
     return pd.DataFrame(data | {"paper_best": guided["value"]}, index=metrics).rename_axis("metric").reset_index()
+
+
+def _read_scores(paths: list[str]) -> pd.DataFrame:
+    """The points of all data sets."""
+    points: dict[str, pd.DataFrame] = {}
+    for path in paths:
+        for name in read_table(path, text=("dataset",))["dataset"].unique():
+            if name in points:
+                raise NrcgError(f"{path}: data set {name!r} is in another file of scores too; name one of them")
+            points[name] = read_points(path, name)
+    if not points:
+        raise NrcgError("scores: name at least one file")
+    return pd.concat(points.values())
+
+
+def _compared(row: pd.Series) -> dict[str, str]:
+    """A row of the comparison for reading."""
+    metric, theirs, ours = row["metric"], pd.Series({"value": row["paper"]}), row.rename({"ours": "value"})
+    start = {"data set": row["dataset"], "setup": row["setup"], "s": plain(row["scale"]) or "–",
+             "metric": metric_label(metric), "paper": cell(theirs, metric, digits=2)}  # fmt: skip
+    if row["state"] != "measured":
+        return start | {"ours": row["state"]} | dict.fromkeys(("difference", "n", "measured by", "weights"), "–")
+    factor, unit = (100, " pp") if is_share(metric) else (1, "")
+    lost = f" ({row['n_diverged']:g} diverged)" if row["n_diverged"] > 0 else ""
+    return start | {
+        "ours": cell(ours, metric, digits=2),
+        "difference": f"{factor * row['difference']:+.2f}{unit}".replace("-", "−"),
+        "n": f"{plain(row['n'])}{lost}",
+        "measured by": row["measured_by"],
+        "weights": row["weights"],
+    }
+
+
+def _measured_by(row: pd.Series) -> str:
+    extractor = extractor_of(row["metric"])
+    by = MEASURED_BY.get(extractor or row["metric"], extractor or "–")
+    return by if np.isnan(row["features"]) else f"{by}, {row['features']:g} features"

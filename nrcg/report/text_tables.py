@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
+from importlib.resources import files
+from string import Template
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, wilson
 from nrcg.io.files import write_text
 from nrcg.plots.setups import is_share
-from nrcg.plots.style import File
+from nrcg.plots.style import File, with_suffix
 
 NOTE_ERROR = f"Brackets: {NOTE_INTERVAL}. n counts all samples, diverged ones included."
 LATEX = str.maketrans({
@@ -22,15 +22,7 @@ LATEX = str.maketrans({
     "†": r"$\dagger$", "‡": r"$\ddagger$", "–": "--", "—": "---", "−": "$-$", "×": r"$\times$", "<": r"$<$",
     ">": r"$>$",
 })  # fmt: skip
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; margin: 2em auto; padding: 0 1.5em; max-width: 80em; }
-h1 { font-size: 1.3em; }
-div { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { padding: .35em .7em; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid #888; }
-.notes { color: #555; font-size: 90%; }
-"""
+PAGE = Template((files("nrcg.report") / "table.html").read_text("utf-8"))
 
 
 @dataclass(frozen=True)
@@ -44,6 +36,7 @@ class Table:
     intro: Sequence[str] = ()  # paragraphs above it
     align: str = ""  # l or r for each column; blank is l, then r
 
+    @property
     def sides(self) -> str:
         return self.align or "l" + "r" * (self.text.shape[1] - 1)
 
@@ -58,11 +51,9 @@ def cell(row: pd.Series, metric: str, digits: int = 1) -> str:
         return "–"
     if not is_share(metric):
         return f"{row['value']:.2f}{mark(row)}"
-    text = f"{100 * row['value']:.{digits}f} %"
-    if np.isnan(row.get("n", np.nan)):
-        return text
-    low, high = wilson(row["value"], row["n"])
-    return f"{text} [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
+    ends = wilson(row["value"], row.get("n", np.nan))
+    value, low, high = (f"{100 * share:.{digits}f}" for share in (row["value"], *ends))
+    return f"{value} %" if np.isnan(ends[0]) else f"{value} % [{low}, {high}]"
 
 
 def plain(value: Any) -> str:
@@ -84,7 +75,7 @@ def to_csv(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """A heading, the paragraphs above, a pipe table, and a list of the notes."""
-    sides = [{"l": "left", "r": "right"}[side] for side in table.sides()]
+    sides = ["right" if side == "r" else "left" for side in table.sides]
     frame = table.escaped(lambda text: text.replace("|", r"\|"))
     grid = frame.to_markdown(index=False, tablefmt="pipe", colalign=sides, disable_numparse=True)
     notes = "\n".join(f"- {note}" for note in table.notes)
@@ -93,24 +84,25 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """A `table` environment; needs the package booktabs."""
-    body = table.escaped(latex_escape).to_latex(index=False, escape=False, column_format=table.sides())
+    body = table.escaped(latex_escape).to_latex(index=False, escape=False, column_format=table.sides)
     notes = r" \\ ".join(map(latex_escape, [*table.intro, *table.notes]))
-    caption = rf"\caption{{{latex_escape(table.caption)}}}"
-    small = rf"\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}"
-    return "\n".join([r"\begin{table}", r"\centering", caption, body, small, r"\end{table}", ""])
+    return rf"""\begin{{table}}
+\centering
+\caption{{{latex_escape(table.caption)}}}
+{body}
+\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}
+\end{{table}}
+"""
 
 
 def to_html(table: Table) -> str:
     """A page that a browser opens by itself."""
-    right = (f"tr :nth-child({i + 1})" for i, side in enumerate(table.sides()) if side == "r")
-    style = f"{STYLE}:is({', '.join(right)}) {{ text-align: right; white-space: nowrap; }}\n"
+    right = (f"tr :nth-child({i + 1})" for i, side in enumerate(table.sides) if side == "r")
     with pd.option_context("display.max_colwidth", None):
         body = table.text.to_html(index=False, border=0, justify="unset")
     intro = "".join(f"<p>{escape(line)}</p>\n" for line in table.intro)
     notes = "".join(f"<li>{escape(note)}</li>\n" for note in table.notes)
-    head = f'<meta charset="utf-8">\n<title>{escape(table.caption)}</title>\n<style>{style}</style>'
-    body = f'<h1>{escape(table.caption)}</h1>\n{intro}<div>{body}</div>\n<ul class="notes">\n{notes}</ul>'
-    return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+    return PAGE.substitute(caption=escape(table.caption), right=", ".join(right), intro=intro, body=body, notes=notes)
 
 
 FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown, ".tex": to_latex, ".html": to_html}
@@ -118,9 +110,5 @@ FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown
 
 def write(outputs: Iterable[File], table: Table) -> None:
     """Write the table to each path, in the format of its suffix; raises NrcgError on one that is not in FORMATS."""
-    paths = [Path(path) for path in outputs]
-    for path in paths:
-        if path.suffix not in FORMATS:
-            raise NrcgError(f"{path}: tables are written as {', '.join(FORMATS)}; choose one of these names")
-    for path in paths:
+    for path in with_suffix(outputs, "tables", FORMATS):
         write_text(path, FORMATS[path.suffix](table))

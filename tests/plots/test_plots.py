@@ -14,10 +14,9 @@ from scipy.stats import binomtest
 from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import wilson
 from nrcg.io.tables import read_paper, read_points, read_table
-from nrcg.plots.best import best_setup
 from nrcg.plots.forward import plot_forward
 from nrcg.plots.scales import plot_contrast, plot_scales
-from nrcg.plots.setups import metric_label, read_setups
+from nrcg.plots.setups import best_setup, metric_label, read_setups
 from nrcg.plots.style import styled
 from nrcg.plots.training import plot_classifier_logs, plot_ddpm_log
 from nrcg.report.tables import write_all_points, write_table
@@ -489,7 +488,7 @@ def test_errors_name_file_and_column(tmp_path, points_csv, forward_csv):
         plot_scales(out, csv=points_csv, metric="fid", **draw)
     with pytest.raises(NrcgError, match=r"points\.csv: no column 't'"):
         plot_forward(out, csv=points_csv, **draw)
-    with pytest.raises(NrcgError, match=r"x\.svg: figures are written as \.png or \.pdf"):
+    with pytest.raises(NrcgError, match=r"x\.svg: figures are written as \.png, \.pdf"):
         plot_forward([tmp_path / "x.svg"], csv=forward_csv("accuracy"), **draw)
     with pytest.raises(NrcgError, match=r"'celeba'"):
         plot_scales(out, csv=points_csv, metric="accuracy", dataset="celeba", **draw)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from nrcg.errors import NrcgError
-from nrcg.report.comparison import write_comparison
+from nrcg.report.tables import write_comparison
 
 ROOT = Path(__file__).parents[2]
 SETUPS = ROOT / "config" / "setups.yaml"

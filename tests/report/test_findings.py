@@ -305,7 +305,7 @@ def test_a_role_that_no_setup_has_is_not_measured(world):
     absent = {"ema level", "adam worse", "ema", "ema own", "logit", "adam scales", "celeba"}
     assert set(findings.index[findings["verdict"] == "not measured"]) == absent
     assert findings.loc["ema", "claim"] == "Guidance with non-robust + x̂₀ + EMA steers."
-    with pytest.raises(NrcgError, match="roles: unknown key emma; use robust, "):
+    with pytest.raises(NrcgError, match="roles: unknown key emma; nearest are ema, "):
         world.findings(roles={"emma": EMA99})
     with pytest.raises(NrcgError, match=r"roles: ema: column 'setup' holds 'gone', which .*setups\.yaml does not list"):
         world.findings(roles={"ema": "gone"})
@@ -334,7 +334,7 @@ def test_a_card_without_an_accuracy_is_said_and_a_wrong_one_refused(world):
     measured = world.findings().loc["robust own", "measured"]
     assert "the card of the robust classifier holds no accuracy on clean images" in measured
     world.clean["robust"] = "0.9"
-    with pytest.raises(NrcgError, match=r"robust\.json: valid_accuracy '0\.9' is no share"):
+    with pytest.raises(NrcgError, match=r"robust\.json: valid_accuracy '0\.9': must be a finite number"):
         world.findings()
 
 
