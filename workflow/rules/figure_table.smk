@@ -1,7 +1,10 @@
-# Figures and tables: a table of all that a run draws, the rules that draw them, and the targets named like the paper's.
-# An entry is made by `drawn`; its function is one of those that `nrcg draw --help` lists.
+# What fills the table of figures and tables, workflow/figures.yaml, for each data set of a run.
+import re
+
 from nrcg.plots.decay import decay_note
 
+FIGURES = read_yaml(PROJECT / "workflow/figures.yaml")
+TABLES = ("table", "points", "findings", "comparison")  # functions that write text, not pictures
 FORWARD_FIGURES = {  # figure: its metric, and others that it needs
     "1": ["accuracy", "one_class"],
     "2": ["logit_sensitivity"],
@@ -13,8 +16,6 @@ SHOWN = {  # the paper's metric: what a figure against the scale shows, by which
     "fid": "{by} to all training images",
     "cfid": "{by} to the target class",
 }
-CAPTIONS = read_yaml(PROJECT / "workflow/report/captions.yaml")  # of the report, by the function that draws
-CATEGORIES = ("1 Findings", "2 Tables", "3 Guided sampling", "4 Samples", "5 Forward process", "6 Data and training")
 
 
 def pretty(dataset):
@@ -57,7 +58,7 @@ def classifier_logs(dataset):
     logs = {name: f"{classifier_folder(dataset, name)}/log.csv" for name in needed_classifiers(dataset)}
     given = config["datasets"][dataset]["classifiers"]
     return {
-        name: file
+        name: File(file)
         for name, file in logs.items()
         if (Path(file).is_file() if given[name]["pretrained"] else not by_authors(dataset, name))
     }
@@ -92,152 +93,105 @@ def label(setup, scale):
     return SETUPS[setup]["label"] + ("" if scale == "none" else f", s = {scale}")
 
 
-def point_file(dataset, folder, setup, scale):
-    """A file of a point: its first samples or its verdicts."""
-    pattern = {"first": f"samples/{POINT}/first.npy", "verdicts": "verdicts/{setup}_scale_{scale}.csv"}[folder]
-    return f"<run>/{dataset}/{pattern.format(setup=setup, scale=scale)}"
+class File(str):
+    """A path among the arguments of a figure: a file to wait for."""
 
 
-def drawn(function, category, name, shows, title, note, targets, files, shape=dict, **arguments):
-    """An entry of the table of figures.
+def contexts(dataset):
+    """What fills the table's {words} for a data set: the common ones, and lists of more by the names of `each`."""
+    data, theirs, home = config["datasets"][dataset], config["datasets"][dataset]["paper"], f"<run>/{dataset}"
+    shown, pair = (data["showcase"]["setup"], plain(data["showcase"]["scale"])), ("ema", "log_prob")
+    pair = [config["roles"].get(role) for role in pair]
+    numbers = [number for number in FORWARD_FIGURES if "forward" in data and figure_setups(dataset, number)]
+    curves = {number: File(f"{home}/figures/figure{number}.csv") for number in numbers}
 
-    function   what draws it, of `nrcg draw --help`; it gets `arguments`, and what `shape` makes of `files`, whose values
-               are a file, a list of files or files by name, all to wait for
-    category   number of the report's category; `name` and `shows` are its labels there
-    note       lines of small print
-    targets    the target rules that it belongs to
-    """
-    return locals()
+    def first(setup, scale):
+        return File(f"{home}/samples/{setup}/scale_{scale}/first.npy")
+
+    def verdicts(setup, scale):
+        return File(f"{home}/verdicts/{setup}_scale_{scale}.csv")
+
+    common = {
+        **{"data": pretty(dataset), "dataset": dataset, "target": data["target"], "classes": len(class_names(dataset))},
+        **{"scores": File(f"{home}/scores.csv"), "setups": File(config["setups"]), "roles": config["roles"]},
+        **{"paper": File(config["paper_results"]), "curves": curves, "logs": classifier_logs(dataset)},
+        "cards": {name: File(classifier(dataset, name)[1]) for name in guiding_classifiers(dataset)},
+        "ddpm_log": File(f"{home}/ddpm/log.csv") if ddpm_is_trained(dataset) else None,
+        **{"run_note": run_note(dataset), "paper_note": run_note(dataset, paper_as="The paper")},
+        **{"forward_note": forward_note(dataset), "classifiers_note": classifiers_note(dataset)},
+        "side_note": ["Best: nearest to the target class. A blank cell is a sample too.", *run_note(dataset)],
+        "points": [
+            {"setup": setup, "scale": None if scale == "none" else float(scale), "shard": first(setup, scale)}
+            for setup, scale in points(dataset)
+        ],
+        "pair": pair if set(pair) <= set(scales_of(dataset)) else None,
+        **{"unguided": first(UNGUIDED, "none"), "unguided_verdicts": verdicts(UNGUIDED, "none")},
+        **{"shown": first(*shown), "shown_verdicts": verdicts(*shown)},
+        **{"shown_label": label(*shown), "shown_note": run_note(dataset, shown[0])},
+        "decides": "guiding" if SETUPS[shown[0]]["classifier"] == SETUPS[UNGUIDED]["classifier"] else "judge",
+        **{"table": theirs.get("table", ""), "table_label": f"Table {theirs.get('table', '')}".strip()},
+    }
+    common["pair_note"] = run_note(dataset, *pair) if common["pair"] else []
+    each = {"forward": [], "scales": scale_contexts(dataset), "samples": []}
+    gradient = {"log_prob": "∇ log p", "logit": "∇ logit"}.get(data["objective"], "the objective's gradient")
+    for number in numbers:
+        text = {
+            "1": "accuracy along the forward process",
+            "2": "logit sensitivity, eq. 3",
+            "3": f"sensitivity of {gradient}, eq. 4, and relative",
+            "4": f"sensitivity of the stabilised {gradient}, eq. 4 and 6, and relative",
+        }[number]
+        chance = 1 / len(class_names(dataset)) if number == "1" else None
+        words = {"metric": FORWARD_FIGURES[number][0].replace("_", " "), "text": text, "chance": chance}
+        each["forward"].append({"number": number, "csv": curves[number], **words})
+    for which, (setup, scale) in {"unconditional": (UNGUIDED, "none"), "conditional": shown}.items():
+        few = ["The paper shows 256."] * (n_samples(dataset, setup) < PICTURED)
+        words = {"label": label(setup, scale), "note": few + run_note(dataset, setup), "first": first(setup, scale)}
+        each["samples"].append({"which": which, "number": theirs.get("grids", {}).get(which, "9"), **words})
+    return common, each
 
 
-@cache
-def figures(dataset):
-    """Name of its files → entry, of every figure and table of a data set."""
-    data, name = config["datasets"][dataset], pretty(dataset)
-    theirs = data["paper"]
-    setups, target, found = {"setups": config["setups"]}, data["target"], {}
-    scores = {"csv": f"<run>/{dataset}/scores.csv", **setups}
-    shown = data["showcase"]["setup"], plain(data["showcase"]["scale"])
-    note = run_note(dataset, paper_as="The paper")
-    for number, (metric, *_) in FORWARD_FIGURES.items():
-        if "forward" in data and figure_setups(dataset, number):
-            gradient = {"log_prob": "∇ log p", "logit": "∇ logit"}.get(data["objective"], "the objective's gradient")
-            text = {
-                "1": "accuracy along the forward process",
-                "2": "logit sensitivity, eq. 3",
-                "3": f"sensitivity of {gradient}, eq. 4, and relative",
-                "4": f"sensitivity of the stabilised {gradient}, eq. 4 and 6, and relative",
-            }[number]
-            found[f"figure{number}"] = drawn(
-                *("forward", 5, f"Figure {number}", metric.replace("_", " "), f"Figure {number} ({name}): {text}"),
-                *(
-                    forward_note(dataset),
-                    [f"figure{number}"],
-                    {"csv": f"<run>/{dataset}/figures/figure{number}.csv", **setups},
-                ),
-                **({"chance": 1 / len(class_names(dataset))} if number == "1" else {}),
-            )
-    for metric, number in theirs.get("scales", dict.fromkeys(SHOWN)).items():
+def scale_contexts(dataset):
+    """One for each figure against the scale: of the paper, and by the judge or another extractor beside it."""
+    data, name, found = config["datasets"][dataset], pretty(dataset), []
+    for metric, number in data["paper"].get("scales", dict.fromkeys(SHOWN)).items():
         by = {"accuracy": "guiding classifier", "accuracy_judge": "judge"} if metric == "accuracy" else {}
         for extractor in config["extractors"] if metric != "accuracy" else []:
             variant = metric if extractor == "inception" else f"{metric.replace('fid', 'fd')}_{extractor}"
             by[variant] = "FID" if extractor == "inception" else f"FD ({extractor})"
         for variant, words in by.items():
-            text, own = SHOWN[metric].format(target=target, by=words), number and variant == metric
-            beside = f"Beside figure {number}" if number else variant
-            found[f"figure{number}_{variant}" if number else f"scales_{variant}"] = drawn(
-                *("scales", 3, f"Figure {number}" if own else beside, text),
-                (
-                    f"Figure {number}: {text} ({name})"
-                    if own
-                    else f"{text[0].upper()}{text[1:]} ({name}; not in the paper)"
-                ),
-                run_note(dataset, paper_as="Star and dotted line, the paper" if own else ""),
-                [f"figure{number.rstrip('abc')}" if number else "scales"],
-                {**scores, "paper": config["paper_results"]},
-                metric=variant,
-                dataset=dataset,
-            )
-    pair = [config["roles"].get("ema"), config["roles"].get("log_prob")]
-    if set(pair) <= set(scales_of(dataset)):
-        found["contrast"] = drawn(
-            *("contrast", 3, "Contrast", "guiding classifier against judge, by the logit and by log p"),
-            f"Share of {target} by the guiding classifier and by the judge ({name})",
-            *(run_note(dataset, *pair), ["contrast"], scores),
-            **{"target": target, "compared": pair, "dataset": dataset},
-        )
-    for which, (setup, scale) in {"unconditional": (UNGUIDED, "none"), "conditional": shown}.items():
-        number, few = theirs.get("grids", {}).get(which, "9"), n_samples(dataset, setup) < PICTURED
-        found[f"figure9_{which}"] = drawn(
-            *("grid", 4, f"Figure {number}", label(setup, scale), f"Figure {number}: {name}, {label(setup, scale)}"),
-            [f"The paper shows {PICTURED}."] * few + run_note(dataset, setup),
-            *(["figure9", "grids"], {"shards": [point_file(dataset, "first", setup, scale)]}),
-            n=PICTURED,
-        )
-    found["side_by_side"] = drawn(
-        *("side_by_side", 4, "Side by side", "the same seeds, each setup at its best scale"),
-        f"The same seeds, each setup at its best scale s ({name})",
-        ["Best: nearest to the target class. A blank cell is a sample too.", *run_note(dataset)],
-        ["side_by_side"],
-        {**scores, "points": [point_file(dataset, "first", *point) for point in points(dataset)]},
-        shape=lambda files: {
-            **files,
-            "points": [
-                {"setup": setup, "scale": None if scale == "none" else float(scale), "shard": shard}
-                for (setup, scale), shard in zip(points(dataset), files["points"], strict=True)
-            ],
-        },
-        dataset=dataset,
-    )
-    sides = {"before": (UNGUIDED, "none"), "after": shown}
-    found["before_after"] = drawn(
-        *("before_after", 4, "Before and after", label(*shown)),
-        f"Before and after guidance: {name}, {label(*shown)}",
-        *(run_note(dataset, shown[0]), ["figure9", "grids"]),
-        {
-            **{side: [point_file(dataset, "first", *point)] for side, point in sides.items()},
-            **{f"verdicts_{side}": point_file(dataset, "verdicts", *point) for side, point in sides.items()},
-        },
-        target=target,
-        classifier="guiding" if SETUPS[shown[0]]["classifier"] == SETUPS[UNGUIDED]["classifier"] else "judge",
-    )
-    if logs := classifier_logs(dataset):
-        found["classifiers"] = drawn(
-            *("classifier_logs", 6, "Classifiers", "loss and accuracy while they train"),
-            f"Training of the classifiers and the judge ({name})",
-            *(classifiers_note(dataset), ["training_curves"], {"logs": logs, **setups}),
-        )
-    if ddpm_is_trained(dataset):
-        found["ddpm_loss"] = drawn(
-            *("ddpm_log", 6, "DDPM", "loss while it trains", f"Training loss of the DDPM ({name})"),
-            *([], ["training_curves"], {"csv": f"<run>/{dataset}/ddpm/log.csv"}),
-        )
-    number = theirs.get("table", "")
-    found[f"table{number}"] = drawn(
-        *("table", 2, f"Table {number}".strip(), "unconditional and guided samples, and the paper's numbers"),
-        f"{f'Table {number}'.strip()}: {name}, target {target}",
-        *(note, [f"table{number}"], {**scores, "paper": config["paper_results"]}),
-        **{"target": target, "dataset": dataset},
-    )
-    found["all_points"] = drawn(
-        *("points", 2, "All points", "every score of every setup and scale", f"All points: {name}"),
-        *(run_note(dataset), [f"table{number}"], scores),
-        dataset=dataset,
-    )
-    curves = [number for number in FORWARD_FIGURES if f"figure{number}" in found]
-    found["findings"] = drawn(
-        *("findings", 1, "Findings", "the paper's claims, and whether this run shows them", f"Findings: {name}"),
-        *(run_note(dataset), ["findings"]),
-        {
-            "scores": scores["csv"],
-            **setups,
-            "unconditional": [point_file(dataset, "first", UNGUIDED, "none")],
-            "figures": {number: f"<run>/{dataset}/figures/figure{number}.csv" for number in curves},
-            "classifiers": {role: classifier(dataset, role)[1] for role in guiding_classifiers(dataset)},
-        },
-        roles=config["roles"],
-        **{"target": target, "classes": len(class_names(dataset)), "dataset": dataset},
-    )
+            text, own = SHOWN[metric].format(target=data["target"], by=words), number and variant == metric
+            title = f"{text[0].upper()}{text[1:]} ({name}; not in the paper)"
+            words = {"stem": "scales", "label": variant, "target_rule": "scales", "variant": variant, "text": text}
+            if number:
+                words |= {"stem": f"figure{number}", "target_rule": f"figure{number.rstrip('abc')}"}
+                words["label"] = f"Figure {number}" if own else f"Beside figure {number}"
+            note = run_note(dataset, paper_as="Star and dotted line, the paper" if own else "")
+            found.append({**words, "title": f"Figure {number}: {text} ({name})" if own else title, "note": note})
+    return found
+
+
+def filled(value, words):
+    """A part of the table with its {words} filled in; a text that is one word alone becomes what that stands for."""
+    if isinstance(value, dict):
+        return {key: filled(part, words) for key, part in value.items()}
+    if isinstance(value, list):
+        return [filled(part, words) for part in value]
+    if not isinstance(value, str):
+        return value
+    alone = re.fullmatch(r"{(\w+)}", value)
+    return words[alone[1]] if alone else value.format_map(words)
+
+
+@cache
+def figures(dataset):
+    """Name of its files → entry, of every figure and table of a data set."""
+    common, each = contexts(dataset)
+    found = {}
+    for name, entry in FIGURES.items():
+        if name != "comparison" and ("needs" not in entry or common[entry["needs"]]):
+            for own in each[entry["each"]] if "each" in entry else [{}]:
+                found[filled(name, common | own)] = filled(entry, common | own)
     return found
 
 
@@ -245,19 +199,10 @@ def figures(dataset):
 def comparison():
     """The entry of the one table that is of all data sets."""
     notes = [f"{pretty(name)}: {line}" for name in DATASETS for line in run_note(name, paper_as="The paper")]
-    return drawn(
-        *("comparison", 2, "Comparison", "every number of the paper, ours beside it", "The paper's numbers, and ours"),
-        *(notes, ["comparison"]),
-        {
-            "scores": collect("<run>/{dataset}/scores.csv", dataset=DATASETS),
-            "paper": config["paper_results"],
-            "setups": config["setups"],
-        },
-        weights={name: weights_note(name) for name in DATASETS},
-    )
-
-
-TABLES = ("table", "points", "findings", "comparison")  # functions that write text, not pictures
+    files = {"paper": File(config["paper_results"]), "setups": File(config["setups"])}
+    scores = [File(f"<run>/{name}/scores.csv") for name in DATASETS]
+    weights = {name: weights_note(name) for name in DATASETS}
+    return filled(FIGURES["comparison"], {**files, "all_scores": scores, "all_notes": notes, "weights": weights})
 
 
 def suffixes(entry):
@@ -268,34 +213,34 @@ def entry(wildcards):
     return figures(wildcards.dataset)[wildcards.name] if "dataset" in wildcards.keys() else comparison()
 
 
-def entry_files(wildcards):
-    """Input function: the files of an entry."""
-    files = entry(wildcards)["files"]
-    return {key: list(value.values()) if isinstance(value, dict) else value for key, value in files.items()}
+def entry_files(value):
+    """The files among the arguments of a figure, in order."""
+    if isinstance(value, (dict, list)):
+        return [file for part in (value.values() if isinstance(value, dict) else value) for file in entry_files(part)]
+    return [value] if isinstance(value, File) else []
+
+
+def with_files(value, files):
+    """The arguments of a figure with the next of `files` for each `File` among them."""
+    if isinstance(value, dict):
+        return {key: with_files(part, files) for key, part in value.items()}
+    if isinstance(value, list):
+        return [with_files(part, files) for part in value]
+    return next(files) if isinstance(value, File) else value
 
 
 def draw_options(wildcards, input, output):
     """Options of `nrcg draw`: the arguments of the function, with the files as they are now called, and all others."""
     found = entry(wildcards)
-    files = {}
-    for key, value in found["files"].items():
-        files[key] = input.get(key)
-        if isinstance(value, dict):
-            files[key] = dict(zip(value, input.get(key), strict=True))
-        elif isinstance(value, list):
-            files[key] = list(input.get(key))
-    arguments = {**found["shape"](files), **found["arguments"]}
-    options = {"arguments": arguments, "title": found["title"], "note": found["note"]}
-    return flags({**options, "style": input.get("style"), "out": list(output)})
+    arguments = with_files(found["arguments"], iter(input.files))
+    options = {"arguments": {key: value for key, value in arguments.items() if value is not None}}
+    options |= {"title": found["title"], "note": found["note"], "style": input.get("style"), "out": list(output)}
+    return flags(options)
 
 
 def labels(wildcards):
     found, of = entry(wildcards), pretty(wildcards.dataset) if "dataset" in wildcards.keys() else "all"
     return {"name": found["name"], "data set": of, "shows": found["shows"]}
-
-
-def category(wildcards):
-    return CATEGORIES[entry(wildcards)["category"] - 1]
 
 
 def names(tables):

@@ -3,10 +3,15 @@
 
 rule draw:
     input:
-        unpack(entry_files),
+        files=lambda w: entry_files(entry(w)["arguments"]),
         style=config["style"],
     output:
-        png=report("<figures>/{name}.png", caption="../report/figure.rst", category=category, labels=labels),
+        png=report(
+            "<figures>/{name}.png",
+            caption="../report/figure.rst",
+            category=lambda w: entry(w)["category"],
+            labels=labels,
+        ),
         pdf="<figures>/{name}.pdf",
     log:
         "<joblogs>/{name}.log",
@@ -20,7 +25,7 @@ rule draw:
     params:
         function=lambda w: entry(w)["function"],
         options=draw_options,
-        caption=lambda w: CAPTIONS[entry(w)["function"]],
+        caption=lambda w: entry(w)["caption"],
         modules=lambda w, threads: flags({"module": config["modules"]}),
     shell:
         "nrcg draw {params.function} {params.options} {params.modules} --log {log:q}"
@@ -28,12 +33,17 @@ rule draw:
 
 use rule draw as write with:
     input:
-        unpack(entry_files),
+        files=lambda w: entry_files(entry(w)["arguments"]),
     output:
         csv="<figures>/{name}.csv",
         md="<figures>/{name}.md",
         tex="<figures>/{name}.tex",
-        html=report("<figures>/{name}.html", caption="../report/figure.rst", category=category, labels=labels),
+        html=report(
+            "<figures>/{name}.html",
+            caption="../report/figure.rst",
+            category=lambda w: entry(w)["category"],
+            labels=labels,
+        ),
     wildcard_constraints:
         name=names(tables=True),
 
@@ -43,7 +53,12 @@ use rule write as compare with:
         csv="<run>/comparison.csv",
         md="<run>/comparison.md",
         tex="<run>/comparison.tex",
-        html=report("<run>/comparison.html", caption="../report/figure.rst", category=category, labels=labels),
+        html=report(
+            "<run>/comparison.html",
+            caption="../report/figure.rst",
+            category=lambda w: entry(w)["category"],
+            labels=labels,
+        ),
     log:
         "<run>/logs/comparison.log",
     benchmark:
