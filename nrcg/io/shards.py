@@ -47,9 +47,7 @@ class Shard:
 def verify(paths: Sequence[str | Path]) -> None:
     """Compare each NAME.npy with the SHA-256 on its card, which reads it whole: some 1 GB a second.
 
-    Raises:
-        NrcgError: for a file that is missing or damaged and for a card without a digest; it says which files to remove,
-            and removes none: the images may be whole, and its user's own, where only the card is damaged.
+    Raises NrcgError, which says what to remove: nothing is, as its images may be whole where only the card is damaged.
     """
     damaged = []
     for path in map(Path, tqdm(paths, desc="checking shards", unit="shard")):
@@ -65,7 +63,7 @@ def open_shards(paths: Sequence[str | Path]) -> list[Shard]:
     """The shards of one point in the order of their seeds; raises NrcgError for none, and for a seed that is twice."""
     if not paths:
         raise NrcgError("no sample shards; name at least one .npy file")
-    shards = sorted((Shard.open(path) for path in paths), key=lambda shard: shard.seeds.start)
+    shards = sorted(map(Shard.open, paths), key=lambda shard: shard.seeds.start)
     for before, shard in pairwise(shards):
         if shard.seeds.start < before.seeds.stop:
             seeds = [shard.seeds.start, shard.seeds.stop]
@@ -74,15 +72,14 @@ def open_shards(paths: Sequence[str | Path]) -> list[Shard]:
 
 
 def keep_first(shards: Sequence[str | Path], out: str | Path, n: int) -> None:
-    """Write the first `n` samples of a point, by seed, as one shard: `out`, NAME.npy, with its card NAME.json.
+    """Write the first `n` samples of a point, by seed, as one shard with what the others share of their cards.
 
     Args:
-        shards: sample shards that follow each other; what they share of their cards goes on the new one.
+        shards: verified before; they follow each other, in any order.
+        out: NAME.npy; its card is NAME.json.
 
-    Raises:
-        NrcgError: for a shard that is missing, damaged or does not fit, and for a gap between seeds.
+    Raises NrcgError for a shard that is missing or does not fit, and for a gap between seeds.
     """
-    verify(shards)
     opened = open_shards(shards)
     first, last = opened[0].seeds.start, opened[-1].seeds.stop
     if sum(len(shard.seeds) for shard in opened) != last - first:
