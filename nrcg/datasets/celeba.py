@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from nrcg.datasets.kinds import kinds
 from nrcg.datasets.pictures import PLACE, SIDE, TWO_CLASSES, batches, read_picture, resized
 from nrcg.errors import NrcgError, one_line
 from nrcg.io.files import read_text, sha256
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FILES = IMAGES, ATTRIBUTES, PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
 PAGE = "http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -53,7 +50,7 @@ class CelebA:
         if self.source is None:
             raise NrcgError("source: none; name a folder in CelebA's layout, as `nrcg get celeba` fetches it")
         source = Path(self.source)
-        split, labels = _read_partition(source), _read_attribute(source / ATTRIBUTES, self.attribute)
+        split, labels = _read_split(source), _read_attribute(source / ATTRIBUTES, self.attribute)
         if len(absent := split.index.difference(labels.index)):
             raise NrcgError(f"{source / ATTRIBUTES}: has no row for {absent[0]} of {PARTITION}; {AGAIN}")
         _check_images(source, split)
@@ -101,19 +98,18 @@ def download_celeba(out: str | Path) -> None:
                 f"{out}: CelebA cannot be fetched ({one_line(error)}); try again later, or put {ATTRIBUTES}, "
                 f"{PARTITION} and {IMAGES}.zip, unpacked, from {PAGE} there"
             ) from error
-    _check_images(out, _read_partition(out))
+    _check_images(out, _read_split(out))
 
 
-def _read_partition(source: Path) -> "pd.Series":
-    """0 train, 1 valid or 2 test by image name, in the file's order."""
-    return _column(source / PARTITION, read_text(source / PARTITION), ["split"], "split", ("0", "1", "2"))
+def _read_split(source: Path) -> Any:
+    """0 train, 1 valid or 2 test, a pandas Series by image name, in the file's order."""
+    return _column(source / PARTITION, read_text(source / PARTITION), ["split"], "split", "012")
 
 
-def _read_attribute(path: Path, attribute: str) -> "pd.Series":
-    """0 for −1 and 1 for 1 by image name: one column of the table."""
+def _read_attribute(path: Path, attribute: str) -> Any:
+    """0 for −1 and 1 for 1, a Series by image name: one column of the table."""
     count, header, rows, *_ = [*read_text(path).split("\n", 2), "", ""]
-    names = header.split()
-    if not count.strip().isdecimal() or not names:
+    if not count.strip().isdecimal() or not (names := header.split()):
         raise NrcgError(f"{path}: not CelebA's list: no count in line 1, or no attributes in line 2; {AGAIN}")
     if attribute not in names:
         close = ", ".join(get_close_matches(attribute, names, n=4, cutoff=0))
@@ -124,26 +120,23 @@ def _read_attribute(path: Path, attribute: str) -> "pd.Series":
     return labels
 
 
-def _column(path: Path, rows: str, names: Sequence[str], name: str, values: Sequence[str]) -> "pd.Series":
-    """The index in `values` of what column `name` of `names` holds, by image name."""
+def _column(path: Path, rows: str, names: list[str], name: str, values: Sequence[str]) -> Any:
+    """The index in `values` of what column `name` of `names` holds."""
     import pandas as pd  # slow to import
 
-    layout: dict = {"sep": r"\s+", "names": ["image", *names], "index_col": "image"}
+    wanted = f"a new image and its {len(names)} value(s) with {' or '.join(values)} for {name}; {AGAIN}"
+    layout: dict = {"sep": r"\s+", "names": ["image", *names], "index_col": "image", "keep_default_na": False}
     try:
-        table = pd.read_csv(StringIO(rows), dtype=str, keep_default_na=False, **layout)
+        table = pd.read_csv(StringIO(rows), dtype=str, **layout)
     except (ValueError, KeyError) as error:
-        raise NrcgError(
-            f"{path}: not rows of an image and its {len(names)} value(s) ({one_line(error)}); {AGAIN}"
-        ) from None
-    wrong = table.index.duplicated() | (table == "").any(axis=1) | ~table[name].isin(values)
+        raise NrcgError(f"{path}: a row ({one_line(error)}) is not {wanted}") from None
+    wrong = table.index.duplicated() | (table == "").any(axis=1) | ~table[name].isin(list(values))
     if table.empty or wrong.any():
-        row = f"the row of {table[wrong].index[0]}" if len(table) else "its first row"
-        wanted = f"a new image and its {len(names)} value(s) with {' or '.join(values)} for {name}"
-        raise NrcgError(f"{path}: {row} is not {wanted}; {AGAIN}")
-    return table[name].map({value: index for index, value in enumerate(values)})
+        raise NrcgError(f"{path}: the row of {next(iter(table[wrong].index), 'no image')} is not {wanted}")
+    return table[name].map(values.index)
 
 
-def _check_images(source: Path, split: "pd.Series") -> None:
+def _check_images(source: Path, split: Any) -> None:
     if len(absent := split.index[~split.index.isin(os.listdir(source / IMAGES))]):
         raise NrcgError(
             f"{source / IMAGES}: lacks {len(absent)} of the {len(split)} images of {PARTITION}, {absent[0]} for one; "

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -80,8 +80,8 @@ def _shards(source: Path, part: str) -> list[Path]:
     return [path for _, _, path in mine]
 
 
-def _labels(path: Path, label: str, classes: Sequence[str]) -> np.ndarray:
-    """The labels of one file, integers 0 or 1; the names in its schema, as the hub notes them, must not be turned."""
+def _labels(path: Path, label: str, classes: Sequence[str]) -> Any:
+    """The labels of one file, a pandas Series of 0 and 1; its own names for them must not be turned."""
     import pyarrow as pa  # slow to import
     import pyarrow.parquet as pq
 
@@ -91,16 +91,13 @@ def _labels(path: Path, label: str, classes: Sequence[str]) -> np.ndarray:
             for column in ("image", label):
                 if column not in schema.names:
                     raise NrcgError(f"{path}: no column {column!r}; it has {', '.join(schema.names)}")
-            values = file.read(columns=[label]).column(label)
+            labels = file.read(columns=[label]).column(label).to_pandas()
     except (pa.ArrowException, OSError) as error:
         raise NrcgError(f"{path}: not a complete parquet file ({one_line(error)}); {AGAIN}") from None
-    if not pa.types.is_integer(values.type) or values.null_count:
-        raise NrcgError(f"{path}: column {label!r} holds {values.type}, {values.null_count} empty; it needs integers")
-    labels = values.to_numpy()
-    wrong = np.flatnonzero((labels < 0) | (labels > 1))
-    if len(wrong):
-        raise NrcgError(f"{path}: row {wrong[0]} has {label} {labels[wrong[0]]}; name a column of 0 and 1")
-    try:
+    if not (fits := labels.isin([0, 1])).all():
+        row = labels[~fits].index[0]
+        raise NrcgError(f"{path}: row {row} has {label} {labels[row]}; name a column of 0 and 1")
+    try:  # the hub's own notes
         names = list(map(str, json.loads(schema.metadata[b"huggingface"])["info"]["features"][label]["names"]))
     except (KeyError, TypeError, ValueError):
         return labels

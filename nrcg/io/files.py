@@ -64,11 +64,10 @@ def try_lock(path: str | Path, mode: int = 0o644) -> FileLock | None:
 
 @contextmanager
 def alone(place: Path, wait: Callable[[bool], None]) -> Iterator[bool]:
-    """Inside, no other process is inside with the same `place`, a file that is there for as long.
+    """Inside, no other process is inside with the same `place`, a file; yields whether there was another one.
 
-    While another one is, `wait` is called once a second, with True the first time, until that one has ended, by
-    whatever end, or `wait` raises something. Yields whether there was another one. Where a file system has no locks,
-    nobody waits. Raises NrcgError when the file cannot be made.
+    While there is, `wait` is called once a second, with True the first time. Where a file system has no locks, nobody
+    waits. Raises NrcgError when the file cannot be made.
     """
     waited = False
     while True:
@@ -158,10 +157,9 @@ def _reading(path: str | Path) -> Iterator[None]:
     """Any OSError in here is one of reading `path`."""
     try:
         yield
-    except FileNotFoundError:
-        raise NrcgError(f"{path}: no such file") from None
     except OSError as error:
-        raise NrcgError(f"{path}: cannot be read ({error.strerror})") from None
+        absent = isinstance(error, FileNotFoundError)
+        raise NrcgError(f"{path}: {'no such file' if absent else f'cannot be read ({error.strerror})'}") from None
 
 
 def read_text(path: str | Path) -> str:

@@ -26,21 +26,19 @@ class Shard:
     @classmethod
     def open(cls, path: str | Path) -> "Shard":
         """Open NAME.npy and its card; raises NrcgError naming the file that is missing, empty or does not fit."""
-        path = Path(path)
-        images, card = read_array(path), read_card(path.with_suffix(".json"))
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        path, place = Path(path), Path(path).with_suffix(".json")
+        images, card = read_array(path), read_card(place)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
             raise NrcgError(f"{path}: {images.dtype} {images.shape}, expected uint8 n×H×W×3; sample it again")
-        if not len(images):
-            raise NrcgError(f"{path}: no images; sample it again")
         try:
             start, stop = card["seeds"]
             seeds, diverged = range(start, stop), frozenset(map(index, card["diverged"]))
         except (KeyError, TypeError, ValueError):
-            raise NrcgError(f"{path.with_suffix('.json')}: no list `seeds` or `diverged`; sample it again") from None
+            raise NrcgError(f"{place}: no list `seeds` or `diverged`; sample it again") from None
         if len(seeds) != len(images):
             raise NrcgError(f"{path}: {len(images)} images, its card says seeds {card['seeds']}; sample it again")
         if not diverged <= set(seeds):
-            raise NrcgError(f"{path.with_suffix('.json')}: `diverged` holds other seeds than {start} to {stop - 1}")
+            raise NrcgError(f"{place}: `diverged` holds other seeds than {start} to {stop - 1}")
         return cls(path, images, seeds, np.isin(seeds, list(diverged)))
 
 

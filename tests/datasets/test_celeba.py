@@ -145,7 +145,10 @@ SPOILED = {
     ),
     "binary": (lambda s: (s / ATTRIBUTES).write_bytes(bytes(range(256))), rf"{ATTRIBUTES}: not a text in UTF-8"),
     "empty attributes": (lambda s: (s / ATTRIBUTES).write_text(""), rf"{ATTRIBUTES}: not CelebA's list"),
-    "empty partition": (lambda s: (s / PARTITION).write_text("\n"), rf"{PARTITION}: its first row is not a new image"),
+    "empty partition": (
+        lambda s: (s / PARTITION).write_text("\n"),
+        rf"{PARTITION}: the row of no image is not a new image",
+    ),
     "wrong split": (
         lambda s: replace(s / PARTITION, b"4.jpg 0", b"4.jpg 3"),
         rf"{PARTITION}: the row of 000004.jpg is not .* with 0 or 1 or 2 for split",
@@ -153,11 +156,11 @@ SPOILED = {
     "no split": (lambda s: replace(s / PARTITION, b"4.jpg 0", b"4.jpg"), rf"{PARTITION}: the row of 000004.jpg is not"),
     "one value more": (
         lambda s: replace(s / PARTITION, b"4.jpg 0", b"4.jpg 0 0"),
-        rf"{PARTITION}: not rows of an image and its 1 value.*line 4",
+        rf"{PARTITION}: a row .*line 4.* is not a new image and its 1 value",
     ),
     "one value more at once": (
         lambda s: replace(s / PARTITION, b"1.jpg 0", b"1.jpg 0 0"),
-        rf"{PARTITION}: not rows of an image and its 1 value",
+        rf"{PARTITION}: a row .* is not a new image and its 1 value",
     ),
     "image twice": (
         lambda s: replace(s / PARTITION, b"05.jpg", b"04.jpg"),

@@ -51,7 +51,7 @@ def test_arrays_that_do_not_fit_are_named(tmp_path):
         np.save(path, wrong)
         with pytest.raises(NrcgError, match=r"a\.npy: .*expected uint8 n×H×W×3"):
             Shard.open(path)
-    with pytest.raises(NrcgError, match=r"b\.npy: no images; sample it again"):
+    with pytest.raises(NrcgError, match=r"b\.npy: uint8 \(0, 4, 5, 3\), expected"):
         Shard.open(write_shard(tmp_path / "b.npy", 0, 0))
 
 
