@@ -8,7 +8,7 @@ import typer
 
 from nrcg.cli.console import LOG
 from nrcg.errors import NrcgError
-from nrcg.io.files import read_text
+from nrcg.io.files import read_text, sha256
 from nrcg.registry import load_module
 
 if TYPE_CHECKING:  # torch is imported by the verbs that need it, so that --help answers at once
@@ -116,7 +116,5 @@ def set_up(device: str, threads: int) -> "torch.device":
 
 def network_digest(folder: str | Path) -> str:
     """Digest of a network's folder: of its weights, and of the configurations that say what they mean."""
-    from nrcg.io.files import sha256
-
     ddpm = ("unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json")
     return sha256(*filter(Path.is_file, (Path(folder, name) for name in ("model.safetensors", *ddpm))))
