@@ -14,3 +14,8 @@ class Stopped(BaseException):
     The command line prints it and exits with status 75, which stands for "try again". Like KeyboardInterrupt it is no
     `Exception`: code that expects many kinds of errors from a library must not take it for one.
     """
+
+
+def one_line(error: Exception) -> str:
+    """What another library says, as one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

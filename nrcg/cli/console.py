@@ -4,58 +4,61 @@ import errno
 import io
 import os
 import re
-import stat
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nrcg.errors import NrcgError
+
+STALE = re.compile(rb"[^\n]*\r(?=[^\r\n])")  # what a line was before it was rewritten
 
 
 class _Log:
     """A file with all that was said; of a line that was rewritten (a progress bar) only how it was last."""
 
     def __init__(self) -> None:
+        self.path: Path | None = None
         self.file: io.FileIO | None = None
-        self.lock = threading.RLock()
-        self.path, self.line, self.rewrite, self.rewrites = Path(), 0, False, False
+        self.lock, self.rewrites = threading.RLock(), False
+        self.line, self.start = b"", 0  # the line without an end, and where it begins in the file
 
-    def open(self, path: Path) -> None:
+    def open(self, path: Path | None) -> Path | None:
+        """Copy into a new file, from now on, all that is said; a file that cannot be written is told of once."""
         self.path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = io.FileIO(path, "w")
-            self.rewrites = stat.S_ISREG(os.fstat(self.file.fileno()).st_mode)  # not so a pipe
-        except OSError as error:
-            self._give_up(error)
+        with self._given_up():
+            if path:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self.file = io.FileIO(path, "w")
+                self.rewrites = path.is_file()  # not so a pipe
+        return path
 
     def write(self, text: bytes) -> None:
-        with self.lock:
-            try:
-                for piece in re.findall(rb"[^\r\n]+|\r|\n", text) if self.file else []:
-                    self._add(piece)
-            except OSError as error:
-                self._give_up(error)
+        with self.lock, self._given_up():
+            if self.file and self.rewrites:
+                if self.line:
+                    self.file.seek(self.start)
+                    self.file.truncate()
+                whole, end, self.line = STALE.sub(b"", self.line + text).rpartition(b"\n")
+                self._put((whole + end).replace(b"\r", b""))
+                self.start, text = self.file.tell(), self.line.replace(b"\r", b"")
+            self._put(text)
 
-    def _add(self, piece: bytes) -> None:
-        if piece == b"\r":
-            self.rewrite = True
-            return
-        if self.rewrite and piece != b"\n" and self.rewrites:
-            self.file.seek(self.line)
-            self.file.truncate()
-        self.rewrite = False
-        while piece:
-            written = self.file.write(piece)
-            last, piece = piece[:written], piece[written:]
-        if last == b"\n" and self.rewrites:
-            self.line = self.file.tell()
+    def _put(self, text: bytes) -> None:
+        while self.file and text:
+            text = text[self.file.write(text) :]
 
-    def _give_up(self, error: OSError) -> None:
-        self.file = None
-        line = f"warning: --log {self.path}: cannot be written ({error.strerror}); going on without it\n"
-        # Not by print: this may be within a write to standard error.
-        _streams.get("stderr", sys.stderr.buffer).write(line.encode())
+    @contextmanager
+    def _given_up(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.file = None
+            line = f"warning: --log {self.path}: cannot be written ({error.strerror}); going on without it\n"
+            # Not by print: this may be within a write to standard error.
+            _streams.get("stderr", sys.stderr.buffer).write(line.encode())
 
 
 class _Stream(io.FileIO):
@@ -63,7 +66,7 @@ class _Stream(io.FileIO):
 
     failure: OSError | None = None
 
-    def write(self, text: bytes) -> int:
+    def write(self, text: Any) -> int:
         try:
             written = super().write(text)
         except OSError as error:
@@ -89,13 +92,6 @@ def open_console() -> None:
         _streams[name] = _Stream(number, "w", closefd=False)
         stream = io.TextIOWrapper(io.BufferedWriter(_streams[name]), encoding, errors, line_buffering=True)
         setattr(sys, name, stream)
-
-
-def log_to(path: Path | None) -> Path | None:
-    """Copy into a new file, from now on, all that is said; a file that cannot be written is told of once."""
-    if path is not None:
-        LOG.open(path)
-    return path
 
 
 def say_result(text: str) -> None:

@@ -6,17 +6,16 @@ from typing import Annotated
 from typer import Option
 
 from nrcg.cli.options import Out, get_verbs, parse_json
-from nrcg.io.hub import download_hub
 
 Url = Annotated[str, Option(help="Address of the file; goes on the card of what is imported.")]
 Digest = Annotated[str, Option(help="What the file must have: sha256:HEX, or gitblob:HEX (git's id of it).")]
 FileOut = Annotated[Path, Option("--out", help="File to write; there with the right digest, nothing is fetched.")]
-Json = Annotated[
-    str | None, Option(help="For a file: its UNet2DModel's or DDPMScheduler's arguments: JSON, @file.json.")
-]
+CelebAOut = Annotated[Path, Option("--out", help="Folder to write; it must be called celeba.")]
+HubOut = Annotated[Path, Option("--out", help="Folder to write; if it is there and whole, nothing is fetched.")]
+Json = Annotated[str, Option(help="For a file: its UNet2DModel's or DDPMScheduler's arguments: JSON, @file.json.")]
 
 
-@get_verbs.command("file")
+@get_verbs.command()
 def file(url: Url, digest: Digest, out: FileOut) -> None:
     """Fetch a file and check its digest."""
     from nrcg.io.download import download
@@ -24,7 +23,7 @@ def file(url: Url, digest: Digest, out: FileOut) -> None:
     download(url, out, digest)
 
 
-@get_verbs.command("inception")
+@get_verbs.command()
 def inception(out: FileOut) -> None:
     """Fetch pytorch-fid's Inception weights (91 MB) and check their digest."""
     from nrcg.evaluation.extractors import INCEPTION_SHA256, INCEPTION_URL
@@ -32,27 +31,29 @@ def inception(out: FileOut) -> None:
     file(INCEPTION_URL, f"sha256:{INCEPTION_SHA256}", out)
 
 
-@get_verbs.command("celeba")
-def celeba(out: Annotated[Path, Option("--out", help="Folder to write; it must be called celeba.")]) -> None:
+@get_verbs.command()
+def celeba(out: CelebAOut) -> None:
     """Fetch CelebA (1.4 GB) with torchvision, which checks the files; nothing is fetched twice."""
     from nrcg.datasets.celeba import download_celeba
 
     download_celeba(out)
 
 
-@get_verbs.command("hub")
+@get_verbs.command()
 def hub(
     repo_id: Annotated[str, Option(help="Repository of the Hugging Face hub: OWNER/NAME.")],
     repo_type: Annotated[str, Option(help="model or dataset.")],
     pattern: Annotated[list[str], Option(help="Files to fetch, such as *.parquet; repeat for more.")],
-    out: Annotated[Path, Option("--out", help="Folder to write; if it is there and whole, nothing is fetched.")],
+    out: HubOut,
     revision: Annotated[str, Option(help="Branch, tag or commit.")] = "main",
 ) -> None:
     """Fetch files of a hub repository and check their digests."""
+    from nrcg.io.hub import download_hub
+
     download_hub(repo_id, out, repo_type=repo_type, revision=revision, patterns=pattern)
 
 
-@get_verbs.command("classifier")
+@get_verbs.command()
 def classifier(
     file: Annotated[Path, Option(help="Published weights: safetensors, each key with the prefix `classifier.`.")],
     out: Out,
@@ -67,12 +68,12 @@ def classifier(
     import_classifier(file, out, architecture=architecture, classes=classes, url=url, digest=digest)
 
 
-@get_verbs.command("ddpm")
+@get_verbs.command()
 def ddpm(
     source: Annotated[Path, Option(help="A folder of diffusers, or the safetensors file of a U-Net.")],
     out: Out,
-    unet: Json = None,
-    scheduler: Json = None,
+    unet: Json = "",
+    scheduler: Json = "",
     url: Url = "",
     digest: Digest = "",
 ) -> None:

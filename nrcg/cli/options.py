@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nrcg.cli.console import log_to
+from nrcg.cli.console import LOG
 from nrcg.errors import NrcgError
-from nrcg.io.files import read_text
+from nrcg.io.files import read_text, sha256
 from nrcg.registry import load_module
 
 if TYPE_CHECKING:  # torch is imported by the verbs that need it, so that --help answers at once
@@ -45,18 +45,15 @@ BatchSize = Annotated[int, typer.Option(help="Images in the networks at a time."
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is one), cpu, cuda (a free one) or cuda:N.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to torch.", min=0, max=4096)]
-Setups = Annotated[Path, typer.Option("--setups", help="Table of setups (TSV): labels, and colours by row order.")]
 Style = Annotated[Path | None, typer.Option(help="matplotlib style file; default: the project's.")]
 Title = Annotated[str, typer.Option(help="Title of the figure or table.")]
 Note = Annotated[list[str], typer.Option(help="Line of small print, such as the size of the run; repeat.")]
-Dataset = Annotated[str | None, typer.Option(help="Data set, where the CSV file holds several.")]
-Paper = Annotated[Path | None, typer.Option(help="Table (TSV) of what the paper reports, to show beside.")]
 
 
 @app.callback()
 def _options(
     log: Annotated[
-        Path | None, typer.Option(help="File to write too all that the verb says.", callback=log_to, is_eager=True)
+        Path | None, typer.Option(help="File to write too all that the verb says.", callback=LOG.open, is_eager=True)
     ] = None,
     module: Annotated[
         list[str] | None, typer.Option(help="Module of yours that registers things: dotted name or .py file; repeat.")
@@ -89,16 +86,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def parse_target(text: str, classes: list[str]) -> int:
     """The index of a class given by name or index."""
-    if text in classes:
-        return classes.index(text)
-    if _is_whole(text) and int(text) < len(classes):
-        return int(text)
-    raise NrcgError(f"--target {text}: no such class; classes are {', '.join(classes)} (0 to {len(classes) - 1})")
-
-
-def _is_whole(text: str) -> bool:
-    """Whether `text` is digits that int() reads, which not all of Unicode's are; and not more than it reads at once."""
-    return text.isascii() and text.isdecimal() and len(text) < 20
+    words = [*classes, *map(str, range(len(classes)))]
+    if text not in words:
+        raise NrcgError(f"--target {text}: no such class; classes are {', '.join(classes)} (0 to {len(classes) - 1})")
+    return words.index(text) % len(classes)
 
 
 def split_pair(text: str, option: str) -> tuple[str, str]:
@@ -125,7 +116,5 @@ def set_up(device: str, threads: int) -> "torch.device":
 
 def network_digest(folder: str | Path) -> str:
     """Digest of a network's folder: of its weights, and of the configurations that say what they mean."""
-    from nrcg.io.files import sha256
-
     ddpm = ("unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json")
     return sha256(*filter(Path.is_file, (Path(folder, name) for name in ("model.safetensors", *ddpm))))

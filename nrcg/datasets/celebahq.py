@@ -7,45 +7,40 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 
-from nrcg.checks import NAME, check
+from nrcg.checks import NAME, check_fields
 from nrcg.datasets.imageset import SPLITS, ImageSet, write_image_set
 from nrcg.datasets.kinds import kinds
-from nrcg.datasets.pictures import BATCH, PLACE, SIDE, TWO_CLASSES, batches, one_line, read_picture, resized
-from nrcg.errors import NrcgError
+from nrcg.datasets.pictures import BATCH, PLACE, SIDE, TWO_CLASSES, batches, read_picture, resized
+from nrcg.errors import NrcgError, one_line
 from nrcg.io.files import sha256
 from nrcg.io.hub import HUB_ID
 
 log = logging.getLogger("nrcg")
 
 HUB = "korexyz/celeba-hq-256x256"
-RULES = {"source": PLACE, "size": SIDE, "label": NAME, "classes": TWO_CLASSES}
 PARTS = {"train": "train", "validation": "valid"}  # the files' names, ours
-SHARD = re.compile(r"(?P<part>train|validation)-(?P<number>\d{5})-of-(?P<total>\d{5})(-\w+)?\.parquet")
+SHARD = re.compile(r"(train|validation)-(\d{5})-of-(\d{5})(-\w+)?\.parquet")
 AGAIN = f"delete it, then fetch {HUB} again (`nrcg get hub`)"
 
 
 @kinds.register("celebahq")
 @dataclass(frozen=True)
 class CelebAHQ:
-    """CelebA-HQ: the train files, then the validation files. Needs no network, and copies nothing to a cache.
+    """CelebA-HQ: the train files, then the validation files. Needs no network, and copies nothing to a cache."""
 
-    Args:
-        source: a folder with the parquet files anywhere below it; or a hub id, still to be fetched
-        size: width and height, pixels; an image of another size is resized straight to it
-        label: the column with 0 or 1
-        classes: names for 0 and 1
-    """
+    source: Annotated[str | Path, PLACE] = HUB  # a folder with the parquet files below it; or a hub id, to be fetched
+    size: Annotated[int, SIDE] = 256  # width and height, pixels; an image of another size is resized straight to it
+    label: Annotated[str, NAME] = "label"  # the column with 0 or 1
+    classes: Annotated[Sequence[str], TWO_CLASSES] = ("female", "male")  # names for 0 and 1
 
-    source: str | Path = HUB
-    size: int = 256
-    label: str = "label"
-    classes: Sequence[str] = ("female", "male")
+    def __post_init__(self) -> None:
+        check_fields("celebahq", self)
 
     def check(self) -> list[str]:
-        check("celebahq", vars(self), RULES)
         if not Path(self.source).is_dir() and not HUB_ID.fullmatch(str(self.source)):
             raise NrcgError(f"source {self.source}: no such folder; name one, or a hub id such as {HUB}")
         return list(self.classes)
@@ -67,7 +62,6 @@ class CelebAHQ:
         )
 
     def _decode(self, row: tuple[str, bytes]) -> np.ndarray:
-        """One image, uint8 size×size×3."""
         where, encoded = row
         picture = read_picture(encoded, where, AGAIN, upright=True)
         return np.asarray(picture) if picture.size == (self.size, self.size) else resized(picture, self.size)
@@ -76,7 +70,7 @@ class CelebAHQ:
 def _shards(source: Path, part: str) -> list[Path]:
     """The files of "train" or "validation" below `source`, in order; all that their names promise must be there."""
     found = [(match, path) for path in source.rglob("*.parquet") if (match := SHARD.fullmatch(path.name))]
-    mine = sorted((int(match["number"]), int(match["total"]), path) for match, path in found if match["part"] == part)
+    mine = sorted((int(match[2]), int(match[3]), path) for match, path in found if match[1] == part)
     numbers, total = [number for number, _, _ in mine], mine[0][1] if mine else 1
     if numbers != list(range(total)):
         raise NrcgError(
@@ -86,11 +80,8 @@ def _shards(source: Path, part: str) -> list[Path]:
     return [path for _, _, path in mine]
 
 
-def _labels(path: Path, label: str, classes: Sequence[str]) -> np.ndarray:
-    """The labels of one file, integers 0 or 1; its own names for them, where it has any, must not be `classes` turned.
-
-    The hub notes them in the schema, as a ClassLabel.
-    """
+def _labels(path: Path, label: str, classes: Sequence[str]) -> Any:
+    """The labels of one file, a pandas Series of 0 and 1; its own names for them must not be turned."""
     import pyarrow as pa  # slow to import
     import pyarrow.parquet as pq
 
@@ -100,21 +91,18 @@ def _labels(path: Path, label: str, classes: Sequence[str]) -> np.ndarray:
             for column in ("image", label):
                 if column not in schema.names:
                     raise NrcgError(f"{path}: no column {column!r}; it has {', '.join(schema.names)}")
-            values = file.read(columns=[label]).column(label)
+            labels = file.read(columns=[label]).column(label).to_pandas()
     except (pa.ArrowException, OSError) as error:
         raise NrcgError(f"{path}: not a complete parquet file ({one_line(error)}); {AGAIN}") from None
-    if not pa.types.is_integer(values.type) or values.null_count:
-        raise NrcgError(f"{path}: column {label!r} holds {values.type}, {values.null_count} empty; it needs integers")
-    labels = values.to_numpy()
-    wrong = np.flatnonzero((labels < 0) | (labels > 1))
-    if len(wrong):
-        raise NrcgError(f"{path}: row {wrong[0]} has {label} {labels[wrong[0]]}; name a column of 0 and 1")
-    try:
+    if not (fits := labels.isin([0, 1])).all():
+        row = labels[~fits].index[0]
+        raise NrcgError(f"{path}: row {row} has {label} {labels[row]}; name a column of 0 and 1")
+    try:  # the hub's own notes
         names = list(map(str, json.loads(schema.metadata[b"huggingface"])["info"]["features"][label]["names"]))
     except (KeyError, TypeError, ValueError):
         return labels
     own, wanted = [name.casefold() for name in names], [name.casefold() for name in classes]
-    if own != wanted and set(own) == set(wanted):
+    if own == wanted[::-1]:
         raise NrcgError(f"classes {', '.join(classes)}: {path} itself calls its 0 and 1 {', '.join(names)}; swap them")
     if own != wanted:
         log.warning("%s calls %s 0 and 1 %s; here they are %s", path, label, ", ".join(names), ", ".join(classes))

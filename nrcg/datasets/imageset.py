@@ -1,6 +1,6 @@
 """An image set: a folder of uint8 images, labels, a split and a JSON card."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -29,13 +29,10 @@ class ImageSet:
 
     @classmethod
     def open(cls, folder: str | Path, *, verify: bool = True) -> "ImageSet":
-        """Open the image set in `folder`.
+        """Open the image set in `folder`; raises NrcgError naming the file that is missing or does not fit.
 
         Args:
             verify: compare the files with the SHA-256 on the card, which reads them whole: a second for each GB.
-
-        Raises:
-            NrcgError: naming the file that is missing or does not fit.
         """
         folder, place = Path(folder), Path(folder, "card.json")
         if not place.is_file():  # the card is written last
@@ -46,10 +43,7 @@ class ImageSet:
         arrays = {part: read_array(folder / f"{part}.npy", mmap=part == "images") for part in PARTS}
         _check(folder, card["n"], card["size"], len(card["classes"]), **arrays)
         if verify and _digest(folder) != card["digest"]:
-            raise NrcgError(
-                f"{folder}: images.npy, labels.npy or split.npy is not the file that card.json tells of (SHA-256); "
-                "remove the folder and make the image set again"
-            )
+            raise NrcgError(f"{folder}: an array is not the file that card.json tells of (SHA-256); make the set again")
         return cls(folder, **arrays, card=card)
 
     @property
@@ -63,8 +57,7 @@ class ImageSet:
     def indices(self, split: str, target: int | None = None) -> np.ndarray:
         """int64 positions, ascending, of the images of `split` ("train", "valid", "test"), or of one class of it.
 
-        Raises:
-            NrcgError: for an unknown split or class.
+        Raises NrcgError for an unknown split or class.
         """
         if split not in SPLITS:
             raise NrcgError(f"split {split!r}: unknown; use one of {', '.join(SPLITS)}")
@@ -85,8 +78,7 @@ def _check(folder: Path, n: int, size: int, n_classes: int, **arrays: np.ndarray
             raise NrcgError(f"{place}: holds {found}, its card says {wanted}; make the image set again")
         top = {"labels": n_classes, "split": len(SPLITS)}.get(part)
         if top and n and (array.min() < 0 or array.max() >= top):
-            meaning = "the classes of card.json" if part == "labels" else "for train, valid, test"
-            raise NrcgError(f"{place}: {part} outside 0 to {top - 1}, {meaning}")
+            raise NrcgError(f"{place}: {part} outside 0 to {top - 1}; make the image set again")
 
 
 def write_image_set(
@@ -134,5 +126,5 @@ def _digest(folder: Path) -> str:
     return sha256(*(folder / f"{part}.npy" for part in PARTS))
 
 
-def _parts(images: np.ndarray | Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def _parts(images: np.ndarray | Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
     yield from [images] if isinstance(images, np.ndarray) else images

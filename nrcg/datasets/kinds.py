@@ -17,8 +17,7 @@ def check_images(kind: str, settings: Any) -> list[str]:
     """The names of the classes that a section `images` of a config describes; no image is read.
 
     Raises:
-        NrcgError: naming the key, for an unknown kind or key, for values that are none or clash, and for a place that
-            is not there.
+        NrcgError: naming the kind, the key, or the place that is not there.
     """
     return call(kinds[kind], "images", settings).check()
 

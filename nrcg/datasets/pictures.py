@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from nrcg.checks import NAME, Rule, listed, whole
-from nrcg.errors import NrcgError
+from nrcg.errors import NrcgError, one_line
 
 DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's grey modes of more than 8 bits, whose conversion clips
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # Pillow knows others, some of which start other programs
@@ -36,7 +36,7 @@ def read_picture(
     """
     try:
         with Image.open(BytesIO(file) if not isinstance(file, Path) else file, formats=FORMATS) as picture:
-            return eight_bits(ImageOps.exif_transpose(picture) if upright else picture).convert(mode)
+            return _eight_bits(ImageOps.exif_transpose(picture) if upright else picture).convert(mode)
     except Exception as error:  # PIL raises half a dozen kinds for a damaged file, or one of too many pixels
         raise NrcgError(f"{where}: not a readable image ({one_line(error)}); {advice}") from None
 
@@ -58,24 +58,13 @@ def batches(
             bar.update(len(some))
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """A picture of any mode, with grey of more than 8 bits scaled to 0…255; other modes are returned as they are.
-
-    White is 65535 in 16 bits. Values of the modes I and F have no white of their own: it is 1 where none is above 1
-    (F), 255 where none is above 255, and 65535 else. Raises ValueError for values that are negative, above 65535 or not
-    finite.
-    """
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The picture, grey of more than 8 bits scaled to 0…255: I and F have no white of their own, so the values tell."""
     if image.mode not in DEEP:
         return image
     values = np.asarray(image).astype(np.float64)
     top = values.max(initial=0)
     if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and top <= 65535):
         raise ValueError(f"grey values of mode {image.mode} outside 0 to 65535; save it with 8 bits a channel")
-    white = 255 if image.mode in ("I", "F") and top <= 255 else 65535
-    white = 1 if image.mode == "F" and top <= 1 else white
+    white = 1 if image.mode == "F" and top <= 1 else 255 if image.mode in ("I", "F") and top <= 255 else 65535
     return Image.fromarray((values * (255 / white)).round().astype(np.uint8))
-
-
-def one_line(error: Exception) -> str:
-    """What another library says, as one line; its kind where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__

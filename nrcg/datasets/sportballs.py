@@ -7,15 +7,16 @@ alone, so that a turned ball is lit like any other.
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 
-from nrcg.checks import NAME, SEED, check, listed, maybe, number, whole
+from nrcg.checks import NAME, SEED, check_fields, listed, maybe, number, whole
 from nrcg.datasets.imageset import SPLITS, ImageSet, write_image_set
 from nrcg.datasets.kinds import kinds
 from nrcg.datasets.pictures import PLACE, SIDE, batches, read_picture
@@ -24,48 +25,28 @@ from nrcg.errors import NrcgError
 ICONS = Path(__file__).with_name("icons")
 MASTER = 256  # pixels across the ball that is turned and then reduced; ten times what ends on a canvas
 THREE_BALLS = ("baseball", "basketball", "soccer")
-RULES = {
-    "n": whole(1),
-    "size": SIDE,
-    "seed": SEED,
-    "ball": maybe(listed(NAME)),
-    "icons": maybe(PLACE),
-    "ball_pixels": whole(1, 65_536),
-    "scale": listed(number(0, 65_536, without=(0,))),
-    "positions": whole(1),
-    "valid_fraction": number(0, 1, without=(1,)),
-}
+SCALES = listed(number(0, 65_536, without=(0,)))
 
 
 @kinds.register("sportballs")
 @dataclass(frozen=True)
 class SportBalls:
-    """The classes take turns, which balances them exactly; all else of image i is drawn from (seed, i) alone.
+    """The classes take turns, which balances them exactly; all else of image i is drawn from (seed, i) alone."""
 
-    Args:
-        n: images; 12 288 bytes each at 64×64
-        size: width and height of the canvas, pixels
-        seed: 0 … 2⁶⁴ − 1
-        ball: classes in the order of the labels; None is all icons, or of ours THREE_BALLS
-        icons: a folder of PNGs, named after their classes, instead of the project's own balls
-        ball_pixels: diameter of a ball at scale 1; a ball is drawn int(ball_pixels * scale) pixels wide
-        scale: drawn from uniformly
-        positions: left and top edge of a ball are each uniform on 0 … positions − 1
-        valid_fraction: of n, the last images: the validation split
-    """
+    n: Annotated[int, whole(1)] = 100_000  # images; 12 288 bytes each at 64×64
+    size: Annotated[int, SIDE] = 64  # width and height of the canvas, pixels
+    seed: Annotated[int, SEED] = 0  # 0 … 2⁶⁴ − 1
+    ball: Annotated[Sequence[str] | None, maybe(listed(NAME))] = None  # classes by label; None: all icons, or our three
+    icons: Annotated[str | Path | None, maybe(PLACE)] = None  # a folder of PNGs named after their classes; None: ours
+    ball_pixels: Annotated[int, whole(1, 65_536)] = 32  # a ball is drawn int(ball_pixels * scale) pixels wide
+    scale: Annotated[Sequence[float], SCALES] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # drawn from uniformly
+    positions: Annotated[int, whole(1)] = 32  # left and top edge of a ball are each uniform on 0 … positions − 1
+    valid_fraction: Annotated[float, number(0, 1, without=(1,))] = 0.2  # of n, the last images: the validation split
 
-    n: int = 100_000
-    size: int = 64
-    seed: int = 0
-    ball: Sequence[str] | None = None
-    icons: str | Path | None = None
-    ball_pixels: int = 32
-    scale: Sequence[float] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-    positions: int = 32
-    valid_fraction: float = 0.2
+    def __post_init__(self) -> None:
+        check_fields("sportballs", self)
 
     def check(self) -> list[str]:
-        check("sportballs", {key: getattr(self, key) for key in RULES}, RULES)
         if min(self._diameters) < 1:
             raise NrcgError("scale: one draws a ball of no pixel; raise it or ball_pixels")
         reach = self.positions - 1 + max(self._diameters)
@@ -79,7 +60,10 @@ class SportBalls:
         return list(self._files)
 
     def make(self, folder: Path, threads: int = 0) -> ImageSet:
-        _check_room(folder, self.n * self.size**2 * 3)
+        nearest = next(place for place in folder.absolute().joinpath("file").parents if place.is_dir())
+        free, needed = shutil.disk_usage(nearest).free / 1e9, self.n * self.size**2 * 3 / 1e9
+        if needed > free:
+            raise NrcgError(f"{folder}: {needed:.3g} GB of images, but its disk has {free:.3g} GB free; lower n")
         split = np.full(self.n, SPLITS["train"])
         split[self.n - round(self.n * self.valid_fraction) :] = SPLITS["valid"]
         return write_image_set(
@@ -110,17 +94,16 @@ class SportBalls:
         canvas[top : top + len(sprite), left : left + len(sprite)] = sprite
         return canvas
 
-    def _sprite(self, label: int, degrees: int) -> list[np.ndarray]:
-        """The ball, turned, in all diameters: uint8 d×d×3, on white; kept for the next image that needs it."""
-        if (label, degrees) not in self._sprites:
-            turned = self._masters[label].rotate(degrees, Image.Resampling.BICUBIC, fillcolor="white")
-            sizes = [turned.resize((d, d), Image.Resampling.LANCZOS) for d in self._diameters]
-            self._sprites[label, degrees] = [np.asarray(image) for image in sizes]
-        return self._sprites[label, degrees]
-
     @cached_property
-    def _sprites(self) -> dict[tuple[int, int], list[np.ndarray]]:
-        return {}
+    def _sprite(self) -> Callable[[int, int], list[np.ndarray]]:
+        """The ball of a class, turned by whole degrees, in all diameters: uint8 d×d×3, on white; kept for the next."""
+
+        @cache
+        def sprite(label: int, degrees: int) -> list[np.ndarray]:
+            turned = self._masters[label].rotate(degrees, Image.Resampling.BICUBIC, fillcolor="white")
+            return [np.asarray(turned.resize((d, d), Image.Resampling.LANCZOS)) for d in self._diameters]
+
+        return sprite
 
     @cached_property
     def _diameters(self) -> list[int]:
@@ -149,25 +132,12 @@ class SportBalls:
         icons = {}
         for name, path in self._files.items():
             icon = read_picture(path, path, "replace or remove it", mode="RGBA")
-            side = max(icon.size)
-            icons[name] = Image.new("RGBA", (side, side))
-            icons[name].paste(icon, ((side - icon.width) // 2, (side - icon.height) // 2))
+            icons[name] = Image.new("RGBA", (max(icon.size), max(icon.size)))
+            icons[name].paste(icon, ((max(icon.size) - icon.width) // 2, (max(icon.size) - icon.height) // 2))
         return icons
 
     @cached_property
     def _masters(self) -> list[Image.Image]:
-        """The icons as RGB on white, MASTER pixels wide: on a white canvas nothing needs to be blended later.
-
-        What lies outside an icon's inscribed circle is cut off as it turns; a ball has nothing there.
-        """
+        """The icons as RGB on white, MASTER pixels wide; turning loses what lies outside their inscribed circle."""
         white = [Image.alpha_composite(Image.new("RGBA", icon.size, "white"), icon) for icon in self._icons.values()]
         return [icon.convert("RGB").resize((MASTER, MASTER), Image.Resampling.LANCZOS) for icon in white]
-
-
-def _check_room(folder: Path, n_bytes: int) -> None:
-    """Raise NrcgError when the disk of `folder` has no room for so many bytes."""
-    nearest = next(place for place in folder.absolute().joinpath("file").parents if place.is_dir())
-    free = shutil.disk_usage(nearest).free
-    if n_bytes > free:
-        gb = f"{n_bytes / 1e9:.3g} GB of images, but its disk has {free / 1e9:.3g} GB free"
-        raise NrcgError(f"{folder}: {gb}; lower n")

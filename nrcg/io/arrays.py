@@ -22,16 +22,13 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
 def write_array_batches(
     path: str | Path, batches: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype | type = np.uint8
 ) -> None:
-    """Write an array of `shape` as .npy, atomically, from its parts along the first axis, in order.
+    """Write an array of `shape` as .npy, atomically, from its parts along the first axis, held one at a time.
 
-    One part is held at a time. Plain writes are used, not a memory map: there a full disk is a crash, here an error.
     Raises NrcgError for a part of another type or shape, and for parts that do not add up to `shape`.
     """
     dtype, n = np.dtype(dtype), 0
-    if dtype.hasobject:
-        raise TypeError(f"{path}: an array of Python objects would need a pickle")
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    with atomic(path) as file:
+    with atomic(path) as file:  # a memory map would crash where a disk is full
         np.lib.format.write_array_header_1_0(file, header)
         for batch in batches:
             if batch.dtype != dtype or batch.shape[1:] != shape[1:]:

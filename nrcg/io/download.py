@@ -10,7 +10,7 @@ import requests
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
-from nrcg.errors import NrcgError
+from nrcg.errors import NrcgError, one_line
 
 TIMEOUT = 60.0  # seconds of silence, or of less than SLOW, after which a connection counts as broken
 SLOW = 1000.0  # bytes a second
@@ -21,9 +21,8 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}|gitblob:[0-9a-f]{40}")
 def download(url: str, path: str | Path, digest: str) -> None:
     """Bring the file at `url`, http or https, to `path`; nothing is fetched when it is there with this digest.
 
-    Raises:
-        NrcgError: when the file cannot be fetched or has another digest (it names the address, and the place to put it
-            by hand), when it cannot be written, and for a `url` or `digest` of another form.
+    Raises NrcgError when it cannot be fetched or written or has another digest, and for a `url` or `digest` of another
+    form; the message names the address and the place to put the file by hand.
     """
     path = Path(path)
     if not DIGEST.fullmatch(digest):
@@ -37,8 +36,8 @@ def download(url: str, path: str | Path, digest: str) -> None:
         known = digest if digest.startswith("sha256:") else None  # pooch knows no git blob ids
         pooch.retrieve(url, known, path.name, path.parent, downloader=lambda _, part, __: _fetch(url, part, digest))
     except (requests.RequestException, HTTPError, ValueError, OverflowError) as error:  # the first is an OSError too
-        reason, way = " ".join(str(error).split()), f"Run again, or get it by hand and put it at {path}"
-        raise NrcgError(f"{path}: cannot be fetched from {url} ({reason}). {way}") from None
+        way = f"Run again, or get it by hand and put it at {path}"
+        raise NrcgError(f"{path}: cannot be fetched from {url} ({one_line(error)}). {way}") from None
     except OSError as error:
         raise NrcgError(f"{path}: cannot be written ({error.strerror}); make room, then run again") from None
 

@@ -10,7 +10,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,16 +27,12 @@ class _Output(io.FileIO):
 
     failure: OSError | None = None
 
-    def write(self, data: Any) -> int | None:
+    def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError as error:
             self.failure = error
             raise
-
-
-def _refusal(path: str | Path, reason: str | None) -> NrcgError:
-    return NrcgError(f"{path}: cannot be written ({reason}); make room or choose another place, then run again")
 
 
 @contextmanager
@@ -45,7 +41,8 @@ def writing(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _refusal(path, error.strerror) from error
+        way = "make room or choose another place, then run again"
+        raise NrcgError(f"{path}: cannot be written ({error.strerror}); {way}") from error
 
 
 def try_lock(path: str | Path, mode: int = 0o644) -> FileLock | None:
@@ -67,11 +64,10 @@ def try_lock(path: str | Path, mode: int = 0o644) -> FileLock | None:
 
 @contextmanager
 def alone(place: Path, wait: Callable[[bool], None]) -> Iterator[bool]:
-    """Inside, no other process is inside with the same `place`, a file that is there for as long.
+    """Inside, no other process is inside with the same `place`, a file; yields whether there was another one.
 
-    While another one is, `wait` is called once a second, with True the first time, until that one has ended, by
-    whatever end, or `wait` raises something. Yields whether there was another one. Where a file system has no locks,
-    nobody waits. Raises NrcgError when the file cannot be made.
+    While there is, `wait` is called once a second, with True the first time. Where a file system has no locks, nobody
+    waits. Raises NrcgError when the file cannot be made.
     """
     waited = False
     while True:
@@ -90,10 +86,7 @@ def alone(place: Path, wait: Callable[[bool], None]) -> Iterator[bool]:
 
 
 def require_writable(path: str | Path) -> None:
-    """Raise NrcgError when no file could be written at `path`; asked before costly work, whose result goes there.
-
-    Makes no folder: asks the nearest one that is there.
-    """
+    """Raise NrcgError when no file could be written at `path`, before costly work; makes no folder."""
     path = Path(path)
     with writing(path):
         if path.is_dir():
@@ -119,11 +112,14 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(output.fileno())
                 os.replace(temporary, path)
-                with suppress(OSError):  # not every file system can sync a folder
-                    _sync(path.parent)
+                with suppress(OSError), ExitStack() as stack:  # not every file system can sync a folder
+                    folder = os.open(path.parent, os.O_RDONLY)
+                    stack.callback(os.close, folder)
+                    os.fsync(folder)
     except BaseException as error:
         if output.failure:
-            raise _refusal(path, output.failure.strerror) from error
+            with writing(path):
+                raise output.failure from error
         raise
     finally:
         with suppress(OSError):  # it has its name, or its disk turned read-only: then it cannot be helped
@@ -145,14 +141,6 @@ def _temporary(path: Path) -> tuple[FileLock, Path]:
     return lock, temporary
 
 
-def _sync(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     with atomic(path) as file:
@@ -169,10 +157,9 @@ def _reading(path: str | Path) -> Iterator[None]:
     """Any OSError in here is one of reading `path`."""
     try:
         yield
-    except FileNotFoundError:
-        raise NrcgError(f"{path}: no such file") from None
     except OSError as error:
-        raise NrcgError(f"{path}: cannot be read ({error.strerror})") from None
+        absent = isinstance(error, FileNotFoundError)
+        raise NrcgError(f"{path}: {'no such file' if absent else f'cannot be read ({error.strerror})'}") from None
 
 
 def read_text(path: str | Path) -> str:
@@ -202,10 +189,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_card(path: str | Path, **kinds: type | tuple[type, ...]) -> dict[str, Any]:
-    """Read a JSON object that has at least these keys, each with a value of these types.
-
-    Raises NrcgError naming the file, and the key that is missing or of another kind.
-    """
+    """Read a JSON object with values of these types; raises NrcgError naming the file and the key where it has none."""
     card = read_json(path)
     if not isinstance(card, dict):
         raise NrcgError(f"{path}: holds no object, but {repr(card)[:40]}; delete it and make it again")
@@ -228,8 +212,7 @@ def sha256(*paths: str | Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with _reading(path), open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()
 
 

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from nrcg.errors import NrcgError
+from nrcg.errors import NrcgError, one_line
 from nrcg.io.files import read_card, write_json, writing
 
 HUB_ID = re.compile(r"[A-Za-z0-9_-][\w.-]*/[\w.-]+(@.+)?", re.ASCII)  # owner/name or owner/name@revision
@@ -18,16 +19,15 @@ def download_hub(repo_id: str, out: str | Path, *, repo_type: str, revision: str
     `repo_type` is "model" or "dataset". A broken download goes on in the next call. `out/download.json` is written
     last, with the arguments, the commit and the files' names; where it and these are there, no network is needed.
 
-    Raises:
-        NrcgError: when the repository cannot be fetched (it names the address and what to do by hand), has no such
-            files, or gives one another digest, and when `out` holds another download.
+    Raises NrcgError when the repository cannot be fetched (it names the address and what to do by hand), has no such
+    files, or gives one another digest, and when `out` holds another download.
     """
     from huggingface_hub import HfApi, errors, snapshot_download, utils  # slow to import
 
     if repo_type not in ("model", "dataset"):
         raise NrcgError(f"repo_type {repo_type!r}: write model or dataset")
-    out, record = Path(out), Path(out, "download.json")
-    asked = {"repo_id": repo_id, "repo_type": repo_type, "revision": revision, "patterns": list(patterns)}
+    out, record, patterns = Path(out), Path(out, "download.json"), list(patterns)
+    asked = {"repo_id": repo_id, "repo_type": repo_type, "revision": revision, "patterns": patterns}
     if record.exists():
         card = read_card(record, files=list)
         if {**card, **asked} != card:
@@ -39,19 +39,21 @@ def download_hub(repo_id: str, out: str | Path, *, repo_type: str, revision: str
         record.unlink(missing_ok=True)  # an old record must not vouch for half-replaced files
     address = f"https://huggingface.co/{'datasets/' * (repo_type == 'dataset')}{repo_id}/tree/{revision}"
     api, wanted, absent = HfApi(), ", ".join(patterns), "no such repository, or not a public one"
-    reasons = {errors.RepositoryNotFoundError: absent, errors.RevisionNotFoundError: f"no revision {revision}"}
+    known: dict[type, str] = {
+        errors.RepositoryNotFoundError: absent,
+        errors.RevisionNotFoundError: f"no revision {revision}",
+    }
     try:
-        info = api.repo_info(repo_id, repo_type=repo_type, revision=revision, timeout=30)
+        info: Any = api.repo_info(repo_id, repo_type=repo_type, revision=revision, timeout=30)
         files = list(utils.filter_repo_objects([file.rfilename for file in info.siblings], allow_patterns=patterns))
-        at = {"repo_id": repo_id, "repo_type": repo_type, "revision": info.sha, "local_dir": out}
-        snapshot_download(**at, allow_patterns=list(patterns), tqdm_class=tqdm)  # the hub's own bars skip logs
+        at: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type, "revision": info.sha, "local_dir": out}
+        snapshot_download(**at, allow_patterns=patterns, tqdm_class=tqdm)  # the hub's own bars skip logs
         found = api.verify_repo_checksums(**at)
     # HTTPError is the HTTP library's; hf_xet, which brings large files, raises RuntimeError; ValueError is a bad name.
     except (OSError, errors.HTTPError, errors.EntryNotFoundError, RuntimeError, ValueError) as error:
-        reason = reasons.get(type(error)) or (str(error) or type(error).__name__).splitlines()[0]
         raise NrcgError(
-            f"{repo_id}: cannot be fetched from {address} ({reason}). Run again to go on, or get {wanted} by hand, put "
-            f"them in a folder and use that one instead of {out}"
+            f"{repo_id}: cannot be fetched from {address} ({known.get(type(error)) or one_line(error)}). Run again to "
+            f"go on, or get {wanted} by hand, put them in a folder and use that one instead of {out}"
         ) from None
     if not files:
         raise NrcgError(f"{repo_id}: no file matches {wanted}; see {address}")

@@ -20,7 +20,7 @@ def in_parts(
     load: Callable[[BinaryIO], Any],
     words: tuple[str, str],
 ) -> Iterator[tuple[range, Any]]:
-    """(batch, part) for all items in order: those that `folder` holds already, then work(batch), which it keeps.
+    """(batch, part) for all items in order: those that `folder` holds without a gap, then work(batch), which it keeps.
 
     Args:
         work: makes the part of a batch, something with a method `save(file)` and the batch's length.
@@ -31,7 +31,14 @@ def in_parts(
         words: what the items are, and what is done with them: ("images", "analysed").
     """
     start, (things, done) = items.start, words
-    for part in _finished(folder, items, load, done) if folder else ():
+    while folder and (path := folder / f"{start}.part").exists():
+        try:
+            part = load(read_sealed(path))
+        except NrcgError as error:
+            log.warning("%s; it is %s again", error, done)
+            break
+        if start + len(part) > items.stop:
+            break
         yield range(start, start + len(part)), part
         start += len(part)
     if start > items.start:
@@ -40,18 +47,3 @@ def in_parts(
         if folder:
             write_sealed(folder / f"{batch.start}.part", part.save)
         yield batch, part
-
-
-def _finished(folder: Path, items: range, load: Callable[[BinaryIO], Any], done: str) -> Iterator[Any]:
-    """The parts without a gap from the first item on; a damaged one ends the row and is made again."""
-    start = items.start
-    while (path := folder / f"{start}.part").exists():
-        try:
-            part = load(read_sealed(path))
-        except NrcgError as error:
-            log.warning("%s; it is %s again", error, done)
-            return
-        if start + len(part) > items.stop:
-            return
-        yield part
-        start += len(part)

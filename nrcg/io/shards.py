@@ -26,30 +26,26 @@ class Shard:
     @classmethod
     def open(cls, path: str | Path) -> "Shard":
         """Open NAME.npy and its card; raises NrcgError naming the file that is missing, empty or does not fit."""
-        path = Path(path)
-        images, card = read_array(path), read_card(path.with_suffix(".json"))
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        path, place = Path(path), Path(path).with_suffix(".json")
+        images, card = read_array(path), read_card(place)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
             raise NrcgError(f"{path}: {images.dtype} {images.shape}, expected uint8 n×H×W×3; sample it again")
-        if not len(images):
-            raise NrcgError(f"{path}: no images; sample it again")
         try:
             start, stop = card["seeds"]
             seeds, diverged = range(start, stop), frozenset(map(index, card["diverged"]))
         except (KeyError, TypeError, ValueError):
-            raise NrcgError(f"{path.with_suffix('.json')}: no list `seeds` or `diverged`; sample it again") from None
+            raise NrcgError(f"{place}: no list `seeds` or `diverged`; sample it again") from None
         if len(seeds) != len(images):
             raise NrcgError(f"{path}: {len(images)} images, its card says seeds {card['seeds']}; sample it again")
         if not diverged <= set(seeds):
-            raise NrcgError(f"{path.with_suffix('.json')}: `diverged` holds other seeds than {start} to {stop - 1}")
+            raise NrcgError(f"{place}: `diverged` holds other seeds than {start} to {stop - 1}")
         return cls(path, images, seeds, np.isin(seeds, list(diverged)))
 
 
 def verify(paths: Sequence[str | Path]) -> None:
     """Compare each NAME.npy with the SHA-256 on its card, which reads it whole: some 1 GB a second.
 
-    Raises:
-        NrcgError: for a file that is missing or damaged and for a card without a digest; it says which files to remove,
-            and removes none: the images may be whole, and its user's own, where only the card is damaged.
+    Raises NrcgError, which says what to remove: nothing is, as its images may be whole where only the card is damaged.
     """
     damaged = []
     for path in map(Path, tqdm(paths, desc="checking shards", unit="shard")):
@@ -65,7 +61,7 @@ def open_shards(paths: Sequence[str | Path]) -> list[Shard]:
     """The shards of one point in the order of their seeds; raises NrcgError for none, and for a seed that is twice."""
     if not paths:
         raise NrcgError("no sample shards; name at least one .npy file")
-    shards = sorted((Shard.open(path) for path in paths), key=lambda shard: shard.seeds.start)
+    shards = sorted(map(Shard.open, paths), key=lambda shard: shard.seeds.start)
     for before, shard in pairwise(shards):
         if shard.seeds.start < before.seeds.stop:
             seeds = [shard.seeds.start, shard.seeds.stop]
@@ -74,15 +70,14 @@ def open_shards(paths: Sequence[str | Path]) -> list[Shard]:
 
 
 def keep_first(shards: Sequence[str | Path], out: str | Path, n: int) -> None:
-    """Write the first `n` samples of a point, by seed, as one shard: `out`, NAME.npy, with its card NAME.json.
+    """Write the first `n` samples of a point, by seed, as one shard with what the others share of their cards.
 
     Args:
-        shards: sample shards that follow each other; what they share of their cards goes on the new one.
+        shards: verified before; they follow each other, in any order.
+        out: NAME.npy; its card is NAME.json.
 
-    Raises:
-        NrcgError: for a shard that is missing, damaged or does not fit, and for a gap between seeds.
+    Raises NrcgError for a shard that is missing or does not fit, and for a gap between seeds.
     """
-    verify(shards)
     opened = open_shards(shards)
     first, last = opened[0].seeds.start, opened[-1].seeds.stop
     if sum(len(shard.seeds) for shard in opened) != last - first:

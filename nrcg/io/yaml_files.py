@@ -6,17 +6,14 @@ from typing import Any
 
 import yaml
 
-from nrcg.errors import NrcgError
+from nrcg.errors import NrcgError, one_line
 from nrcg.io.files import read_text
+
+BOOL = "tag:yaml.org,2002:bool"
 
 
 class Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the truth values of YAML 1.2 alone, which refuses a key that stands twice."""
-
-    yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
@@ -25,9 +22,9 @@ class Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
+words = yaml.SafeLoader.yaml_implicit_resolvers.items()
+Loader.yaml_implicit_resolvers = {first: [one for one in some if one[0] != BOOL] for first, some in words}
+Loader.add_implicit_resolver(BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -35,4 +32,4 @@ def read_yaml(path: str | Path) -> Any:
     try:
         return yaml.load(read_text(path), Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise NrcgError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+        raise NrcgError(f"{path}: cannot be read as YAML ({one_line(error)})") from None

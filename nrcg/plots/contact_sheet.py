@@ -11,11 +11,10 @@ from nrcg.plots.style import save, styled
 
 def plot_contact_sheet(image_set: ImageSet, path: str | Path, n: int = 100, columns: int = 10) -> Figure:
     """Draw the first `n` images (or all, if fewer), `columns` per row, as the .png or .pdf file `path`."""
-    names = [image_set.classes[label] for label in image_set.labels[:n]]
-    images = image_set.images[:n]
-    cells = [Cell(image, lost=False, lines=((name, False),)) for image, name in zip(images, names, strict=True)]
-    size = "×".join(map(str, images.shape[1:3]))
-    title = f"{image_set.card['name']}: the first {len(cells)} of {len(image_set)} images of {size}"
+    firsts = zip(image_set.images[:n], image_set.labels[:n], strict=True)
+    cells = [Cell(image, lost=False, lines=((image_set.classes[label], False),)) for image, label in firsts]
+    size = image_set.card["size"]
+    title = f"{image_set.card['name']}: the first {len(cells)} of {len(image_set)} images of {size}×{size}"
     with styled(None):
         fig = draw_sheet(cells, min(columns, len(cells)), title, "Below each image: its class.", span=columns)
         save(fig, [path])

@@ -58,8 +58,9 @@ def test_streams_that_are_full_or_closed_fail_no_verb(tmp_path, shell):
 
 def test_a_result_that_cannot_be_printed_is_an_error(tmp_path):
     (tmp_path / "dry").write_text("Nothing to be done (all requested files are present and up to date)\n")
-    rates = "\t".join(["rule", "dataset", "options", "images", "minutes", "disk_mb", "basis"])
-    (tmp_path / "rates.tsv").write_text("\ufeff" + rates + "\n", encoding="utf-8")
+    rates = ["rule", "dataset", "options", "images", "minutes", "disk_mb", "basis"]
+    rows = ["\t".join(rates), "\t".join(["train", "", "", "", "1", "1", "a guess"])]
+    (tmp_path / "rates.tsv").write_text("\ufeff" + "\n".join(rows) + "\n", encoding="utf-8")
     plan = ["plan", tmp_path / "dry", "--rates", tmp_path / "rates.tsv"]
     assert "Nothing is left to do" in nrcg(*plan).stdout
     full = nrcg(*plan, shell='"$@" >/dev/full')
@@ -70,7 +71,7 @@ def test_a_result_that_cannot_be_printed_is_an_error(tmp_path):
     closed = nrcg("plan", "--rates", tmp_path / "rates.tsv", shell='"$@" <&-')
     assert closed.returncode == 2 and closed.stderr.startswith("error: standard input: no dry run")
     (tmp_path / "rates.tsv").write_text("")
-    assert nrcg(*plan).stderr.startswith(f"error: {tmp_path}/rates.tsv: columns None, expected")
+    assert nrcg(*plan).stderr.startswith(f"error: {tmp_path}/rates.tsv: not a readable table")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

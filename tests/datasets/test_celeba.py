@@ -132,11 +132,11 @@ SPOILED = {
     ),
     "one name more": (
         lambda s: replace(s / ATTRIBUTES, b"Male ", b"Male Pale "),
-        rf"{ATTRIBUTES}, line 3: not a new image and its 41 value",
+        rf"{ATTRIBUTES}: the row of 000001.jpg is not a new image and its 41 value",
     ),
     "cut attributes": (
         lambda s: (s / ATTRIBUTES).write_bytes((s / ATTRIBUTES).read_bytes()[:-40]),
-        rf"{ATTRIBUTES}, line 26: not a new image and its 40 value",
+        rf"{ATTRIBUTES}: the row of 000024.jpg is not a new image and its 40 value",
     ),
     "fewer rows": (lambda s: replace(s / ATTRIBUTES, b"24", b"25"), rf"{ATTRIBUTES}: promises 25 images, lists 24"),
     "not the list": (
@@ -145,13 +145,27 @@ SPOILED = {
     ),
     "binary": (lambda s: (s / ATTRIBUTES).write_bytes(bytes(range(256))), rf"{ATTRIBUTES}: not a text in UTF-8"),
     "empty attributes": (lambda s: (s / ATTRIBUTES).write_text(""), rf"{ATTRIBUTES}: not CelebA's list"),
-    "empty partition": (lambda s: (s / PARTITION).write_text("\n"), rf"{PARTITION}, line 1: not a new image"),
+    "empty partition": (
+        lambda s: (s / PARTITION).write_text("\n"),
+        rf"{PARTITION}: the row of no image is not a new image",
+    ),
     "wrong split": (
         lambda s: replace(s / PARTITION, b"4.jpg 0", b"4.jpg 3"),
-        rf"{PARTITION}, line 4: split is '3', not 0 or 1 or 2",
+        rf"{PARTITION}: the row of 000004.jpg is not .* with 0 or 1 or 2 for split",
     ),
-    "no split": (lambda s: replace(s / PARTITION, b"4.jpg 0", b"4.jpg"), rf"{PARTITION}, line 4: "),
-    "image twice": (lambda s: replace(s / PARTITION, b"05.jpg", b"04.jpg"), rf"{PARTITION}, line 5: "),
+    "no split": (lambda s: replace(s / PARTITION, b"4.jpg 0", b"4.jpg"), rf"{PARTITION}: the row of 000004.jpg is not"),
+    "one value more": (
+        lambda s: replace(s / PARTITION, b"4.jpg 0", b"4.jpg 0 0"),
+        rf"{PARTITION}: a row .*line 4.* is not a new image and its 1 value",
+    ),
+    "one value more at once": (
+        lambda s: replace(s / PARTITION, b"1.jpg 0", b"1.jpg 0 0"),
+        rf"{PARTITION}: a row .* is not a new image and its 1 value",
+    ),
+    "image twice": (
+        lambda s: replace(s / PARTITION, b"05.jpg", b"04.jpg"),
+        rf"{PARTITION}: the row of 000004.jpg is not a new",
+    ),
     "truncated image": (
         lambda s: (s / IMAGES / "000011.jpg").write_bytes((s / IMAGES / "000011.jpg").read_bytes()[:1500]),
         r"000011.jpg: not a readable image \(image file is truncated",
@@ -178,7 +192,7 @@ def test_a_value_that_is_not_one_is_named(source, tmp_path):
     words = rows[5].split()
     words[1 + header.split().index("Male")] = "0"
     (source / ATTRIBUTES).write_text("\n".join([count, header, *rows[:5], " ".join(words), *rows[6:]]))
-    with pytest.raises(NrcgError, match=rf"{ATTRIBUTES}, line 8: Male is '0', not -1 or 1"):
+    with pytest.raises(NrcgError, match=rf"{ATTRIBUTES}: the row of 000006.jpg is not .* with -1 or 1 for Male"):
         convert(source, tmp_path / "set")
 
 

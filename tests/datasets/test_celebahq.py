@@ -148,9 +148,12 @@ SPOILED = {
     "label -1": (lambda s: rewrite(shard(s, "validation"), label=[-1] * 6), r"validation-.*: row 0 has label -1"),
     "words": (
         lambda s: rewrite(shard(s, "validation"), label=["male"] * 6),
-        r"'label' holds string, 0 empty; it needs int",
+        r"validation-.*: row 0 has label male; name a column of 0 and 1",
     ),
-    "empty label": (lambda s: rewrite(shard(s, "validation"), label=[None, *[1] * 5]), r"holds int64, 1 empty"),
+    "empty label": (
+        lambda s: rewrite(shard(s, "validation"), label=[None, *[1] * 5]),
+        r"row 0 has label nan; name a col",
+    ),
     "broken image": (
         lambda s: spoil_image(shard(s, "train-00001"), {"bytes": b"no image", "path": None}),
         r"train-00001-.*: row 2: not a readable image \(cannot identify",
