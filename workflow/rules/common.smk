@@ -43,9 +43,9 @@ def flags(options):
     return " ".join(words)
 
 
-def as_json(value):
+def as_json(value, sort_keys=True):
     """A config section as one shell word."""
-    return shlex.quote(json.dumps(value, sort_keys=True, default=str, ensure_ascii=False))
+    return shlex.quote(json.dumps(value, sort_keys=sort_keys, ensure_ascii=False))
 
 
 def section(dpath, *but):

@@ -233,9 +233,9 @@ def draw_options(wildcards, input, output):
     """Options of `nrcg draw`: the arguments of the function, with the files as they are now called, and all others."""
     found = entry(wildcards)
     arguments = with_files(found["arguments"], iter(input.files))
-    options = {"arguments": {key: value for key, value in arguments.items() if value is not None}}
-    options |= {"title": found["title"], "note": found["note"], "style": input.get("style"), "out": list(output)}
-    return flags(options)
+    arguments = {key: value for key, value in arguments.items() if value is not None}
+    options = {"title": found["title"], "note": found["note"], "style": input.get("style"), "out": list(output)}
+    return f"--arguments {as_json(arguments, sort_keys=False)} {flags(options)}"  # the order may be that of a legend
 
 
 def labels(wildcards):

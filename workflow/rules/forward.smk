@@ -25,9 +25,10 @@ rule forward:
         classifier=folder("classifier"),
         setups=lambda w: as_json(
             {
-                setup: SETUPS[setup]["guidance"].get("stabilizer")
-                for setup in forward_setups(w.dataset, w.classifier, w.on)
-            }
+                name: SETUPS[name]["guidance"].get("stabilizer")
+                for name in forward_setups(w.dataset, w.classifier, w.on)
+            },
+            sort_keys=False,
         ),
         options=lambda w: flags(
             {
