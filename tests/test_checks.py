@@ -8,7 +8,8 @@ from conftest import TINY_UNET
 
 from nrcg.datasets import check_images, make_images
 from nrcg.errors import NrcgError
-from nrcg.models.ddpm import build_scheduler, build_unet, check_sampling, check_unet
+from nrcg.guidance.step import set_timesteps
+from nrcg.models.ddpm import build_scheduler, build_unet, check_unet
 from nrcg.training.settings import ClassifierTraining, DDPMTraining
 
 NAN = math.nan
@@ -114,9 +115,9 @@ def test_a_unet_is_checked_without_its_memory_and_draws_nothing():
 @pytest.mark.parametrize(
     ("config", "steps", "message"),
     [
-        ({}, 1001, "num_inference_steps 1001: must be a whole number from 1 to .*1000"),
-        ({}, 0, "num_inference_steps 0"),
-        ({}, 5.0, "num_inference_steps 5.0"),
+        ({}, 1001, "num_inference_steps is 1001; .* from 1 to 1000"),
+        ({}, 0, "num_inference_steps is 0"),
+        ({}, 5.0, "num_inference_steps is 5.0"),
         ({"variance_type": "learned"}, 10, "variance_type 'learned'"),
         ({"variance_type": "learned_range"}, 10, "variance_type 'learned_range'"),
         ({"steps_offset": 1}, 1000, "steps_offset=1"),
@@ -124,13 +125,13 @@ def test_a_unet_is_checked_without_its_memory_and_draws_nothing():
 )
 def test_what_cannot_be_sampled_is_refused(config, steps, message):
     with pytest.raises(NrcgError, match=message):
-        check_sampling(build_scheduler(config), steps)
+        set_timesteps(build_scheduler(config), steps)
     for spacing in ("linspace", "leading", "trailing"):
-        check_sampling(build_scheduler({"timestep_spacing": spacing}), 50)
+        set_timesteps(build_scheduler({"timestep_spacing": spacing}), 50)
     broken = build_scheduler({})
     broken.register_to_config(timestep_spacing="even")
     with pytest.raises(NrcgError, match="scheduler: even"):
-        check_sampling(broken, 50)
+        set_timesteps(broken, 50)
 
 
 def test_icons_are_named_by_their_files_and_a_full_disk_is_told_before_drawing(tmp_path):

@@ -140,13 +140,13 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(blob_set, tmp_path, ca
 
 
 @DAMAGES
-def test_a_damaged_part_is_drawn_again(tmp_path, caplog, damage):
+def test_a_damaged_batch_is_drawn_again(tmp_path, caplog, damage):
     whole = draw(tmp_path / "whole.npy")
     with pytest.raises(Stopped):
         draw(tmp_path / "cut.npy", stop=StopAt(11))
-    damage(next(tmp_path.glob("cut.parts/*/104.part")))
+    damage(next(tmp_path.glob("cut.unfinished/*/104.batch")))
     assert np.array_equal(draw(tmp_path / "cut.npy"), whole)
-    assert len([line for line in caplog.messages if "104.part: damaged" in line and "drawn again" in line]) == 1
+    assert len([line for line in caplog.messages if "104.batch: damaged" in line and "drawn again" in line]) == 1
 
 
 class Brightest(torch.nn.Module):
@@ -243,13 +243,13 @@ def test_a_training_whose_disk_is_full_keeps_its_last_checkpoint(blob_set, tmp_p
     assert same_weights(whole, cut, place.relative_to(whole))
 
 
-def test_sampling_with_a_full_disk_keeps_its_parts(tmp_path):
+def test_sampling_with_a_full_disk_keeps_its_batches(tmp_path):
     whole = draw(tmp_path / "whole.npy")
     with files_of_at_most(1500), cannot_be_written(r"cut\.npy", "File too large"):  # a part has 1.3 kB, the shard 2.4
         draw(tmp_path / "cut.npy")
-    assert len(list(tmp_path.glob("cut.parts/*/*.part"))) == 3 and not list(tmp_path.glob("cut.[nj]*"))
+    assert len(list(tmp_path.glob("cut.unfinished/*/*.batch"))) == 3 and not list(tmp_path.glob("cut.[nj]*"))
     assert np.array_equal(draw(tmp_path / "cut.npy"), whole)
-    with files_of_at_most(500), cannot_be_written(r"100\.part", "File too large"):
+    with files_of_at_most(500), cannot_be_written(r"100\.batch", "File too large"):
         draw(tmp_path / "none.npy")
 
 
@@ -440,7 +440,7 @@ def test_a_second_writer_of_a_shard_waits_and_finds_it(tmp_path, caplog):
 
     thread = threading.Thread(target=first)
     thread.start()
-    while not (tmp_path / "s.parts/lock").exists():
+    while not (tmp_path / "s.unfinished/lock").exists():
         time.sleep(0.01)
     threading.Timer(0.5, first_may_end.set).start()
     pipeline, passes = small_pipeline(), []

@@ -51,34 +51,32 @@ def test_samples_depend_on_seed_and_index_alone(pipeline, tmp_path):
 
 def test_interrupted_shards_keep_what_was_drawn(pipeline, tmp_path, monkeypatch):
     whole, _ = draw(tmp_path / "whole.npy", range(10), pipeline)
-    import nrcg.sampling
+    original, sizes = GuidedDDPMPipeline.__call__, []
 
-    original, calls = nrcg.sampling._draw, []
-
-    def second_batch_fails(*arguments):
-        calls.append(arguments[-1])
-        if len(calls) == 2:
+    def second_batch_fails(self, **how):
+        sizes.append(how["batch_size"])
+        if len(sizes) == 2:
             raise KeyboardInterrupt
-        return original(*arguments)
+        return original(self, **how)
 
-    monkeypatch.setattr(nrcg.sampling, "_draw", second_batch_fails)
+    monkeypatch.setattr(GuidedDDPMPipeline, "__call__", second_batch_fails)
     with pytest.raises(KeyboardInterrupt):
         draw(tmp_path / "cut.npy", range(10), pipeline)
     assert not (tmp_path / "cut.npy").exists()
     cut, _ = draw(tmp_path / "cut.npy", range(10), pipeline)
-    assert calls == [range(0, 4), range(4, 8), range(4, 8), range(8, 10)]
+    assert sizes == [4, 4, 4, 2]
     assert np.array_equal(whole, cut)
-    assert not (tmp_path / "cut.parts").exists()
+    assert not (tmp_path / "cut.unfinished").exists()
 
 
-def test_parts_of_other_settings_or_damaged_ones_are_drawn_again(pipeline, tmp_path, caplog):
-    folder = tmp_path / "s.parts"
+def test_batches_of_other_settings_or_damaged_ones_are_drawn_again(pipeline, tmp_path, caplog):
+    folder = tmp_path / "s.unfinished"
     whole, _ = draw(tmp_path / "whole.npy", range(8), pipeline, scale=2)
     (folder / "of_other_settings").mkdir(parents=True)
-    (folder / "of_other_settings" / "0.part").write_bytes(b"nonsense")
+    (folder / "of_other_settings" / "0.batch").write_bytes(b"nonsense")
     own = folder / fingerprint(scale=2, seed=0, num_inference_steps=5)
     own.mkdir()
-    (own / "0.part").write_bytes(b"truncated")
+    (own / "0.batch").write_bytes(b"truncated")
     again, _ = draw(tmp_path / "s.npy", range(8), pipeline, scale=2)
     assert np.array_equal(whole, again) and "drawn again" in caplog.text
 
@@ -120,7 +118,7 @@ def test_a_killed_sampling_job_finishes_with_the_same_images(pipeline, tmp_path)
 
     subprocess.run(command(tmp_path / "whole.npy"), check=True, capture_output=True)
     process = subprocess.Popen(command(tmp_path / "killed.npy"), stderr=subprocess.DEVNULL)
-    while not list(tmp_path.glob("killed.parts/*/*.part")):
+    while not list(tmp_path.glob("killed.unfinished/*/*.batch")):
         assert process.poll() is None
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)

@@ -61,7 +61,7 @@ def forward(
     how: dict[str, Any] = {"on": on, "objective": objective, "stride": stride, "seed": seed}
     inputs = [hashlib.sha256(pictures.tobytes()).hexdigest(), labels.tolist()]
     inputs += [options.network_digest(folder) for folder in (classifier, ddpm)]
-    parts = out.with_suffix(".parts")
+    unfinished = out.with_suffix(".unfinished")
     with stop_on_signals() as stop:
         table = forward_analysis(
             pictures,
@@ -72,12 +72,12 @@ def forward(
             scheduler=scheduler,
             setups=stabilizers,
             batch_size=batch_size,
-            parts=parts / fingerprint(**how, setups=sections, target=target, inputs=inputs),
+            unfinished=unfinished / fingerprint(**how, setups=sections, target=target, inputs=inputs),
             stop=stop,
             **how,
         )
     write_text(out, table.to_csv(index=False))
-    shutil.rmtree(parts)
+    shutil.rmtree(unfinished)
 
 
 @options.measure_verbs.command("curves")

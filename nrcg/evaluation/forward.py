@@ -4,10 +4,10 @@ One noise ε per image for its whole trajectory, so that x_t = √ᾱ_t · x_0 +
 the schedule alone. Each x_t is evaluated once, from t = T down to 0, and compared with the one before.
 """
 
-import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,14 +21,17 @@ from nrcg.guidance.inputs import INPUTS, clip_limit, one_step_denoiser, pred_ori
 from nrcg.guidance.objectives import Objective, as_objective, log_prob
 from nrcg.guidance.stabilizers import Stabilizer, for_steps
 from nrcg.io.images import to_float
-from nrcg.io.parts import in_parts
 from nrcg.io.tables import CURVE_COLUMNS
+from nrcg.io.unfinished import in_batches
 from nrcg.models.classifier import predictions
 from nrcg.rng import keyed_generator
 from nrcg.runtime.memory import BatchLimit
 from nrcg.runtime.preemption import Stop
 
 SATURATED = 1e-6  # 1 − p in float32 has an error of 6e-8; below this, a twentieth or more of ∇ log p is rounding
+# By setup and metric, a row for each t ≥ 1 from T down: number, sum and sum of squares of the values, in float64, so that
+# no batch size is seen in more than the last bits; of the metric `one_class`, the number of images in each class.
+Sums = dict[tuple[str, str], list[list[float]]]
 LAST = {"relative_sensitivity": 1, "one_class": 2}  # in tables, after what is a mean over images
 
 
@@ -46,7 +49,7 @@ def forward_analysis(
     batch_size: int,
     objective: str | Objective = "log_prob",
     stride: int = 1,
-    parts: Path | None = None,
+    unfinished: Path | None = None,
     stop: Stop | None = None,
 ) -> pd.DataFrame:
     """One classifier's curves over t, one pass through the networks for all stabilisers.
@@ -66,27 +69,10 @@ def forward_analysis(
     clipped                with on="x0" and a scheduler that clips: mean share of the values of x̂_0 that it clips, to
                            which no gradient passes, of those within the limits in the image itself
 
-    Args:
-        images, labels: uint8 N×H×W×3, and int64 N, the true classes.
-        classifier: maps images in [−1, 1] to logits; everything runs on its device.
-        target, objective: the class index, and what of it: "log_prob", as in eq. 4, or as in `ClassifierGuidance`.
-        unet: noise predictor, needed for on="x0" only; it is told t at t and t − 1 at t − 1.
-        scheduler: DDPM scheduler of T training steps; its timestep t − 1 is the t of here, and t = 0 is the image.
-        on: "xt", the classifier sees x_t, or "x0", it sees x̂_0(x_t), and at t = 0 the image itself.
-        setups: name → stabiliser of the gradients, run from t = T down; None for the raw ones.
-        seed: image i's noise depends on (seed, i) alone.
-        batch_size: images in the networks at a time; fewer where the device's memory does not hold them.
-        stride: k > 1 visits t = T, T − k, … and 0, where neighbours are; stabilisers then see every k-th gradient.
-        parts: keeps the sums of finished batches, from which the next call of the same arguments goes on, or None.
-        stop: asked at every t.
-
-    Returns:
-        A row for each setup, metric and visited t ≥ 1: mean and population standard deviation over n images. On a CPU
-        they are the same bits however often the analysis was stopped.
-
-    Raises:
-        NrcgError: for no images or setups, and for values outside of the above.
-        Stopped: when `stop` asks for it; the running batch is lost.
+    A row for each setup, metric and visited t ≥ 1 has mean and population standard deviation over n images. `images`
+    are uint8 N×H×W×3, `labels` int64 N. The scheduler's timestep t − 1 is the t of here, and t = 0 is the image. A
+    `stride` k > 1 visits t = T, T − k, … and 0. `unfinished` keeps the sums of finished batches, from which the next
+    call of the same arguments goes on, on a CPU to the same bits.
     """
     if on not in INPUTS:
         raise NrcgError(f"forward: on {on!r}: must be one of {', '.join(INPUTS)}")
@@ -96,11 +82,18 @@ def forward_analysis(
     steps = [*range(scheduler.config.num_train_timesteps, 0, -stride), 0]
     raw = [name for name, stabilizer in setups.items() if stabilizer is None]
     stabilizers = {name: for_steps(stabilizer, len(steps) - 1) for name, stabilizer in setups.items()}
-    limit = clip_limit(scheduler) if on == "x0" else None
+    clip = clip_limit(scheduler) if on == "x0" else None
 
-    def trajectories(batch: range) -> _Totals:
+    def trajectories(batch: range) -> Sums:
         progress.n = batch.start * len(steps)  # an attempt for which the memory did not suffice counts for nothing
-        totals = _Totals(len(batch))
+        sums: Sums = defaultdict(list)
+
+        def add(names: Iterable[str], metric: str, values: torch.Tensor) -> None:
+            values = values.cpu().double()
+            row = [len(values), values.sum().item(), values.square().sum().item()]
+            for name in names:
+                sums[name, metric].append(row)
+
         x0, noise = _batch(images[batch.start : batch.stop], classifier, seed, batch.start)
         truth = torch.as_tensor(labels[batch.start : batch.stop], device=x0.device)
         states = {name: stabilizer.init(x0) for name, stabilizer in stabilizers.items()}
@@ -116,32 +109,35 @@ def forward_analysis(
             if above:
                 x_u, logits_u, directions_u = above
                 distance = _norm(x_u - x)
-                totals.add(raw, "logit_sensitivity", _norm(logits_u - logits) / distance)
+                add(raw, "logit_sensitivity", _norm(logits_u - logits) / distance)
                 for name in setups:
                     change = _norm(directions_u[name] - directions[name])
-                    totals.add([name], "gradient_sensitivity", change / distance)
-                    totals.add([name], "gradient_change", change)
-                    totals.add([name], "gradient_norm", _norm(directions_u[name]))
+                    add([name], "gradient_sensitivity", change / distance)
+                    add([name], "relative_sensitivity", change)
+                    add([name], "gradient_norm", _norm(directions_u[name]))
             if t:
                 classes = predictions(logits)
-                totals.add(raw, "accuracy", classes == truth)
-                totals.count(raw, "one_class", classes, max(logits.shape[1], 2))
+                add(raw, "accuracy", classes == truth)
+                for name in raw:
+                    counts = torch.bincount(classes, minlength=max(logits.shape[1], 2))
+                    sums[name, "one_class"].append(counts.tolist())
                 if objective is log_prob:
-                    totals.add(setups, "saturated", other_probability(logits, target) < SATURATED)
-                if limit is not None:
-                    clipped = pred_original_sample(scheduler, output, t - 1, x).abs() >= limit
-                    totals.add(setups, "clipped", _share(clipped, x0.abs() < limit))
+                    add(setups, "saturated", other_probability(logits, target) < SATURATED)
+                if clip is not None:
+                    clipped = pred_original_sample(scheduler, output, t - 1, x).abs() >= clip
+                    add(setups, "clipped", _share(clipped, x0.abs() < clip))
             above = x, logits, directions
             progress.update(len(batch))
-        return totals
+        return dict(sums)
 
-    everything = _Totals()
+    everything: dict[tuple[str, str], Any] = {}
     bar = tqdm(total=len(images) * len(steps), desc="forward", unit="image·step", unit_scale=True)
     with frozen(*filter(None, (classifier, unet))), bar as progress:
-        size, words = BatchLimit("forward", batch_size), ("images", "analysed")
-        for _, totals in in_parts(trajectories, range(len(images)), size, parts, _Totals.load, words):
-            everything.merge(totals)
-    return everything.table(steps[:-1])
+        limit, words = BatchLimit("forward", batch_size), ("images", "analysed")
+        for _, sums in in_batches(trajectories, range(len(images)), limit, unfinished, words):
+            for key, rows in sums.items():
+                everything[key] = everything.get(key, 0.0) + np.array(rows, float)
+    return _table(everything, len(images), steps[:-1])
 
 
 def other_probability(logits: torch.Tensor, target: int) -> torch.Tensor:
@@ -153,60 +149,24 @@ def other_probability(logits: torch.Tensor, target: int) -> torch.Tensor:
     return (others.logsumexp(1) - logits.logsumexp(1)).exp()
 
 
-class _Totals:
-    """Sums over n images, in float64: no batch size is seen in more than the last bits.
-
-    By setup and metric, a row for each t ≥ 1 from T down: number, sum and sum of squares of the values; of the metric
-    `one_class`, the number of images in each class.
-    """
-
-    def __init__(self, n: int = 0, sums: Iterable = ()) -> None:
-        self.n, self.sums = n, {(setup, metric): rows for setup, metric, rows in sums}
-
-    def __len__(self) -> int:
-        return self.n
-
-    def add(self, setups: Iterable[str], metric: str, values: torch.Tensor) -> None:
-        values = values.cpu().double()
-        self._add(setups, metric, [len(values), values.sum().item(), values.square().sum().item()])
-
-    def count(self, setups: Iterable[str], metric: str, classes: torch.Tensor, n_classes: int) -> None:
-        self._add(setups, metric, torch.bincount(classes, minlength=n_classes).tolist())
-
-    def _add(self, setups: Iterable[str], metric: str, row: list[float]) -> None:
-        for setup in setups:
-            self.sums.setdefault((setup, metric), []).append(row)
-
-    def merge(self, other: "_Totals") -> None:
-        self.n += other.n
-        for key, rows in other.sums.items():
-            self.sums[key] = self.sums.get(key, 0.0) + np.array(rows)
-
-    def save(self, file: BinaryIO) -> None:
-        file.write(json.dumps([self.n, [[*key, rows] for key, rows in self.sums.items()]]).encode())
-
-    @classmethod
-    def load(cls, file: BinaryIO) -> "_Totals":
-        return cls(*json.load(file))
-
-    def table(self, steps: list[int]) -> pd.DataFrame:
-        """By setup and metric as met, then t upwards; what is made of sums last."""
-        rows = []
-        for (setup, metric), sums in self.sums.items():
-            for i, t in reversed([*enumerate(steps)]):
-                std, n = np.nan, self.n
-                if metric == "one_class":
-                    mean = sums[i].max() / n
-                    std = (mean * (1 - mean)) ** 0.5
-                elif metric == "gradient_change":
-                    norm = self.sums[setup, "gradient_norm"][i, 1]
-                    mean = sums[i, 1] / norm if norm else np.nan
-                else:
-                    count, total, squares = sums[i].tolist()
-                    n, mean = int(count), total / count if count else np.nan
-                    std = max(squares / count - mean**2, 0.0) ** 0.5 if count else np.nan
-                rows.append((setup, "relative_sensitivity" if metric == "gradient_change" else metric, t, mean, std, n))
-        return pd.DataFrame(sorted(rows, key=lambda row: LAST.get(row[1], 0)), columns=CURVE_COLUMNS)
+def _table(sums: dict[tuple[str, str], np.ndarray], n_images: int, steps: list[int]) -> pd.DataFrame:
+    """By setup and metric as met, then t upwards; what is made of sums last."""
+    rows = []
+    for (setup, metric), of_metric in sums.items():
+        for i, t in reversed([*enumerate(steps)]):
+            std, n = np.nan, n_images
+            if metric == "one_class":
+                mean = of_metric[i].max() / n
+                std = (mean * (1 - mean)) ** 0.5
+            elif metric == "relative_sensitivity":
+                norm = sums[setup, "gradient_norm"][i, 1]
+                mean = of_metric[i, 1] / norm if norm else np.nan
+            else:
+                count, total, squares = of_metric[i].tolist()
+                n, mean = int(count), total / count if count else np.nan
+                std = max(squares / count - mean**2, 0.0) ** 0.5 if count else np.nan
+            rows.append((setup, metric, t, mean, std, n))
+    return pd.DataFrame(sorted(rows, key=lambda row: LAST.get(row[1], 0)), columns=CURVE_COLUMNS)
 
 
 def _batch(images: np.ndarray, classifier: nn.Module, seed: int, index: int) -> tuple[torch.Tensor, torch.Tensor]:

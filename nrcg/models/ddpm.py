@@ -1,7 +1,6 @@
 """Noise predictors and schedulers, kept as a diffusers folder that `DDPMPipeline.from_pretrained` opens."""
 
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from safetensors.torch import save
 
 from nrcg.checks import FLAG, NAME, Rule, check, listed, maybe, number, one_of, spread, whole
 from nrcg.errors import NrcgError
-from nrcg.guidance.step import set_timesteps
 from nrcg.io.files import atomic, read_card, require_digest, sha256, write_json, write_text
 from nrcg.runtime.memory import is_out_of_memory
 
@@ -104,13 +102,6 @@ def build_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
     if config.get("beta_start", 1e-4) > config.get("beta_end", 0.02):
         raise NrcgError("scheduler: beta_start is above beta_end; exchange them")
     return DDPMScheduler(**config)
-
-
-def check_sampling(scheduler: DDPMScheduler, num_inference_steps: int) -> None:
-    """Raise NrcgError unless this project can sample with this scheduler in so many steps."""
-    rule = whole(1, scheduler.config.num_train_timesteps)
-    check("sampling", {"num_inference_steps": num_inference_steps}, {"num_inference_steps": rule})
-    set_timesteps(deepcopy(scheduler), num_inference_steps)
 
 
 def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[UNet2DModel, DDPMScheduler]:

@@ -217,7 +217,7 @@ def test_clipping_is_counted_among_what_the_image_has_within_the_limits():
     assert "clipped" not in set(analyse(images, [0, 0], Far(), scheduler, setups={"raw": None}).metric)
 
 
-def test_stopped_over_and_over_and_with_a_damaged_part_ends_with_the_same_bits(tmp_path, caplog):
+def test_stopped_over_and_over_and_with_a_damaged_batch_ends_with_the_same_bits(tmp_path, caplog):
     images, labels, unet, scheduler = make_case(7)
     whole = analyse(images, labels, unet, scheduler).to_csv()
     classifier, stops, seen = make_classifier(), 0, []
@@ -225,16 +225,20 @@ def test_stopped_over_and_over_and_with_a_damaged_part_ends_with_the_same_bits(t
     while True:
         stop = StopAt(2 * (T + 1) - 1)  # in the second batch, of four
         try:
-            cut = analyse(images, labels, unet, scheduler, classifier=classifier, parts=tmp_path, stop=stop).to_csv()
+            cut = analyse(
+                images, labels, unet, scheduler, classifier=classifier, unfinished=tmp_path, stop=stop
+            ).to_csv()
             break
         except Stopped:
             stops += 1
-            assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{2 * i}.part" for i in range(stops)]
+            assert [path.name for path in sorted(tmp_path.iterdir())] == [f"{2 * i}.batch" for i in range(stops)]
     assert stops == 3 and cut == whole and len(seen) == (T + 1) * 4 + 3 * (T - 1)
-    assert not analyse(images, labels, unet, scheduler, classifier=classifier, parts=tmp_path, stop=StopAt(1)).empty
-    part = tmp_path / "4.part"
+    assert not analyse(
+        images, labels, unet, scheduler, classifier=classifier, unfinished=tmp_path, stop=StopAt(1)
+    ).empty
+    part = tmp_path / "4.batch"
     part.write_bytes(part.read_bytes()[:-1])
-    assert analyse(images, labels, unet, scheduler, parts=tmp_path).to_csv() == whole
+    assert analyse(images, labels, unet, scheduler, unfinished=tmp_path).to_csv() == whole
     assert f"{part}: damaged" in caplog.text
 
 
@@ -339,4 +343,4 @@ def test_the_verb_refuses_networks_that_are_not_of_the_images(blob_set, tmp_path
         run("own", "ddpm8", "--objective", "loss")
     assert not list(tmp_path.glob("t*"))
     run("own", "ddpm8", "--on", "x0", "--objective", "logit")
-    assert "saturated" not in (tmp_path / "t.csv").read_text() and not list(tmp_path.glob("t.parts"))
+    assert "saturated" not in (tmp_path / "t.csv").read_text() and not list(tmp_path.glob("t.unfinished"))

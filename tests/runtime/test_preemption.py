@@ -108,22 +108,22 @@ def test_a_classifier_training_stopped_by_sigusr1_says_so_and_ends_with_the_same
     assert same_bytes(tmp_path, "log.csv")
 
 
-def test_sampling_stopped_by_sigterm_keeps_its_parts_and_ends_with_the_same_bytes(verbs, tmp_path):
+def test_sampling_stopped_by_sigterm_keeps_its_batches_and_ends_with_the_same_bytes(verbs, tmp_path):
     options, log = verbs["sample"], tmp_path / "log"
     in_this_process("sample", tmp_path / "whole.npy", options)
     sampling = command("sample", tmp_path / "cut.npy", options)
     assert interrupted(sampling, signal.SIGTERM, log, rb" [1-9]\d*/40 ") == 75
-    assert 0 < len(list(tmp_path.glob("cut.parts/*/*.part"))) < 20 and not (tmp_path / "cut.npy").exists()
+    assert 0 < len(list(tmp_path.glob("cut.unfinished/*/*.batch"))) < 20 and not (tmp_path / "cut.npy").exists()
     in_this_process("sample", tmp_path / "cut.npy", options)
     assert (tmp_path / "whole.npy").read_bytes() == (tmp_path / "cut.npy").read_bytes()
 
 
-def test_the_forward_analysis_stopped_by_sigterm_keeps_its_parts_and_ends_with_the_same_bytes(verbs, tmp_path):
+def test_the_forward_analysis_stopped_by_sigterm_keeps_its_batches_and_ends_with_the_same_bytes(verbs, tmp_path):
     options, log = verbs["measure forward"], tmp_path / "log"
     in_this_process("measure forward", tmp_path / "whole.csv", options)
     analysis = command("measure forward", tmp_path / "cut.csv", options)
     assert interrupted(analysis, signal.SIGTERM, log, rb"\D[1-9]\d\d/") == 75  # of 32 images · 11 values of t
-    parts = list(tmp_path.glob("cut.parts/*/*.part"))
+    parts = list(tmp_path.glob("cut.unfinished/*/*.batch"))
     assert 0 < len(parts) < 16 and not (tmp_path / "cut.csv").exists()
     in_this_process(
         "measure forward", tmp_path / "cut.csv", [*options, "--objective", "logit"]
@@ -187,4 +187,4 @@ def test_a_stopped_batch_of_samples_is_given_up_between_two_steps(tmp_path):
     with pytest.raises(Stopped):
         draw(tmp_path / "s.npy", pipeline, stop=StopAt(8))
     assert len(passes) == 8  # five steps of the first batch, three of the second
-    assert [path.name for path in tmp_path.glob("s.parts/*/*")] == ["100.part"]
+    assert [path.name for path in tmp_path.glob("s.unfinished/*/*")] == ["100.batch"]

@@ -20,7 +20,7 @@ OF_SCHEMA = {  # keys below the overlay's top, the wrong value, and what is said
     "style": ("a\nb", "style: "),
 }
 OF_MEANING = {
-    f"{BALLS}.sampling.num_inference_steps": (400, "num_inference_steps 400: must be .* 100"),
+    f"{BALLS}.sampling.num_inference_steps": (400, "num_inference_steps is 400; .* 100"),
     f"{BALLS}.images.size": (64, f"{BALLS}.ddpm.pretrained: sample_size 32, .*size is 64"),
     f"{BALLS}.images.ball": (["baseball", "tennis"], f"{BALLS}.images: .*tennis"),
     f"{BALLS}.scheduler.beta_schedule": ("foo", f"{BALLS}.scheduler: .*beta_schedule.*foo"),

@@ -163,7 +163,7 @@ def test_a_requeued_job_goes_on_and_changes_no_sample(finished, cluster):
     path.unlink()
     card.unlink()
     process = toy_run(finished, cluster, SHARD, "--profile", "slurm")
-    while not list(path.with_suffix(".parts").rglob("*.part")):
+    while not list(path.with_suffix(".unfinished").rglob("*.batch")):
         assert process.poll() is None
         time.sleep(0.05)
     job = requeue(cluster, "sample")

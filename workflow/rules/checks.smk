@@ -119,9 +119,10 @@ def check_classifier(place, dataset, name, given):
 
 def check_ddpm(place, dataset, data):
     """The diffusion model: its size, its number of steps, and whether samples can be drawn from it."""
+    from nrcg.guidance.step import set_timesteps
     from nrcg.io.files import read_card
     from nrcg.io.hub import HUB_ID
-    from nrcg.models.ddpm import build_scheduler, check_sampling, check_unet, load_scheduler
+    from nrcg.models.ddpm import build_scheduler, check_unet, load_scheduler
     from nrcg.registry import call
     from nrcg.training.settings import DDPMTraining
 
@@ -133,7 +134,7 @@ def check_ddpm(place, dataset, data):
     with noted(f"{place}.scheduler"):
         scheduler = build_scheduler(data["scheduler"])
         with noted(f"{place}.sampling.num_inference_steps"):
-            check_sampling(scheduler, steps)
+            set_timesteps(scheduler, steps)
     pretrained, place = model["pretrained"], f"{place}.ddpm"
     if pretrained:
         if not (Path(pretrained).is_dir() or HUB_ID.fullmatch(pretrained)):
@@ -146,7 +147,7 @@ def check_ddpm(place, dataset, data):
                 check_size(f"{place}.pretrained", data, read_card(ddpm_part(pretrained, "unet") / "config.json"))
             with noted(f"{place}.pretrained"):
                 scheduler = load_scheduler(ddpm_part(pretrained, "scheduler"))
-                check_sampling(scheduler, steps)
+                set_timesteps(scheduler, steps)
                 if scheduler.config.num_train_timesteps != total:
                     own = scheduler.config.num_train_timesteps
                     wrong(f"{place}.pretrained", f"trained with {own} timesteps; num_train_timesteps is {total}")
