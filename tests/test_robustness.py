@@ -76,10 +76,10 @@ def small_pipeline():
     return GuidedDDPMPipeline(unet=UNet2DModel(**TINY_UNET), scheduler=DDPMScheduler(**SCHEDULER))
 
 
-def draw(out, pipeline=None, *, start=100, stop=None):
-    """A shard of twelve samples in three batches."""
+def draw(out, pipeline=None, *, start=100, n=12, stop=None):
+    """A shard of twelve samples in three batches, or of `n`."""
     sample_shard(
-        out, range(start, start + 12), pipeline=pipeline or small_pipeline(), guidance=None, num_inference_steps=5,
+        out, range(start, start + n), pipeline=pipeline or small_pipeline(), guidance=None, num_inference_steps=5,
         batch_size=4, seed=0, provenance={}, stop=stop,
     )  # fmt: skip
     return np.load(out)
@@ -244,11 +244,11 @@ def test_a_training_whose_disk_is_full_keeps_its_last_checkpoint(blob_set, tmp_p
 
 
 def test_sampling_with_a_full_disk_keeps_its_batches(tmp_path):
-    whole = draw(tmp_path / "whole.npy")
-    with files_of_at_most(1500), cannot_be_written(r"cut\.npy", "File too large"):  # a part has 1.3 kB, the shard 2.4
-        draw(tmp_path / "cut.npy")
-    assert len(list(tmp_path.glob("cut.unfinished/*/*.batch"))) == 3 and not list(tmp_path.glob("cut.[nj]*"))
-    assert np.array_equal(draw(tmp_path / "cut.npy"), whole)
+    whole = draw(tmp_path / "whole.npy", n=24)
+    with files_of_at_most(4000), cannot_be_written(r"cut\.npy", "File too large"):  # a batch has 2.5 kB, the shard 4.7
+        draw(tmp_path / "cut.npy", n=24)
+    assert len(list(tmp_path.glob("cut.unfinished/*/*.batch"))) == 6 and not list(tmp_path.glob("cut.[nj]*"))
+    assert np.array_equal(draw(tmp_path / "cut.npy", n=24), whole)
     with files_of_at_most(500), cannot_be_written(r"100\.batch", "File too large"):
         draw(tmp_path / "none.npy")
 

@@ -1,11 +1,4 @@
-"""Feature extractors by name: `inception` (pytorch-fid's network) and `judge` (a judge classifier's last features).
-
-A module of yours adds one:
-
-    @extractors.register("mean_colour")
-    def mean_colour(weights, device):
-        return Extractor(3, lambda images: images.mean((2, 3)), device)
-"""
+"""Feature extractors by name: `inception` (pytorch-fid's network) and `judge` (a judge classifier's last features)."""
 
 import pickle
 import struct
@@ -46,9 +39,8 @@ class Extractor:
 def inception(weights: Path | None, device: torch.device | str = "cpu") -> Extractor:
     """pytorch-fid's pool3 features: images resized to 299×299 by the network itself, bilinearly.
 
-    The class downloads its weights while it is built, unverified; its loader is replaced for that moment only.
+    `weights` is the file behind INCEPTION_URL, in whose stead the class would download it unverified while it is built.
     Its input is [0, 1], which it maps to [−1, 1] after resizing; ours is [−1, 1] already, and resizing is linear.
-    Raises NrcgError for weights, the file behind INCEPTION_URL, that are missing, damaged or of another network.
     """
     import pytorch_fid.inception as fid
 
@@ -73,7 +65,7 @@ def inception(weights: Path | None, device: torch.device | str = "cpu") -> Extra
 
 @extractors.register("judge")
 def judge(weights: Path | None, device: torch.device | str = "cpu") -> Extractor:
-    """The last features of a judge; raises NrcgError for a folder, `weights`, that is not one of a judge."""
+    """The last features of a judge classifier, whose folder `weights` is."""
     if weights is None:
         raise NrcgError("extractor judge: no weights given; it needs the folder of a judge classifier")
     model, card = load_classifier(weights, device)

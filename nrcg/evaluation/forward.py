@@ -1,7 +1,7 @@
 """Accuracy and sensitivity of a classifier along the forward process (figures 1 to 4, eq. 3, 4 and 6).
 
 One noise ε per image for its whole trajectory, so that x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · ε and its neighbour differ by
-the schedule alone. Each x_t is evaluated once, from t = T down to 0, and compared with the one before.
+the schedule alone.
 """
 
 from collections import defaultdict
@@ -29,8 +29,8 @@ from nrcg.runtime.memory import BatchLimit
 from nrcg.runtime.preemption import Stop
 
 SATURATED = 1e-6  # 1 − p in float32 has an error of 6e-8; below this, a twentieth or more of ∇ log p is rounding
-# By setup and metric, a row for each t ≥ 1 from T down: number, sum and sum of squares of the values, in float64, so that
-# no batch size is seen in more than the last bits; of the metric `one_class`, the number of images in each class.
+# By setup and metric, a row for each t ≥ 1 from T down: number, sum and sum of squares of the values, in float64: the
+# batch size is seen in the last bits at most. Of the metric `one_class`, the number of images in each class.
 Sums = dict[tuple[str, str], list[list[float]]]
 LAST = {"relative_sensitivity": 1, "one_class": 2}  # in tables, after what is a mean over images
 

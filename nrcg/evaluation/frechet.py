@@ -28,7 +28,7 @@ class FeatureStatistics:
         self._waiting: list[np.ndarray] = []
 
     def update(self, features: np.ndarray) -> None:
-        """Take in N×D features. Raises NrcgError for another shape and for values that are not finite."""
+        """Take in N×D features."""
         if features.ndim != 2 or features.shape[1] != self.dim:
             raise NrcgError(f"features {features.shape}: expected N×{self.dim}; mend the extractor, or its `dim`")
         if bad := np.count_nonzero(~np.isfinite(features).all(axis=1)):
@@ -58,14 +58,13 @@ class FeatureStatistics:
         return mean, scatter / (n - 1)
 
     def save(self, path: str | Path) -> None:
-        """Write as .npz, atomically."""
         with atomic(path) as file:
             n, mean, scatter = self.merged()
             np.savez(file, n=n, mean=mean, scatter=scatter)
 
     @classmethod
     def load(cls, path: str | Path) -> "FeatureStatistics":
-        """Read what `save` wrote; raises NrcgError naming a file that is missing, truncated or something else."""
+        """Read what `save` wrote."""
         try:
             with np.load(path, allow_pickle=False) as arrays:  # its format has a checksum for each array
                 n, mean, scatter = int(arrays["n"]), arrays["mean"], arrays["scatter"]
@@ -88,8 +87,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
         d² = ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½)        (Heusel et al. 2017, eq. 6)
 
     The eigenvalues of Σ_a Σ_b are those of the symmetric Σ_a^½ Σ_b Σ_a^½, which are real and at least 0. With fewer
-    samples than features the covariances are singular; the number is then still exact, but biased upwards. Raises
-    NrcgError when the dimensions differ, for fewer than 2 samples, and for features that overflow.
+    samples than features the covariances are singular; the number is then still exact, but biased upwards.
     """
     if a.dim != b.dim:
         raise NrcgError(f"statistics of {a.dim} and of {b.dim} features: not of the same extractor")

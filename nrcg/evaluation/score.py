@@ -32,10 +32,7 @@ Reference = tuple[Extractor, FeatureStatistics, FeatureStatistics]  # of all tra
 def reference_statistics(
     folder: str | Path, extractor: Extractor, *, target: int | None = None, batch_size: int = 64
 ) -> FeatureStatistics:
-    """Statistics of the training images of an image set: of all (target None) or of class `target` alone.
-
-    Images are read `batch_size` at a time, or fewer where memory lacks. Raises NrcgError for fewer than two.
-    """
+    """Statistics of the training images of an image set: of all (target None) or of class `target` alone."""
     image_set = ImageSet.open(folder)
     indices = image_set.indices("train", target)
     if len(indices) < 2:
@@ -51,10 +48,7 @@ def reference_statistics(
 
 
 def load_reference(name: str, section: Any, device: torch.device | str) -> Reference:
-    """The reference of an extractor from a config's section: `all`, `target` (.npz files) and `weights` (a path).
-
-    Raises NrcgError for an unknown name, another section, and files that are missing or wrong.
-    """
+    """The reference of an extractor from a section: `all`, `target` (.npz files) and `weights` (a path, or None)."""
     where = f"--references: {name}"
     check(where, section, {"all": NAME, "target": NAME, "weights": maybe(NAME)})
 
@@ -66,8 +60,6 @@ def load_reference(name: str, section: Any, device: torch.device | str) -> Refer
 
 
 class Scores(NamedTuple):
-    """What `score` found."""
-
     metrics: pd.DataFrame  # SCORE_COLUMNS, a row a metric
     verdicts: pd.DataFrame  # a row a sample, upwards by seed: VERDICTS and `also`, class names, blank for one diverged
 
@@ -92,21 +84,10 @@ def score(
         METRIC_EXTRACTOR     distance of features to those of all training images: `fd_judge`, and `fid` of Inception
         cMETRIC_EXTRACTOR    to those of the target class
 
-    Every share is of all n samples, the diverged ones included. These belong to no class, whatever a classifier
-    makes of their mid-grey: they count as misses, and the judge's shares sum to 1 − n_diverged / n. Distances take
-    in every image as it is, mid-grey too. `stderr` is the binomial √(p(1 − p)/n), missing for distances. `features`
-    is the number of features of a distance, missing for shares; where n ≤ features the covariance is singular.
-
-    Args:
-        shards: sample shards NAME.npy, each with its NAME.json.
-        target: index of the class that the guidance aimed at.
-        guiding, judge, also: classifiers on `device`: whose verdict is the paper's accuracy; an independent one, since
-            a guided sample can fool the one it was guided by; and further ones by name.
-        references: extractor and statistics of training images, by the extractor's name.
-
-    Raises:
-        NrcgError: for a shard or card that is missing, empty, damaged or does not fit, for seeds that occur twice, for
-            classifiers of different classes and for a NAME that is taken.
+    `judge` is an independent classifier, since a guided sample can fool the one it was guided by. Every share is of all
+    n samples. Diverged ones belong to no class: they count as misses, and the judge's shares sum to 1 − n_diverged / n.
+    Distances take in their mid-grey too. `stderr` is the binomial √(p(1 − p)/n), missing for distances; `features` is
+    missing for shares.
     """
     also = also or {}
     classifiers, classes = {"guiding": guiding, "judge": judge, **also}, judge[1]["classes"]

@@ -18,18 +18,10 @@ def image_gradient(
     objective: str | Objective = "log_prob",
     denoise: Callable[[torch.Tensor], tuple[torch.Tensor, Any]] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    """∇_x of the objective for each image of a batch, in any grad mode; of `frozen` networks, else it takes memory.
+    """∇_x of the objective for each image of a batch N×3×H×W, logits N×C, and what `denoise` handed back besides.
 
-    Args:
-        classifier, target, objective: as of `ClassifierGuidance`.
-        x: images N×3×H×W, float.
-        denoise: maps x to what the classifier sees, and to anything that shall be handed back; None sees x itself.
-
-    Returns:
-        Gradient N×3×H×W, logits N×C, and what `denoise` handed back (None without it).
-
-    Raises:
-        NrcgError: for values of the wrong shape or range, and a classifier or objective that no gradient passes.
+    `denoise` maps x to what the classifier sees, and to that; None sees x itself. In any grad mode; of networks that
+    are not `frozen`, it takes memory.
     """
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone().requires_grad_()  # a clone: an inference tensor could not require a gradient
@@ -67,12 +59,11 @@ def _classify(classifier: nn.Module, images: torch.Tensor) -> torch.Tensor:
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
     """Eval mode and no gradient for any weight inside; every single flag as it was afterwards, also on an error."""
-    children = [child for module in modules for child in module.modules()]
-    training = [(child, child.training) for child in children if hasattr(child, "training")]  # frozen TorchScript: none
-    trainable = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
+    everything = nn.ModuleList(modules)
+    training = [(child, child.training) for child in everything.modules() if hasattr(child, "training")]  # TorchScript
+    trainable = [weight for weight in everything.parameters() if weight.requires_grad]
     try:
-        for module in modules:
-            module.eval()
+        everything.eval()
         for weight in trainable:
             weight.requires_grad_(False)
         yield

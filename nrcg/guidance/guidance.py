@@ -85,8 +85,7 @@ class ClassifierGuidance:
 def guidance_from(section: Any, classifier: nn.Module, target: Any, scale: float, where: str) -> ClassifierGuidance:
     """The guidance of a config's section, such as {"on": "x0", "stabilizer": {"ema": {"beta": 0.99}}}.
 
-    The section holds the other arguments of `ClassifierGuidance`, `objective` and `stabilizer` as registered names, or
-    {name: {argument: value}}. Raises NrcgError, which begins with the section's place, `where`, and names the key.
+    A registered `objective` or `stabilizer` may also be {name: {argument: value}}. Errors begin with `where`.
     """
     makers: dict[str, Any] = {"objective": partial(objectives.choose, given=2), "stabilizer": _stabilizer}
     with _at(where):
@@ -96,7 +95,7 @@ def guidance_from(section: Any, classifier: nn.Module, target: Any, scale: float
 
 
 def stabilizer_from(section: Any, where: str) -> Stabilizer | None:
-    """The stabiliser of a section: a registered name, {name: {argument: value}}, or None; raises as `guidance_from`."""
+    """The stabiliser of a section: a registered name, {name: {argument: value}}, or None."""
     with _at(where):
         return _stabilizer(section)
 

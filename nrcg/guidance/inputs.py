@@ -22,11 +22,9 @@ def pred_original_sample(
 ) -> torch.Tensor:
     """x̂_0 as the scheduler's own `step` sees it: by its prediction type, then thresholded or clipped if it does so.
 
-        epsilon        (x_t − √(1 − ᾱ_t) · ε) / √ᾱ_t   (eq. 5)
-        sample         the output itself
-        v_prediction   √ᾱ_t · x_t − √(1 − ᾱ_t) · v
-
-    `sample` is x_t, and `timestep` t, counted from 0. Raises NrcgError for another prediction type.
+    epsilon        (x_t − √(1 − ᾱ_t) · ε) / √ᾱ_t   (eq. 5)
+    sample         the output itself
+    v_prediction   √ᾱ_t · x_t − √(1 − ᾱ_t) · v
     """
     return _clipped(scheduler, _unclipped(scheduler, model_output, timestep, sample))
 
@@ -36,10 +34,8 @@ def one_step_denoiser(
 ) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
     """For `image_gradient`: maps x_t to x̂_0, and hands the U-Net's output back so that it need not run twice.
 
-    Without `jacobian`, ∂x̂_0/∂x_t is taken for 1/√ᾱ_t, as if the noise that the U-Net finds in x_t did not depend on it
-    (whatever it predicts): no gradient goes through the U-Net. Raises NrcgError at a timestep without any signal
-    (ᾱ_t = 0, as at T with `rescale_betas_zero_snr`) where x̂_0 or its slope would be infinite: for a U-Net that predicts
-    epsilon, and without `jacobian`.
+    Without `jacobian`, ∂x̂_0/∂x_t is taken for 1/√ᾱ_t, as if the noise that the U-Net finds in x_t did not depend on it.
+    A timestep without any signal (ᾱ_t = 0, as at T with `rescale_betas_zero_snr`) is refused where that is infinite.
     """
     if scheduler.alphas_cumprod[timestep] == 0 and (not jacobian or scheduler.config.prediction_type == "epsilon"):
         what = "x̂_0 of a U-Net that predicts epsilon" if jacobian else "the slope 1/√ᾱ_t of jacobian=False"

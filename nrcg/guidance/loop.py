@@ -33,15 +33,8 @@ def guided_ddpm(
             draw x_{t−1} ~ N(μ_θ(x_t, t) + s · σ_t² · g, σ_t² I)              (eq. 1)
         return x_0
 
-    Args:
-        unet, scheduler, timesteps: diffusers' UNet2DModel and DDPMScheduler, and what its `set_timesteps` left.
-        noise: draws of N(0, I), N×3×H×W: x_T, then one for every step at t > 0 (t counts from 0 here).
-        on_step_end: called with each step's number, t, and {"latents": x_{t−1}, "pred_original_sample": x̂_0,
-            "gradient": g, or None}.
-        progress: wraps the timesteps, as a bar does.
-
-    Returns:
-        x_0, N×3×H×W in [−1, 1], and N flags of trajectories that became non-finite.
+    Here t counts from 0. `noise` yields draws of N(0, I), N×3×H×W: x_T, then one for every step at t > 0; `on_step_end`
+    is as of `GuidedDDPMPipeline`. Returns x_0, N×3×H×W, and N flags of trajectories that became non-finite.
     """
     x = next(noise)
     planned = sum(map(guidance.covers, timesteps)) if guidance else 0

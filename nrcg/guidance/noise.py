@@ -19,8 +19,8 @@ def gaussian_draws(
 ) -> Iterator[torch.Tensor]:
     """`count` draws of N(0, I), the very ones that diffusers' pipelines make: with a list, draw i of `generator[i]`.
 
-    For a CUDA device, lists of CPU generators (numbers that do not depend on the machine) are drawn one step ahead by
-    threads, while the device computes: 256 images of 64×64 take one thread some 20 ms, as long as a fast GPU's step.
+    For a CUDA device, lists of CPU generators are drawn one step ahead by threads, while the device computes: 256
+    images of 64×64 take one thread some 20 ms, as long as a fast GPU's step.
     """
     if device.type != "cpu" and isinstance(generator, list) and all(g.device.type == "cpu" for g in generator):
         return drawn_ahead(shape, generator, count, device, dtype)

@@ -31,10 +31,7 @@ def logit(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def objective_values(logits: torch.Tensor, target: Any, objective: str | Objective) -> torch.Tensor:
-    """The objective of each image, N values, from logits N×C or N×1 and a class index or N of them.
-
-    Raises NrcgError for a target that is none of the classes, an unknown name, and values of another shape than N.
-    """
+    """The objective of each image, N values, from logits N×C or N×1 and a class index or N of them."""
     (n, n_logits), target = logits.shape, as_target(target)
     last = max(n_logits, 2) - 1
     if target.ndim == 1 and len(target) != n:
@@ -49,7 +46,7 @@ def objective_values(logits: torch.Tensor, target: Any, objective: str | Objecti
 
 
 def as_objective(objective: str | Objective) -> Objective:
-    """The function of a registered name, or the function given; raises NrcgError for anything else."""
+    """The function of a registered name, or the function given."""
     return objective if callable(objective) else objectives[objective]
 
 

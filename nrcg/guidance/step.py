@@ -34,10 +34,7 @@ def posterior(
 
 
 def set_timesteps(scheduler: Any, steps: int | None) -> torch.Tensor:
-    """Let the scheduler take so many inference steps; its timesteps, t counted from 0 and downwards.
-
-    Raises NrcgError for a scheduler without a fixed variance, and for steps that it cannot take.
-    """
+    """Let the scheduler take so many inference steps; its timesteps, t counted from 0 and downwards."""
     variance_type = getattr(scheduler.config, "variance_type", None)
     if not isinstance(scheduler, DDPMScheduler) or variance_type not in VARIANCE_TYPES:
         raise NrcgError(

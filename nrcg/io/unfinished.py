@@ -20,8 +20,8 @@ def in_batches(
 ) -> Iterator[tuple[range, Any]]:
     """(batch, result) for all items in order: those that `folder` holds already, then work(batch), which it keeps.
 
-    A result is made of tensors, numbers, texts, tuples, lists and dicts. `folder` belongs to these items and to all that
-    decides a result; None keeps nothing. `words` tell what is done with what: ("images", "analysed").
+    A result is made of tensors, numbers, texts, tuples, lists and dicts. `folder` belongs to these items and to all
+    that decides a result; None keeps nothing. `words` tell what is done with what: ("images", "analysed").
     """
     start, (things, done) = items.start, words
     while folder and (path := folder / f"{start}.batch").exists():
