@@ -125,7 +125,7 @@ def score(
     references: Annotated[str, Option(help=REFERENCES)],
     verdicts: Annotated[Path, Option(help="CSV file to write: what class each classifier gives to each sample.")],
     out: options.Out,
-    also: Annotated[list[str], Option(help="NAME=FOLDER, another classifier, for accuracy/NAME; repeat.")] = (),
+    also: Annotated[list[str] | None, Option(help="NAME=FOLDER of another, for accuracy/NAME; repeat.")] = None,
     first: Annotated[Path | None, Option(help="Shard to write, NAME.npy: the first samples, for pictures.")] = None,
     n_first: Annotated[int, Option(help="Number of samples in it, at most.", min=1)] = 256,
     target: options.Target = "0",
@@ -144,7 +144,7 @@ def score(
     for path in filter(None, (out, verdicts, first)):
         require_writable(path)
     sections = options.parse_json(references, "--references")
-    others = dict(options.split_pair(pair, "--also") for pair in also)
+    others = dict(options.split_pair(pair, "--also") for pair in also or ())
     judges = load_classifier(judge, where)
     found = scores.score(
         shards,
@@ -165,7 +165,7 @@ def score(
 @options.measure_verbs.command("collect")
 def collect_scores(
     out: options.Out,
-    point: Annotated[list[str], Option(help="DATASET:SETUP:SCALE=CSV, SCALE - where there is none; repeat.")] = (),
+    point: Annotated[list[str] | None, Option(help="DATASET:SETUP:SCALE=CSV, SCALE - for none; repeat.")] = None,
     given: Annotated[str | None, Option(help="DATASET=CSV: take its rows from what this verb wrote before.")] = None,
 ) -> None:
     """Join the scores of many points in one CSV file, or take those that are given."""
@@ -178,7 +178,7 @@ def collect_scores(
         tables.write_table(out, tables.read_points(path, dataset))
         return
     parts = []
-    for name, path in (options.split_pair(text, "--point") for text in point):
+    for name, path in (options.split_pair(text, "--point") for text in point or ()):
         try:
             dataset, setup, scale = name.split(":")
             parts.append((dataset, setup, None if scale == "-" else float(scale), path))

@@ -10,18 +10,19 @@ from torch import nn
 from nrcg.errors import NrcgError
 from nrcg.guidance.objectives import Objective, name_of, objective_values
 
+Denoise = Callable[[torch.Tensor], tuple[torch.Tensor, Any]]  # x_t → what the classifier sees, and something besides
+
 
 def image_gradient(
     classifier: nn.Module,
     x: torch.Tensor,
     target: Any,
     objective: str | Objective = "log_prob",
-    denoise: Callable[[torch.Tensor], tuple[torch.Tensor, Any]] | None = None,
+    denoise: Denoise | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, Any]:
     """∇_x of the objective for each image of a batch N×3×H×W, logits N×C, and what `denoise` handed back besides.
 
-    `denoise` maps x to what the classifier sees, and to that; None sees x itself. In any grad mode; of networks that
-    are not `frozen`, it takes memory.
+    Without `denoise` the classifier sees x itself. In any grad mode; it takes memory where a network is not `frozen`.
     """
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone().requires_grad_()  # a clone: an inference tensor could not require a gradient

@@ -1,37 +1,29 @@
 """Where the classifier looks: at x_t itself, or at x̂_0, what the U-Net predicts from it in one step."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from nrcg.errors import NrcgError
+from nrcg.guidance.gradient import Denoise
+from nrcg.guidance.step import Timestep
 
 INPUTS = ("xt", "x0")
 
 
-def predict(unet: Any, x: torch.Tensor, timestep: int | torch.Tensor) -> torch.Tensor:
+def predict(unet: Any, x: torch.Tensor, timestep: Timestep) -> torch.Tensor:
     """The U-Net's output at x_t (N×3×H×W), in the precision of x, whatever precision the network runs in."""
     if isinstance(timestep, torch.Tensor):
         timestep = timestep.to(x.device, non_blocking=True)
     return unet(x.to(unet.dtype), timestep).sample.to(x.dtype)
 
 
-def pred_original_sample(
-    scheduler: Any, model_output: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
-) -> torch.Tensor:
-    """x̂_0 as the scheduler's own `step` sees it: by its prediction type, then thresholded or clipped if it does so.
-
-    epsilon        (x_t − √(1 − ᾱ_t) · ε) / √ᾱ_t   (eq. 5)
-    sample         the output itself
-    v_prediction   √ᾱ_t · x_t − √(1 − ᾱ_t) · v
-    """
-    return _clipped(scheduler, _unclipped(scheduler, model_output, timestep, sample))
+def pred_original_sample(scheduler: Any, output: torch.Tensor, t: Timestep, x: torch.Tensor) -> torch.Tensor:
+    """x̂_0 as the scheduler's own `step` sees it: by its prediction type, then thresholded or clipped if it does so."""
+    return _clipped(scheduler, _unclipped(scheduler, output, t, x))
 
 
-def one_step_denoiser(
-    unet: Any, scheduler: Any, timestep: int | torch.Tensor, jacobian: bool = True
-) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+def one_step_denoiser(unet: Any, scheduler: Any, timestep: Timestep, jacobian: bool = True) -> Denoise:
     """For `image_gradient`: maps x_t to x̂_0, and hands the U-Net's output back so that it need not run twice.
 
     Without `jacobian`, ∂x̂_0/∂x_t is taken for 1/√ᾱ_t, as if the noise that the U-Net finds in x_t did not depend on it.
@@ -62,11 +54,11 @@ def clip_limit(scheduler: Any) -> float | None:
     return scheduler.config.clip_sample_range if scheduler.config.clip_sample else None
 
 
-def _unclipped(scheduler: Any, output: torch.Tensor, timestep: int | torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    alpha_bar, kind = scheduler.alphas_cumprod[timestep], scheduler.config.prediction_type
+def _unclipped(scheduler: Any, output: torch.Tensor, t: Timestep, x: torch.Tensor) -> torch.Tensor:
+    alpha_bar, kind = scheduler.alphas_cumprod[t], scheduler.config.prediction_type
     signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     if kind == "epsilon":
-        return (x - noise * output) / signal
+        return (x - noise * output) / signal  # eq. 5
     if kind == "sample":
         return output
     if kind == "v_prediction":

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -11,11 +12,7 @@ THREADS = min(8, os.cpu_count() or 1)
 
 
 def gaussian_draws(
-    shape: tuple[int, ...],
-    generator: torch.Generator | list[torch.Generator] | None,
-    count: int,
-    device: torch.device,
-    dtype: torch.dtype,
+    shape: tuple[int, ...], generator: Any, count: int, device: torch.device, dtype: torch.dtype
 ) -> Iterator[torch.Tensor]:
     """`count` draws of N(0, I), the very ones that diffusers' pipelines make: with a list, draw i of `generator[i]`.
 

@@ -1,7 +1,6 @@
-"""Direction: stabilisers, which smooth the guidance gradient along a trajectory (eq. 7 and 8).
+"""Direction: stabilisers, which smooth the guidance gradient along a trajectory (eq. 7 and 8), elementwise.
 
-Pure, in the style of optax: constants in a frozen object, history in a state that is passed around, of the gradient's
-shape and at least float32. Everything is elementwise: one sample's history never touches another's.
+Pure, in the style of optax: constants in a frozen object, history in a state that is passed around.
 """
 
 from dataclasses import dataclass, field, replace

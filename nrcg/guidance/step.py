@@ -9,13 +9,12 @@ from nrcg.checks import whole
 from nrcg.errors import NrcgError
 
 DEFAULT_STEPS = 1000  # as in diffusers, where the schedule is as long
+Timestep = int | torch.Tensor  # t, counted from 0
 VARIANCE_TYPES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
 
 
-def posterior(
-    scheduler: Any, x0: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance of p_θ(x_{t−1} | x_t) from x̂_0 and x_t, as in the scheduler's own `step`; t counts from 0.
+def posterior(scheduler: Any, x0: torch.Tensor, t: Timestep, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of p_θ(x_{t−1} | x_t) from x̂_0 and x_t, as in the scheduler's own `step`.
 
         μ_θ = √ᾱ_{t−1} · β_t / (1 − ᾱ_t) · x̂_0 + √α_t · (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · x_t     (Ho et al. 2020, eq. 7)
         σ_t² = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · β_t, and 0 at t = 0      fixed_small, fixed_small_log
@@ -23,12 +22,12 @@ def posterior(
 
     Of fewer inference than training steps, t − 1 is the next time step, and α_t = 1 − β_t = ᾱ_t / ᾱ_{t−1}.
     """
-    before, alpha_bar = scheduler.previous_timestep(timestep), scheduler.alphas_cumprod[timestep]
+    before, alpha_bar = scheduler.previous_timestep(t), scheduler.alphas_cumprod[t]
     alpha_bar_before = scheduler.alphas_cumprod[before] if before >= 0 else scheduler.one
     alpha = alpha_bar / alpha_bar_before
     beta = 1 - alpha
     mean = alpha_bar_before**0.5 * beta / (1 - alpha_bar) * x0
-    mean = mean + alpha**0.5 * (1 - alpha_bar_before) / (1 - alpha_bar) * sample
+    mean = mean + alpha**0.5 * (1 - alpha_bar_before) / (1 - alpha_bar) * x
     small = scheduler.config.variance_type in ("fixed_small", "fixed_small_log")
     return mean, (1 - alpha_bar_before) / (1 - alpha_bar) * beta if small else beta
 
