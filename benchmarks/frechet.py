@@ -1,8 +1,4 @@
-"""Fréchet distance of 2 048 features: ours against pytorch-fid's own functions, in two parts.
-
-Mean and covariance of given features, ours in batches, theirs at once; and the distance. The Inception pass before them
-is the same network in both.
-"""
+"""Fréchet distance of 2 048 features: ours against pytorch-fid's functions; statistics, then the distance."""
 
 from collections.abc import Iterator
 

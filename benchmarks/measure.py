@@ -29,10 +29,7 @@ class Work(NamedTuple):
 
 
 def measure(work: Work, device: torch.device) -> Iterator[dict[str, str]]:
-    """A line of the table for each way. A ratio is one of medians, its range that of calls side by side.
-
-    The order turns round after each round, so that a machine that slows down, or is busy for a while, meets all alike.
-    """
+    """A line of the table for each way: a ratio of medians, its range in calls side by side; the order turns round."""
     peaks = {name: warm_up(way, device) for name, way in work.ways.items()} if work.repeats > 1 else {}
     seconds: dict[str, list[float]] = {name: [] for name in work.ways}
     gc.collect()  # so that no way pays for what was built before

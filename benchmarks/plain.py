@@ -1,8 +1,4 @@
-"""The same work as a careful user of diffusers would write it, without this library.
-
-Ordinary, not slow on purpose: networks are frozen and in eval mode, autograd runs where a gradient is needed only, and
-`DDPMScheduler.step` gives x̂_0. Eager, in the default memory layout, one random generator for the batch, on the device.
-"""
+"""The same work as a careful user of diffusers would write it: eager, default layout, frozen networks in eval mode."""
 
 from collections.abc import Callable
 

@@ -1,8 +1,4 @@
-"""Guided and unguided sampling: our pipeline against a plain loop on diffusers.
-
-The plain loop takes one random generator for the batch, on the device; ours takes one a sample, on the CPU, which makes
-a sample the same in any batch.
-"""
+"""Guided and unguided sampling: our pipeline, a generator a sample, against a plain loop, one for the batch."""
 
 import copy
 from collections.abc import Callable, Iterator

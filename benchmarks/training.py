@@ -1,8 +1,4 @@
-"""DDPM training: `train_ddpm` against the plain loop of diffusers' example.
-
-Ours is the whole function, data from disk included, in the precision of the project's configs (bf16 on a CPU too); its
-first steps, and building and writing the network, are left out of the time. The plain loop has its images in memory.
-"""
+"""DDPM training: `train_ddpm` in bf16, data from disk, less its first steps; the plain loop is diffusers' example."""
 
 import tempfile
 import time

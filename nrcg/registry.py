@@ -45,11 +45,7 @@ class Registry(dict[str, Callable[..., Any]]):
         return file
 
     def choose(self, section: Any, given: int = 0) -> Callable[..., Any]:
-        """What a section names, with the section's arguments bound to it.
-
-        A section is a name, or a mapping from one name to keyword arguments (None is none); the caller will give so
-        many positional arguments. Raises NrcgError for a section of another form, and as `check_arguments`.
-        """
+        """What a section names, with the section's arguments bound; the caller gives `given` positional ones."""
         if isinstance(section, str):
             section = {section: {}}
         if not isinstance(section, Mapping) or len(section) != 1:
@@ -60,22 +56,18 @@ class Registry(dict[str, Callable[..., Any]]):
         return partial(self[name], **arguments) if arguments else self[name]
 
     def build(self, section: Any) -> Any:
-        """What a section describes: the thing it names, called with the section's arguments; raises as `choose`."""
+        """What a section describes: the thing it names, called with the section's arguments."""
         return self.choose(section)()
 
 
 def call(thing: Callable[..., Any], where: str, arguments: Any, *given: Any, **also: Any) -> Any:
-    """thing(*given, **also, **arguments) with `arguments` from a config; raises as `check_arguments`."""
+    """thing(*given, **also, **arguments), once `arguments`, a config's, are checked."""
     check_arguments(thing, where, arguments, len(given), also)
     return thing(*given, **also, **arguments)
 
 
 def check_arguments(thing: Callable, where: str, arguments: Any, given: int = 0, also: Collection[str] = ()) -> None:
-    """Refuse what a config cannot give to `thing`, whose first `given` parameters, and those in `also`, are taken.
-
-    Raises NrcgError, which begins with `where`, for arguments that are no mapping, one that the thing does not take
-    (with the nearest that it does), and one that it lacks.
-    """
+    """Refuse what `thing` does not take or lacks, beside its first `given` parameters and those in `also`."""
     if not isinstance(arguments, Mapping):
         raise NrcgError(f"{where}: {arguments!r}: give an object, a value for each key")
     parameters = inspect.signature(thing).parameters
@@ -92,10 +84,7 @@ def check_arguments(thing: Callable, where: str, arguments: Any, given: int = 0,
 
 
 def load_module(name: str) -> None:
-    """Import a module that registers things, unless it was before: a dotted name, or the path of a .py file.
-
-    Raises NrcgError where there is none, and for one that cannot be imported.
-    """
+    """Import a module that registers things, once: a dotted name, or the path of a .py file."""
     path = str(Path(name).resolve())
     if name.endswith(".py") and not Path(name).is_file():
         raise NrcgError(f"module {name}: no such file")

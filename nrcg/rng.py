@@ -12,19 +12,14 @@ MT19937_WORDS = slice(24, 24 + 8 * 624)  # where a CPU generator's state holds t
 
 
 def keyed_seed(purpose: str, *key: int) -> int:
-    """A 63-bit seed, a function of the text `purpose` and the integers `key` alone.
-
-    Another of them gives another seed, unrelated to this one. Raises NrcgError for a negative or non-integer key, and
-    for a purpose that is no text.
-    """
+    """A 63-bit seed, a function of the text `purpose` and the integers `key` alone."""
     return int.from_bytes(_digest(purpose, key)[:8], "big") >> 1
 
 
 def keyed_generator(purpose: str, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator on `device` with a stream of its own for each purpose and key, as in `keyed_seed`.
+    """A torch generator on `device` with a stream of its own for each purpose and key.
 
-    On a CPU the whole state of the Mersenne Twister depends on them: torch's own `manual_seed` uses 32 bits there, so
-    that two of some 50 000 streams would often be one.
+    On a CPU they decide the whole Mersenne Twister: by the 32 bits of `manual_seed`, two of 50 000 would often be one.
     """
     generator = torch.Generator(device).manual_seed(keyed_seed(purpose, *key))
     if generator.device.type == "cpu":

@@ -1,9 +1,5 @@
 """Networks made ready to sample fast. What pays was measured; see benchmarks/RESULTS.md.
 
-Everywhere, batch norms that no longer learn become part of the convolutions before them. On a CPU, attention over few
-pixels goes by plain matrix products: torch's fused kernel is slow on the way back. On CUDA it is bfloat16, weights in
-channels-last order and, for work that is long enough, compiling.
-
 Layers and their order in memory change only in networks whose whole code is known: another `forward` may use either.
 """
 
@@ -29,7 +25,7 @@ FEW_PIXELS = 8 * 8  # over more, the products, pixels² a head, take more memory
 
 
 class SmallAttention:
-    """diffusers' attention: by matrix products over at most FEW_PIXELS pixels, fused over more."""
+    """diffusers' attention: by matrix products over few pixels, where torch's fused kernel is slow on the way back."""
 
     plain, fused = AttnProcessor(), AttnProcessor2_0()
 
@@ -41,15 +37,17 @@ class SmallAttention:
 
 
 def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = False) -> nn.Module:
-    """The network itself, changed in place: batch norms, weights' precision and layout, attention; compiled if asked.
+    """The network itself, changed in place: batch norms folded, weights' precision and layout, attention; compiled.
 
-    In float32 its output stays the same up to rounding. Batch norms are folded in networks of torch.nn's layers and
-    torchvision's MobileNetV3 and ResNet alone, without hooks; attention of diffusers keeps a processor that is not the
-    default. Raises NrcgError for another precision.
+    In float32 its output stays the same up to rounding. A hook or unknown code keeps a network's layers as they are.
 
-    network     a U-Net or a classifier, on its device, in eval mode to sample or analyse
-    precision   "fp32", or "bf16" for weights and activations; sampler state and statistics stay float32 all the same
-    compile     by torch.compile, at the first call
+    Args:
+        network: a U-Net or a classifier, on its device, in eval mode to sample or analyse.
+        precision: "fp32", or "bf16" for weights and activations; sampler state and statistics stay float32.
+        compile: by torch.compile, at the first call.
+
+    Raises:
+        NrcgError: for another precision.
     """
     if precision not in PRECISIONS:
         raise NrcgError(f"precision {precision!r}: use {' or '.join(PRECISIONS)}")
@@ -70,11 +68,7 @@ def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = Fals
 
 
 def _is_known(network: nn.Module) -> bool:
-    """Whether each module's code is torch's or torchvision's own, and calls its layers in order: no one else sees them.
-
-    A subclass may do anything; so may a hook, or a `forward` of the object's own. Parametrised layers (weight norm,
-    spectral norm) are of a subclass or have a hook.
-    """
+    """Whether all code is torch's or torchvision's own, without hooks, calling its layers in order."""
     return all(
         (type(module) in ORDERLY or type(module).__module__.startswith("torch.nn.modules."))
         and not any(getattr(module, hooks) for hooks in HOOKS)

@@ -11,10 +11,7 @@ from nrcg.runtime.preemption import end_on_signals
 
 
 def main() -> None:
-    """Run a verb; bad input is one line on standard error and exit status 2, a stop on request one line and 75.
-
-    So is what no check can foresee: a machine without the memory, or a file system that fails.
-    """
+    """Run a verb; bad input, no memory or a failing disk is one line and status 2, a stop on request one and 75."""
     open_console()
     sys.argv[1:] = _common_first(sys.argv[1:])
     logging.basicConfig(level=logging.INFO, format="%(message)s")

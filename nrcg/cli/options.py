@@ -77,7 +77,7 @@ def parse_json(text: str, option: str) -> dict[str, Any]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; Python's own reader would take the last of two values for a key."""
+    """Python's own reader would take the last of two values for a key."""
     value = dict(pairs)
     if len(value) < len(pairs):
         raise ValueError("a key is given twice")

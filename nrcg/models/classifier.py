@@ -66,7 +66,7 @@ def save_classifier(folder: str | Path, model: nn.Module, card: dict[str, Any]) 
 
 
 def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
-    """The classifier in eval mode, and its card; raises NrcgError when a file is missing, damaged, or another's."""
+    """The classifier in eval mode, and its card; refused if missing, damaged, or another's."""
     place, path = Path(folder) / "card.json", Path(folder) / "model.safetensors"
     card = read_card(place, architecture=str, n_logits=int, classes=list)
     classes, n_logits = card["classes"], card["n_logits"]

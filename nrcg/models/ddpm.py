@@ -59,16 +59,13 @@ UNET_RULES = spread(  # what fails in a trial, such as an unknown kind of block,
 
 
 def build_unet(config: Mapping[str, Any]) -> UNet2DModel:
-    """A randomly initialised `UNet2DModel`; `config` holds its constructor's arguments. Raises as `check_unet`."""
+    """A randomly initialised `UNet2DModel` of its constructor's arguments."""
     check_unet(config)
     return UNet2DModel(**config)
 
 
 def check_unet(config: Mapping[str, Any]) -> None:
-    """Try arguments of UNet2DModel on torch's device "meta", without memory for weights.
-
-    Raises NrcgError, which names the key, for those that no network of RGB images can have.
-    """
+    """Try arguments of UNet2DModel on torch's device "meta", without memory for weights."""
     check("unet", config, UNET_RULES)
     if config.get("sample_size") is None:
         raise NrcgError("unet: no key sample_size; give the images' width and height in pixels")
@@ -91,10 +88,7 @@ def takes_images(sample_size: Any, size: int) -> bool:
 
 
 def build_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
-    """A `DDPMScheduler`; `config` holds its constructor's arguments.
-
-    Raises NrcgError, which names the key, for arguments that it does not have or that make no schedule.
-    """
+    """A `DDPMScheduler` of its constructor's arguments, refused if they make no schedule."""
     check("scheduler", config, SCHEDULER_RULES)
     steps, betas = config.get("num_train_timesteps", 1000), config.get("trained_betas")
     if betas is not None and len(betas) != steps:
@@ -105,11 +99,7 @@ def build_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
 
 
 def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[UNet2DModel, DDPMScheduler]:
-    """U-Net (eval mode) and scheduler from a folder that `save_ddpm` wrote; safetensors only, never a pickle.
-
-    Raises NrcgError when a file is missing or damaged, when its weights are not those of `card.json`, where there is
-    one, or of its configuration, and for a network of other than RGB images, or one that is told the class.
-    """
+    """U-Net (eval mode) and scheduler from a folder of `save_ddpm`: RGB, told no class; never from a pickle."""
     folder = Path(folder)
     if not (folder / "unet").is_dir():
         raise NrcgError(f"{folder}: no folder of a DDPM; train one, or bring one with `nrcg get ddpm`")
@@ -127,8 +117,6 @@ def load_unet(weights: Path, name: Path | None = None) -> UNet2DModel:
     """The U-Net (eval mode) of a local file of weights, named as diffusers does, with `config.json` beside it.
 
     A .bin is a pickle that diffusers opens with torch's weights_only=True: one that holds more than tensors is refused.
-    Weights from before diffusers renamed its attention layers are converted. Raises NrcgError, which calls the file
-    `name`, when anything cannot be read, and when a single weight is missing, left over, or of another shape.
     """
     logging.set_verbosity_error()  # diffusers would leave such weights random and only warn
     pickled = weights.suffix == ".bin"
@@ -153,7 +141,7 @@ def load_unet(weights: Path, name: Path | None = None) -> UNet2DModel:
 
 
 def load_scheduler(folder: Path) -> DDPMScheduler:
-    """The scheduler of a local folder with `scheduler_config.json`; raises NrcgError when it cannot be read."""
+    """The scheduler of a local folder with `scheduler_config.json`."""
     try:
         config = read_card(folder / "scheduler_config.json")
         build_scheduler({key: config[key] for key in SCHEDULER_RULES if key in config})  # others: of later versions
@@ -169,7 +157,7 @@ def _first_line(error: Exception) -> str:
 def refuse_others(
     weights: Path, network: str, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]
 ) -> None:
-    """Raise NrcgError, with an example of each kind, for keys by which a file's weights are not those of `network`."""
+    """Refuse weights whose keys are not those of `network`, with an example of each kind."""
     kinds = {"missing": sorted(missing), "unexpected": sorted(unexpected), "of another shape": sorted(mismatched)}
     if difference := ", ".join(f"{len(keys)} {kind}: {keys[0]}" for kind, keys in kinds.items() if keys):
         raise NrcgError(f"{weights}: not weights of {network} ({difference})")
@@ -178,10 +166,7 @@ def refuse_others(
 def save_ddpm(
     folder: str | Path, unet: UNet2DModel, scheduler: DDPMScheduler, card: dict[str, Any] | None = None
 ) -> None:
-    """Write the files of `DDPMPipeline.save_pretrained`, byte for byte, but each whole or not at all; its index last.
-
-    With a card, `card.json` too, and the SHA-256 of the weights in it. Raises NrcgError when one cannot be written.
-    """
+    """The files of `DDPMPipeline.save_pretrained`, byte for byte, each whole or absent; with a card, that too."""
     folder, place = Path(folder), Path(folder, "unet", f"{WEIGHTS}.safetensors")
     weights = {name: tensor.contiguous() for name, tensor in unet.state_dict().items()}
     with atomic(place) as file:

@@ -1,7 +1,4 @@
-"""Weights that others published, brought into the project's folders. No pickle that holds more than tensors is opened.
-
-Cards hold `data: null`, and `origin`: the address and digest that the caller gives, and the SHA-256 of the weights.
-"""
+"""Weights that others published, brought into the project's folders; no pickle of more than tensors is opened."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +20,9 @@ PREFIX = "classifier."  # of every key in the classifiers that the paper's autho
 def import_classifier(
     file: str | Path, folder: str | Path, *, classes: Sequence[str], architecture: str, url: str = "", digest: str = ""
 ) -> None:
-    """Write a classifier's folder from a safetensors file in the format of the paper's authors.
+    """Write a classifier's folder from safetensors as the paper's authors published them.
 
-    Its keys are `classifier.` and torchvision's name, such as `classifier.features.0.0.weight`. A classifier of two
-    classes has a single logit, positive for the second; one of C > 2 classes has C. Raises NrcgError when the file is
-    missing, damaged, of another architecture or digest, or has a number of logits that does not fit `classes`.
+    Of two classes there is a single logit, positive for the second; of C > 2 there are C.
     """
     file, n_logits = Path(file), 1 if len(classes) == 2 else len(classes)
     _refuse(file, url, digest)
@@ -59,12 +54,10 @@ def import_ddpm(
     url: str = "",
     digest: str = "",
 ) -> None:
-    """Write a DDPM's folder from published weights; keys from before diffusers renamed its attention layers too.
+    """Write a DDPM's folder from published weights, with old names of attention layers too.
 
-    The source is a folder of diffusers, with `unet/` and `scheduler/` or with everything at its root, the weights as
-    safetensors or else as a .bin file; or a safetensors file, with the arguments of its UNet2DModel in `unet` and those
-    of its DDPMScheduler in `scheduler`. Raises NrcgError when a file is missing, damaged, or not of the network or
-    digest that is told, and for a pickle that holds more than tensors.
+    The source is a folder of diffusers (`unet/` and `scheduler/`, or all at its root; safetensors, else a .bin), or a
+    safetensors file with the arguments of its UNet2DModel and DDPMScheduler beside it.
     """
     source = Path(source)
     if source.is_dir():
@@ -90,7 +83,7 @@ def import_ddpm(
 
 
 def _refuse(file: Path, url: str, digest: str) -> None:
-    """Raise NrcgError unless the file, put there by hand perhaps, is whole safetensors, with the digest if any."""
+    """Refuse a file, put there by hand perhaps, that is not whole safetensors with this digest, if any."""
     if not file.is_file():
         raise NrcgError(f"{file}: no such file or folder")
     if digest:

@@ -24,8 +24,7 @@ log = logging.getLogger("nrcg")
 def pick_device(name: str = "auto") -> torch.device:
     """The device by name; `auto` is CUDA when there is any, else the CPU.
 
-    Of several CUDA devices, `auto` and `cuda` take one that no other process has taken so, and wait for one while there
-    is none; `cuda:N` asks nobody. Raises NrcgError for a device that is not there.
+    Of several, `auto` and `cuda` take (or wait for) one that no other process has taken so; `cuda:N` asks nobody.
     """
     (device,) = pick_devices(name, 1)
     if device.index is not None:
@@ -71,8 +70,7 @@ def _own_devices(n: int) -> tuple[torch.device, ...]:
 def lease(devices: Sequence[str], folder: Path, n: int = 1) -> list[int]:
     """Indices of the first `n` of `devices` (their ids) that no other process holds; waits for them, and says so.
 
-    They are this process's until it ends, by whatever end: a lock on a file of `folder`, which all processes must name,
-    for each device. Raises NrcgError when a lock file cannot be opened.
+    They are this process's until it ends, by whatever end: a lock on a file of the machine's common `folder` for each.
     """
     turn = None  # two that each hold what the other waits for would wait for ever
     while n > 1 and not (turn := _lock(folder / "nrcg-several.lock")):

@@ -36,10 +36,7 @@ class BatchLimit:
         self.what, self.size = what, size
 
     def attempt(self, work: Callable[[int], Result], n: int) -> Result:
-        """work(size) with `size` at most n, again with half of it for as long as the memory does not suffice.
-
-        `work` must leave nothing behind when it is broken off. Raises NrcgError when a single image is too many.
-        """
+        """work(size), size ≤ n, again with half while memory lacks; `work`, broken off, must leave nothing behind."""
         while True:
             size = min(self.size, n)
             try:

@@ -17,7 +17,6 @@ class Stop:
     reason: str = ""
 
     def ask(self, reason: str) -> None:
-        """Ask to stop."""
         self.reason = reason
 
     def check(self) -> None:

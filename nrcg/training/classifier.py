@@ -33,11 +33,9 @@ def train_classifier(
     device: torch.device,
     stop: Stop | None = None,
 ) -> None:
-    """Train on the image set `data`; write weights, card and a CSV log of every epoch to `out`.
+    """Train on the image set `data`, as `train_ddpm`; write weights, card and a CSV log of every epoch to `out`.
 
-    Arguments are those of `train_ddpm`; the scheduler makes the noise of robust training, and of the noisy validation
-    accuracy of every classifier. A checkpoint is written after every epoch and, when `stop` asks for it, within one.
-    Raises as `train_ddpm`, and NrcgError for a batch that the memory does not hold.
+    The scheduler makes the noise of robust training, and of every classifier's noisy validation accuracy.
     """
     noise_scheduler, images = build_scheduler(scheduler), open_images(data, settings)
     n_logits = 1 if len(images.classes) == 2 else len(images.classes)

@@ -32,7 +32,7 @@ log = logging.getLogger("nrcg")
 
 
 def open_images(data: str | Path, settings: Any, *, verify: bool = True) -> ImageSet:
-    """The image set to train on with these settings; raises NrcgError for one that holds less than a batch."""
+    """The image set to train on with these settings, checked to hold a batch."""
     images = ImageSet.open(data, verify=verify)
     if (n := len(images.indices("train"))) < settings.batch_size:
         raise NrcgError(f"{data}: {n} training images, fewer than batch_size {settings.batch_size}")
@@ -41,11 +41,10 @@ def open_images(data: str | Path, settings: Any, *, verify: bool = True) -> Imag
 
 @dataclass
 class Trainer:
-    """Network, optimiser, step and log of a training: all that a checkpoint holds.
+    """Network, optimiser, step and log of a training: all that a checkpoint holds, so that it can be stopped anywhere.
 
-    A training of its own adds `train(stop, keep)`, which takes the steps that are left and calls `keep` where a
-    checkpoint is due, and `result()`: the weights, and what its card says of them. Every random draw of a step is a
-    function of (seed, step), so that `train` can be stopped anywhere and called again, on a trainer of the same state.
+    Subclasses add `train(stop, keep)`, the steps that are left, and `result()`, weights and card. A step's random draws
+    are a function of (seed, step).
     """
 
     network: nn.Module  # on the device
@@ -68,10 +67,7 @@ class Trainer:
         self.told: dict[str, str] = {}  # beside the progress bar
 
     def batches(self, start: int, end: int, title: str, stop: Stop) -> Iterator[np.ndarray]:
-        """Positions of the images of each step from here to `end`; whoever takes a batch takes the step, by `advance`.
-
-        The progress bar begins at step `start`; `stop` is asked after each step.
-        """
+        """Positions of each step's images, until `end`; whoever takes a batch takes the step, by `advance`."""
         batch_size, order = self.settings.batch_size, None
         bar = {"total": end - start, "initial": self.step - start, "desc": title, "unit": "step"}
         with tqdm(**bar, disable=rank() > 0) as progress:
@@ -93,14 +89,12 @@ class Trainer:
         self.step += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs to go on from here."""
         now = time.monotonic()
         self.seconds, self.started = self.seconds + now - self.started, now
         kept = {key: getattr(self, key) for key in ("step", "seconds", "loss_sum", "rows")}
         return kept | {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state of `state_dict`."""
         self.step, self.seconds, self.rows = state["step"], state["seconds"], state["rows"]
         self.loss_sum.copy_(state["loss_sum"])
         for name, part in self.parts.items():
@@ -119,13 +113,10 @@ class Trainer:
 def run(
     make: Callable, write: Callable, images: ImageSet, out: Path, checkpoint: Path, stop: Stop, **decisive: Any
 ) -> None:
-    """Train what `make()` gives, from the checkpoint of the same data and `decisive` settings if there is one.
+    """Train what `make()` gives, or go on from the checkpoint of the same data and `decisive` settings; then `write`.
 
-    In the end, `write(weights, card)` makes the files of a network of what `result` returned.
-    The last checkpoint stays: it holds all that the files in `out` are made of, and no more, so that whatever happens
-    to them, the same training writes them again, byte for byte, in seconds. Of several processes the first writes.
-    Another training with this checkpoint, such as one that a lost workflow left on another machine, is waited for.
-    Raises Stopped when `stop` asks for it, with a checkpoint, and NrcgError for places that cannot be written.
+    The last checkpoint stays: the same training writes the same files from it, byte for byte, in seconds. Of several
+    processes the first writes. Another training with this checkpoint is waited for.
     """
     identity = fingerprint(data=images.card["digest"], **decisive)
     first = rank() == 0
@@ -168,9 +159,9 @@ def run(
 
 
 def noised(scheduler: DDPMScheduler, x0: torch.Tensor, purpose: str, *key: int) -> tuple[torch.Tensor, ...]:
-    """Images N×3×H×W noised by eq. 2, each at a timestep of its own; the noise; the timesteps N.
+    """Images N×3×H×W noised by eq. 2, each at its own timestep; the noise; the timesteps N.
 
-    Drawn, as `keyed_generator` does, for the whole batch: however many processes share it, an image gets the same.
+    Drawn for the whole batch: however many processes share it, an image gets the same.
     """
     n = len(x0) * size()
     of: dict[str, Any] = {"generator": keyed_generator(purpose, *key, device=x0.device), "device": x0.device}
@@ -180,7 +171,7 @@ def noised(scheduler: DDPMScheduler, x0: torch.Tensor, purpose: str, *key: int) 
 
 
 def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, lists, dicts) atomically; the checkpoint before stays beside it."""
+    """Write `state` atomically; the checkpoint before stays beside it."""
     if path.exists():
         with writing(path):
             os.replace(path, _before(path))

@@ -46,24 +46,8 @@ def train_ddpm(
 ) -> None:
     """Train on the train split of the image set `data`; write a diffusers folder, card and log to `out`.
 
-    A run that was killed and continues from `checkpoint` ends, on a CPU, with the same bits as one that was not. A
-    batch that the device's memory does not hold is taken in pieces. Processes that `distributed.launch` started share
-    each batch: they take the steps of one, up to rounding; only dropout, if the U-Net has any, is another.
-
-    Args:
-        data: folder of the image set.
-        out: folder to write.
-        unet: arguments of UNet2DModel.
-        scheduler: arguments of DDPMScheduler.
-        checkpoint: file; the last one stays, without an optimiser: from it the same training writes its files again.
-        checkpoint_every: steps.
-        preview_every: steps between grids of samples in `out`/previews; 0 is never.
-        compile: compile the U-Net where that pays.
-        stop: asked after each step.
-
-    Raises:
-        NrcgError: for unusable settings, and for data that are not those of their card.
-        Stopped: when `stop` asked for it, and a checkpoint of the step just done is written.
+    A killed run that continues from `checkpoint` ends, on a CPU, with the same bits. Processes of `distributed.launch`
+    share each batch: their steps are those of one, up to rounding; only dropout, if the U-Net has any, is another.
     """
     noise_scheduler = build_scheduler(scheduler)
     check_unet(unet)

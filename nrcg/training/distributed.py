@@ -68,13 +68,8 @@ class CommonStop(Stop):
 def launch(work: Callable[..., None], devices: list[torch.device], *, threads: int = 0, **arguments: Any) -> None:
     """Call work(**arguments, device=…, stop=…) in a process for each device, and wait for all of them.
 
-    A signal that asks to stop stops all after the same step; those that do not answer within PATIENCE are ended. If one
-    fails, all are ended. None outlives this process, even if that is killed: they stop as if asked. `work` can be
-    imported by name, its arguments pickled; the devices are CUDA's, each with its index, or all the CPU; `threads` is
-    of all processes together, and 0 leaves the choice to torch.
-
-    Raises Stopped when they stopped on a signal, an NrcgError that one of them raised, or that says that one was killed
-    or did not answer the others, and RuntimeError with the traceback of one that failed otherwise.
+    `threads` is of all together, and 0 leaves the choice to torch. A signal that asks to stop stops all after the same
+    step; if one fails, all are ended. None outlives this process, even if that is killed.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
