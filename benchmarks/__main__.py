@@ -10,12 +10,10 @@ import torch
 import torch._inductor.config
 from tabulate import tabulate
 
-from benchmarks import forward, frechet, sampling, sportballs, training
 from benchmarks.measure import Work, measure
+from benchmarks.works import ALL
 from nrcg.runtime.device import forbid_tf32, pick_device
 from nrcg.runtime.memory import keep_freed_memory
-
-ALL = {module.__name__.split(".")[-1]: module.works for module in (sampling, training, forward, frechet, sportballs)}
 
 
 def run(sources: Iterable[Callable[[str, torch.device], Iterator[Work]]], size: str, device: torch.device) -> int:

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import __main__ as command
-from benchmarks import forward, frechet, plain, sampling, sportballs, training
+from benchmarks import plain, works
 from benchmarks.measure import OURS, PLAIN, Seconds, Work, measure, seconds_of
 from benchmarks.networks import ROOT, Networks, section
 from nrcg.models.ddpm import build_unet
@@ -41,11 +41,11 @@ def draw(sampler):
     return sampler([keyed_generator("sampling", 1, i) for i in range(3)])
 
 
-@pytest.mark.parametrize("mode", sampling.MODES)
+@pytest.mark.parametrize("mode", works.MODES)
 def test_plain_and_our_sampling_draw_the_same_images(tiny, mode):
-    ours = draw(sampling.ours(tiny, mode, 3, 6))
-    torch.testing.assert_close(ours, draw(sampling.plainly(tiny, mode, 3, 6)), atol=1e-4, rtol=0)
-    unguided = draw(sampling.ours(tiny, "unguided", 3, 6))
+    ours = draw(works.our_sampler(tiny, mode, 3, 6))
+    torch.testing.assert_close(ours, draw(works.plain_sampler(tiny, mode, 3, 6)), atol=1e-4, rtol=0)
+    unguided = draw(works.our_sampler(tiny, "unguided", 3, 6))
     assert (mode == "unguided") == ((ours - unguided).abs().max() < 1e-2)
 
 
@@ -53,8 +53,8 @@ def test_plain_and_our_sampling_draw_the_same_images(tiny, mode):
 def test_plain_and_our_forward_analysis_find_the_same_numbers(tiny, stride):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (6, 8, 8, 3), dtype=np.uint8), rng.integers(0, 3, 6)
-    ours = forward.ours(tiny, images, labels, stride)()
-    theirs = forward.plainly(tiny, images, labels, stride)()
+    ours = works.our_analysis(tiny, images, labels, stride)()
+    theirs = plain.both_neighbours(tiny, images, labels, target=works.TARGET, stride=stride)
     ours = ours[ours["metric"].isin(next(iter(theirs.values())))]  # ours measures more
     assert sorted(set(ours["t"])) == sorted(theirs) and len(ours) == 3 * len(theirs)
     for row in ours.itertuples():
@@ -65,12 +65,12 @@ def test_plain_and_our_forward_analysis_find_the_same_numbers(tiny, stride):
 def test_plain_and_our_frechet_distances_are_equal():
     rng = np.random.default_rng(0)
     features = [rng.normal(size=(200, 16)) @ rng.normal(size=(16, 16)) + shift for shift in (0, 1)]
-    ours, theirs = ([take(part) for part in features] for take in (frechet.our_statistics, frechet.their_statistics))
+    ours, theirs = ([take(part) for part in features] for take in (works.our_statistics, works.their_statistics))
     for mine, gaussian in zip(ours, theirs, strict=True):
         for found, expected in zip(mine.gaussian(), gaussian, strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-10)
-    distance = frechet.frechet_distance(*ours)
-    assert distance == pytest.approx(frechet.calculate_frechet_distance(*theirs[0], *theirs[1]), rel=1e-8)
+    distance = works.frechet_distance(*ours)
+    assert distance == pytest.approx(works.calculate_frechet_distance(*theirs[0], *theirs[1]), rel=1e-8)
     assert distance > 1
 
 
@@ -78,7 +78,7 @@ def test_plain_training_sees_the_images_whose_time_ours_takes(monkeypatch):
     config = {"ddpm": {"unet": TINY_UNET}, "scheduler": {"num_train_timesteps": 10}}
     clocks, seen = [], []
 
-    class Clock(training.Clock):
+    class Clock(works.Clock):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             clocks.append(self)
@@ -88,23 +88,23 @@ def test_plain_training_sees_the_images_whose_time_ours_takes(monkeypatch):
         unet.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
         return unet
 
-    monkeypatch.setattr(training, "section", lambda size: config)
-    monkeypatch.setattr(training, "AMOUNTS", {"demo": (4, 3)})
-    monkeypatch.setattr(training, "Clock", Clock)
-    monkeypatch.setattr(training, "build_unet", build)  # the plain way's; ours builds its own
-    works = training.works("demo", CPU)
-    found = next(works)  # the images are on disk until the next
+    monkeypatch.setattr(works, "section", lambda size: config)
+    monkeypatch.setitem(works.AMOUNTS, "training", {"demo": (4, 3)})
+    monkeypatch.setattr(works, "Clock", Clock)
+    monkeypatch.setattr(works, "build_unet", build)  # the plain way's; ours builds its own
+    measured = works.training("demo", CPU)
+    found = next(measured)  # the images are on disk until the next
     found.ways[PLAIN]()
     assert seen == [4] * 3
     seconds = found.ways[OURS]()
-    assert clocks[0].done == 3 + training.WARM and 0 < seconds == clocks[0].seconds
+    assert clocks[0].done == 3 + works.WARM and 0 < seconds == clocks[0].seconds
 
 
 def test_the_clock_leaves_out_the_first_steps(monkeypatch):
     times = iter([10.0, 17.0])
-    monkeypatch.setattr(training.time, "perf_counter", lambda: next(times))
-    clock = training.Clock(CPU, 3)
-    for _ in range(training.WARM + 3):
+    monkeypatch.setattr(works.time, "perf_counter", lambda: next(times))
+    clock = works.Clock(CPU, 3)
+    for _ in range(works.WARM + 3):
         clock.check()
     assert clock.seconds == 7.0
 
@@ -175,11 +175,11 @@ def test_a_run_survives_a_failure(capsys, monkeypatch):
         raise ImportError("no such package")
         yield
 
-    monkeypatch.setattr(sportballs, "N", 60)
-    assert command.run([broken, sportballs.works], "demo", CPU) == 1
+    monkeypatch.setattr(works, "BALLS", 60)
+    assert command.run([broken, works.sportballs], "demo", CPU) == 1
     shown = capsys.readouterr()
     assert "no such package" in shown.err and "| SportBalls, 60 images of 64×64 | ours" in shown.out
-    assert command.run([sportballs.works], "demo", CPU) == 0
+    assert command.run([works.sportballs], "demo", CPU) == 0
 
 
 def test_help_lists_every_benchmark():
