@@ -11,16 +11,16 @@ from nrcg.models.classifier import architectures
 class ClassifierTraining:
     """The settings of a classifier's training; raises NrcgError, which names the key, for one that none can have."""
 
-    architecture: Annotated[str, NAME] = "mobilenet_v3_small"
-    robust: Annotated[bool, FLAG] = False  # noise each training image with its own t ~ U{0, …, T−1}
-    max_epochs: Annotated[int, whole(1)] = 20
-    batch_size: Annotated[int, whole(2)] = 128  # batch norm compares images
-    learning_rate: Annotated[float, number(0)] = 1e-4
-    warmup_steps: Annotated[int, whole(0)] = 500
-    min_epochs: Annotated[int, whole(0)] = 5  # never stop before
+    architecture: Annotated[str, NAME] = "mobilenet_v3_small"  # name of a registered network
+    robust: Annotated[bool, FLAG] = False  # noise each training image (eq. 2) with its own t ~ U{0, …, T−1}
+    max_epochs: Annotated[int, whole(1)] = 20  # most passes over the training images
+    batch_size: Annotated[int, whole(2)] = 128  # images a step, at least 2: batch norm compares them
+    learning_rate: Annotated[float, number(0)] = 1e-4  # of AdamW, after the warm-up; a cosine takes it to 0
+    warmup_steps: Annotated[int, whole(0)] = 500  # in which the learning rate rises from 0
+    min_epochs: Annotated[int, whole(0)] = 5  # never stop before these are done
     min_gain: Annotated[float, number()] = 0.01  # stop when an epoch gains less validation accuracy than this
     valid_images: Annotated[int, whole(0)] = 0  # of the validation split that are used; 0 is all
-    seed: Annotated[int, SEED] = 0
+    seed: Annotated[int, SEED] = 0  # of weights, order and noise
 
     def __post_init__(self) -> None:
         check_fields("classifier training", self)
@@ -31,14 +31,14 @@ class ClassifierTraining:
 class DDPMTraining:
     """The settings of a DDPM's training; raises NrcgError, which names the key, for one that none can have."""
 
-    epochs: Annotated[int, whole(1)] = 1000
-    batch_size: Annotated[int, whole(1)] = 128  # of all processes together
-    learning_rate: Annotated[float, number(0)] = 1e-4
-    warmup_steps: Annotated[int, whole(0)] = 500
+    epochs: Annotated[int, whole(1)] = 1000  # passes over the training images
+    batch_size: Annotated[int, whole(1)] = 128  # images a step, of all processes together
+    learning_rate: Annotated[float, number(0)] = 1e-4  # of AdamW, after the warm-up; a cosine takes it to 0
+    warmup_steps: Annotated[int, whole(0)] = 500  # in which the learning rate rises from 0
     gradient_clip: Annotated[float, number(0, without=(0,))] = 1.0  # largest norm of the whole gradient
     precision: Annotated[str, one_of("fp32", "bf16")] = "bf16"  # of activations; weights and optimiser stay float32
-    ema_decay: Annotated[float, number(0, 1, without=(1,))] = 0.0  # of the weights; 0 is off, as in the paper
-    seed: Annotated[int, SEED] = 0
+    ema_decay: Annotated[float, number(0, 1, without=(1,))] = 0.0  # of a mean of the weights; 0 is off, as in the paper
+    seed: Annotated[int, SEED] = 0  # of weights, order and noise
 
     def __post_init__(self) -> None:
         check_fields("DDPM training", self)
