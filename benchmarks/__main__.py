@@ -12,8 +12,7 @@ from tabulate import tabulate
 
 from benchmarks.measure import Work, measure
 from benchmarks.works import ALL
-from nrcg.runtime.device import forbid_tf32, pick_device
-from nrcg.runtime.memory import keep_freed_memory
+from nrcg.runtime.device import pick_device, set_up_torch
 
 
 def run(sources: Iterable[Callable[[str, torch.device], Iterator[Work]]], size: str, device: torch.device) -> int:
@@ -39,8 +38,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     chosen = parser.parse_args()
     torch._inductor.config.force_disable_caches = True  # compiling takes what it takes where it was never done before
-    keep_freed_memory()  # as the verbs do; the plain ways gain by it too
-    forbid_tf32()
+    set_up_torch()  # as the verbs do; the plain ways gain by it too
     device = pick_device(chosen.device)
     size = chosen.size or ("gpu" if device.type == "cuda" else "demo")
     raise SystemExit(run(ALL.values() if chosen.name == "all" else [ALL[chosen.name]], size, device))

@@ -19,3 +19,8 @@ class Stopped(BaseException):
 def one_line(error: Exception) -> str:
     """What another library says, as one line; its kind where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: Exception) -> str:
+    """The same of one that goes on with advice or a trace: its first line alone."""
+    return (str(error).strip() or type(error).__name__).partition("\n")[0].strip()

@@ -6,7 +6,7 @@ import sys
 from nrcg.cli import data, draw, get, measure, plan, sample, train  # noqa: F401  (each registers its verbs)
 from nrcg.cli.console import open_console
 from nrcg.cli.options import app
-from nrcg.errors import NrcgError, Stopped, one_line
+from nrcg.errors import NrcgError, Stopped, first_line
 from nrcg.runtime.preemption import end_on_signals
 
 
@@ -26,15 +26,15 @@ def main() -> None:
         print(stopped, file=sys.stderr)
         sys.exit(75)
     except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else one_line(error))
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else first_line(error))
     except (MemoryError, RuntimeError) as error:
         from nrcg.runtime.memory import is_out_of_memory
 
         if type(error).__name__ == "OutOfMemoryError":  # torch's
-            _fail(f"the device has no room for the networks ({one_line(error)}); use another --device")
+            _fail(f"the device has no room for the networks ({first_line(error)}); use another --device")
         if not is_out_of_memory(error):
             raise
-        _fail(f"not enough memory ({one_line(error)}); choose smaller sizes, or a machine with more")
+        _fail(f"not enough memory ({first_line(error)}); choose smaller sizes, or a machine with more")
 
 
 def _common_first(words: list[str]) -> list[str]:

@@ -102,15 +102,9 @@ def split_pair(text: str, option: str) -> tuple[str, str]:
 
 def set_up(device: str, threads: int) -> "torch.device":
     """The torch device by name, with the number of CPU threads set, and without TF32."""
-    import torch
+    from nrcg.runtime.device import pick_device, set_up_torch
 
-    from nrcg.runtime.device import forbid_tf32, pick_device
-    from nrcg.runtime.memory import keep_freed_memory
-
-    keep_freed_memory()
-    forbid_tf32()
-    if threads:
-        torch.set_num_threads(threads)
+    set_up_torch(threads)
     return pick_device(device)
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 from torchvision.models import mobilenet_v3_small, resnet18
 
-from nrcg.errors import NrcgError
+from nrcg.errors import NrcgError, first_line
 from nrcg.io.files import atomic, read_card, require_digest, sha256, write_json
 from nrcg.registry import Registry
 from nrcg.runtime.memory import is_out_of_memory
@@ -80,7 +80,7 @@ def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> t
     except (SafetensorError, OSError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
-        raise NrcgError(f"{path}: not weights of a {card['architecture']} ({str(error).splitlines()[0]})") from None
+        raise NrcgError(f"{path}: not weights of a {card['architecture']} ({first_line(error)})") from None
     return model.to(device).eval(), card
 
 

@@ -10,21 +10,22 @@ from diffusers.utils import logging
 from safetensors.torch import save
 
 from nrcg.checks import FLAG, NAME, Rule, check, listed, maybe, number, one_of, spread, whole
-from nrcg.errors import NrcgError
+from nrcg.errors import NrcgError, first_line
 from nrcg.io.files import atomic, read_card, require_digest, sha256, write_json, write_text
 from nrcg.runtime.memory import is_out_of_memory
 
 WEIGHTS = "diffusion_pytorch_model"  # .safetensors or .bin, as diffusers names them
 COUNT, STEPS, POSITIVE = whole(1, 65_536), whole(1, 100_000), number(0, without=(0,))
 PAIR = listed(COUNT, 2)
-VARIANCES = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range")
 SCHEDULER_RULES = spread(
     {
         "num_train_timesteps": STEPS,
         "beta_start beta_end": number(0, 1, without=(0, 1)),
         "beta_schedule": one_of("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"),
         "trained_betas": maybe(listed(number(0, 1, without=(0,)))),
-        "variance_type": one_of(*VARIANCES),
+        "variance_type": one_of(
+            "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range"
+        ),
         "prediction_type": one_of("epsilon", "sample", "v_prediction"),
         "timestep_spacing": one_of("linspace", "leading", "trailing"),
         "steps_offset": whole(0),
@@ -76,7 +77,7 @@ def check_unet(config: Mapping[str, Any]) -> None:
             UNet2DModel(**config)(torch.empty(1, 3, *shape), torch.zeros(1, dtype=torch.long))
     except Exception as error:  # whatever diffusers and torch make of it
         raise NrcgError(
-            f"unet: no network has these arguments ({_first_line(error)}); check that down_block_types, up_block_types "
+            f"unet: no network has these arguments ({first_line(error)}); check that down_block_types, up_block_types "
             f"and block_out_channels are equally long and fit each other, that norm_num_groups and "
             f"attn_norm_num_groups divide them, and that every block but the last can halve sample_size ({side})"
         ) from None
@@ -134,7 +135,7 @@ def load_unet(weights: Path, name: Path | None = None) -> UNet2DModel:
         if is_out_of_memory(error):
             raise
         pickle = "; a .bin that holds more than tensors is refused" if pickled else ""
-        raise NrcgError(f"{name or weights}: cannot be read as a U-Net ({_first_line(error)}){pickle}") from None
+        raise NrcgError(f"{name or weights}: cannot be read as a U-Net ({first_line(error)}){pickle}") from None
     wrong = info["missing_keys"], info["unexpected_keys"], [key for key, *_ in info["mismatched_keys"]]
     refuse_others(name or weights, "the U-Net that its configuration describes", *wrong)
     return unet
@@ -147,11 +148,7 @@ def load_scheduler(folder: Path) -> DDPMScheduler:
         build_scheduler({key: config[key] for key in SCHEDULER_RULES if key in config})  # others: of later versions
         return DDPMScheduler.from_config(config)
     except Exception as error:
-        raise NrcgError(f"{folder}: cannot be read as a DDPM's scheduler ({_first_line(error)})") from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).partition("\n")[0].strip()
+        raise NrcgError(f"{folder}: cannot be read as a DDPM's scheduler ({first_line(error)})") from None
 
 
 def refuse_others(

@@ -1,6 +1,5 @@
-"""Batches that fit the device's memory, halved where it does not suffice; and memory that is not given back."""
+"""Batches that fit the device's memory, halved where it does not suffice."""
 
-import ctypes
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -11,15 +10,6 @@ from nrcg.errors import NrcgError
 
 log = logging.getLogger("nrcg")
 Result = TypeVar("Result")
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc, if it is there, to keep what this process frees; fetching it anew takes up to a tenth of its time."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
 def is_out_of_memory(error: Exception) -> bool:

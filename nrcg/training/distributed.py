@@ -17,8 +17,7 @@ import torch
 import torch.distributed as dist
 
 from nrcg.errors import NrcgError, Stopped
-from nrcg.runtime.device import forbid_tf32
-from nrcg.runtime.memory import keep_freed_memory
+from nrcg.runtime.device import set_up_torch
 from nrcg.runtime.preemption import SIGNALS, Stop, end_on_signals
 
 LONGEST_WAIT = timedelta(minutes=10)  # for the others' part of a step
@@ -132,9 +131,7 @@ def _run(
     for stream in (1, 2):
         os.dup2(theirs.fileno(), stream)
     theirs.close()
-    torch.set_num_threads(threads)
-    keep_freed_memory()
-    forbid_tf32()
+    set_up_torch(threads)
     try:
         backend, own = ("gloo", None) if device.type == "cpu" else ("nccl", device)
         if own:
