@@ -120,10 +120,7 @@ class Clock(Stop):
 
 
 def forward(size: str, device: torch.device) -> Iterator[Work]:
-    """Raw gradients on x̂_0 at n values of t, in float32: ours takes n passes of the U-Net, plain 2n − 1.
-
-    In half precision neighbours would differ by rounding.
-    """
+    """Raw gradients on x̂_0 at n values of t, in float32: ours takes n passes of the U-Net, plain 2n − 1."""
     parts, (n, steps) = networks(size, device), AMOUNTS["forward"][size]
     pixels, stride = parts.unet.config.sample_size, -(-parts.scheduler.config.num_train_timesteps // steps)
     rng = np.random.default_rng(0)

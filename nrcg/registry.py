@@ -15,15 +15,7 @@ Thing = TypeVar("Thing", bound=Callable[..., Any])
 
 
 class Registry(dict[str, Callable[..., Any]]):
-    """Classes or functions of one kind by name, in the order in which they were registered.
-
-    A section of a config names one of them, and gives its keyword arguments where it has any:
-
-        stabilizer: sign
-        stabilizer: {ema: {beta: 0.99}}
-
-    Messages call them by their `kind`, in the singular: `stabilizer`.
-    """
+    """Classes or functions of one `kind` by name, in order; a config's section is `sign` or `{ema: {beta: 0.99}}`."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -54,7 +46,7 @@ class Registry(dict[str, Callable[..., Any]]):
 
 
 def call(thing: Callable[..., Any], where: str, arguments: Any, *given: Any, **also: Any) -> Any:
-    """thing(*given, **also, **arguments) with `arguments` of a config, refused where it takes no such one or lacks one."""
+    """thing(*given, **also, **arguments) with a config's `arguments`, refused if it takes no such one or lacks one."""
     if not isinstance(arguments, Mapping):
         raise NrcgError(f"{where}: {arguments!r}: give an object, a value for each key")
     parameters = inspect.signature(thing).parameters

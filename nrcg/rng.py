@@ -17,12 +17,9 @@ def keyed_seed(purpose: str, *key: int) -> int:
 
 
 def keyed_generator(purpose: str, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator on `device` with a stream of its own for each purpose and key.
-
-    On a CPU they decide the whole Mersenne Twister: by the 32 bits of `manual_seed`, two of 50 000 would often be one.
-    """
+    """A torch generator on `device` with a stream of its own for each purpose and key."""
     generator = torch.Generator(device).manual_seed(keyed_seed(purpose, *key))
-    if generator.device.type == "cpu":
+    if generator.device.type == "cpu":  # by the 32 bits of its manual_seed, two of 50 000 would often be one stream
         words = np.random.SeedSequence(int.from_bytes(_digest(purpose, key), "big")).generate_state(624, np.uint32)
         state = generator.get_state()
         state[MT19937_WORDS] = torch.from_numpy(words.astype(np.uint64).view(np.uint8))

@@ -1,7 +1,4 @@
-"""Networks made ready to sample fast. What pays was measured; see benchmarks/RESULTS.md.
-
-Layers and their order in memory change only in networks whose whole code is known: another `forward` may use either.
-"""
+"""Networks made ready to sample fast. What pays was measured; see benchmarks/RESULTS.md."""
 
 from itertools import chain, pairwise
 from typing import Any

@@ -215,13 +215,14 @@ def test_a_ddpm_is_saved_as_diffusers_does_and_whole_or_not_at_all(tmp_path):
     pipeline = small_pipeline()
     pipeline = DDPMPipeline(unet=pipeline.unet, scheduler=pipeline.scheduler)
     pipeline.save_pretrained(tmp_path / "theirs")
-    save_ddpm(tmp_path / "ours", pipeline.unet, pipeline.scheduler)
+    save_ddpm(tmp_path / "ours", pipeline.unet, pipeline.scheduler, {})
+    (tmp_path / "ours/card.json").unlink()
     content = {name: (tmp_path / "theirs" / name).read_bytes() for name in files_in(tmp_path / "theirs")}
     assert content == {name: (tmp_path / "ours" / name).read_bytes() for name in files_in(tmp_path / "ours")}
     torch.nn.init.zeros_(pipeline.unet.conv_in.weight)
     for folder, left in [("ours", content), ("new", {})]:
         with files_of_at_most(20_000), cannot_be_written(r"model\.safetensors", "File too large"):
-            save_ddpm(tmp_path / folder, pipeline.unet, pipeline.scheduler)
+            save_ddpm(tmp_path / folder, pipeline.unet, pipeline.scheduler, {})
         assert {name: (tmp_path / folder / name).read_bytes() for name in files_in(tmp_path / folder)} == left
 
 
@@ -381,12 +382,12 @@ def test_weights_that_are_not_their_cards_are_refused(tmp_path):
     with pytest.raises(NrcgError, match=r"model\.safetensors: not the file that .*card\.json tells of"):
         load_classifier(tmp_path / "c")
     pipeline = small_pipeline()
-    save_ddpm(tmp_path / "d", pipeline.unet, pipeline.scheduler)
+    pipeline.save_pretrained(tmp_path / "d")
     load_ddpm(tmp_path / "d")  # without a card
     save_ddpm(tmp_path / "d", pipeline.unet, pipeline.scheduler, {})
     load_ddpm(tmp_path / "d")
     torch.nn.init.zeros_(pipeline.unet.conv_in.weight)
-    save_ddpm(tmp_path / "d", pipeline.unet, pipeline.scheduler)
+    pipeline.save_pretrained(tmp_path / "d")
     with pytest.raises(NrcgError, match=r"pytorch_model\.safetensors: not the file that .*card\.json tells of"):
         load_ddpm(tmp_path / "d")
 
@@ -411,7 +412,7 @@ def test_a_ddpm_with_weights_as_a_pickle_alone_names_the_way_out(tmp_path):
 @pytest.mark.parametrize("change", [{"beta_schedule": "foo"}, {"num_train_timesteps": 0}, {"trained_betas": [0.1]}])
 def test_a_scheduler_of_another_kind_is_one_line(tmp_path, change):
     pipeline = small_pipeline()
-    save_ddpm(tmp_path, pipeline.unet, pipeline.scheduler)
+    save_ddpm(tmp_path, pipeline.unet, pipeline.scheduler, {})
     place = tmp_path / "scheduler/scheduler_config.json"
     place.write_text(json.dumps({**json.loads(place.read_text()), **change}))
     with pytest.raises(

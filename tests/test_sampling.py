@@ -179,7 +179,7 @@ def test_a_scale_without_classifier_is_not_taken_for_no_guidance(monkeypatch, tm
 
 
 def test_a_classifier_of_other_images_does_not_guide(pipeline, monkeypatch, tmp_path):
-    save_ddpm(tmp_path / "ddpm", pipeline.unet, pipeline.scheduler)
+    save_ddpm(tmp_path / "ddpm", pipeline.unet, pipeline.scheduler, {})
     card = {"architecture": "mobilenet_v3_small", "n_logits": 3, "classes": ["a", "b", "c"], "size": 32}
     save_classifier(tmp_path / "classifier", build_classifier("mobilenet_v3_small", 3), card)
     words = ["--ddpm", tmp_path / "ddpm", "--num-inference-steps", 2, "--out", tmp_path / "x.npy", "--device", "cpu"]

@@ -7,7 +7,7 @@ from nrcg.cli import data, draw, get, measure, plan, sample, train  # noqa: F401
 from nrcg.cli.console import open_console
 from nrcg.cli.options import app
 from nrcg.errors import NrcgError, Stopped, first_line
-from nrcg.runtime.preemption import end_on_signals
+from nrcg.runtime.preemption import end, on_signals
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     for name in ("httpx", "httpx2", "fontTools"):  # a line for every request of the hub, every glyph of a PDF
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        with end_on_signals():
+        with on_signals(end):
             app()
     except NrcgError as error:
         _fail(str(error))

@@ -115,12 +115,9 @@ def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[U
 
 
 def load_unet(weights: Path, name: Path | None = None) -> UNet2DModel:
-    """The U-Net (eval mode) of a local file of weights, named as diffusers does, with `config.json` beside it.
-
-    A .bin is a pickle that diffusers opens with torch's weights_only=True: one that holds more than tensors is refused.
-    """
+    """The U-Net (eval mode) of a local file of weights, named as diffusers does, with `config.json` beside it."""
     logging.set_verbosity_error()  # diffusers would leave such weights random and only warn
-    pickled = weights.suffix == ".bin"
+    pickled = weights.suffix == ".bin"  # which diffusers opens with torch's weights_only=True
     try:
         read_card(weights.with_name("config.json"))
         unet, info = UNet2DModel.from_pretrained(
@@ -160,10 +157,8 @@ def refuse_others(
         raise NrcgError(f"{weights}: not weights of {network} ({difference})")
 
 
-def save_ddpm(
-    folder: str | Path, unet: UNet2DModel, scheduler: DDPMScheduler, card: dict[str, Any] | None = None
-) -> None:
-    """The files of `DDPMPipeline.save_pretrained`, byte for byte, each whole or absent; with a card, that too."""
+def save_ddpm(folder: str | Path, unet: UNet2DModel, scheduler: DDPMScheduler, card: dict[str, Any]) -> None:
+    """The files of `DDPMPipeline.save_pretrained`, byte for byte, each whole or absent; and a card with the SHA-256."""
     folder, place = Path(folder), Path(folder, "unet", f"{WEIGHTS}.safetensors")
     weights = {name: tensor.contiguous() for name, tensor in unet.state_dict().items()}
     with atomic(place) as file:
@@ -171,5 +166,4 @@ def save_ddpm(
     write_text(folder / "unet" / "config.json", unet.to_json_string())
     write_text(folder / "scheduler" / "scheduler_config.json", scheduler.to_json_string())
     write_text(folder / "model_index.json", DDPMPipeline(unet=unet, scheduler=scheduler).to_json_string())
-    if card is not None:
-        write_json(folder / "card.json", {**card, "sha256": sha256(place)})
+    write_json(folder / "card.json", {**card, "sha256": sha256(place)})

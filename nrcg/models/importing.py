@@ -20,11 +20,8 @@ PREFIX = "classifier."  # of every key in the classifiers that the paper's autho
 def import_classifier(
     file: str | Path, folder: str | Path, *, classes: Sequence[str], architecture: str, url: str = "", digest: str = ""
 ) -> None:
-    """Write a classifier's folder from safetensors as the paper's authors published them.
-
-    Of two classes there is a single logit, positive for the second; of C > 2 there are C.
-    """
-    file, n_logits = Path(file), 1 if len(classes) == 2 else len(classes)
+    """Write a classifier's folder from safetensors as the paper's authors published them."""
+    file, n_logits = Path(file), 1 if len(classes) == 2 else len(classes)  # a single one is positive for the second
     _refuse(file, url, digest)
     given = load_file(file)
     if wrong := [key for key, tensor in given.items() if not tensor.isfinite().all()]:
@@ -54,11 +51,7 @@ def import_ddpm(
     url: str = "",
     digest: str = "",
 ) -> None:
-    """Write a DDPM's folder from published weights, with old names of attention layers too.
-
-    The source is a folder of diffusers (`unet/` and `scheduler/`, or all at its root; safetensors, else a .bin), or a
-    safetensors file with the arguments of its UNet2DModel and DDPMScheduler beside it.
-    """
+    """Write a DDPM's folder from one of diffusers, flat or a .bin perhaps, or from safetensors and their arguments."""
     source = Path(source)
     if source.is_dir():
         if unet is not None or scheduler is not None:

@@ -24,10 +24,7 @@ log = logging.getLogger("nrcg")
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device by name; `auto` is CUDA when there is any, else the CPU.
-
-    Of several, `auto` and `cuda` take (or wait for) one that no other process has taken so; `cuda:N` asks nobody.
-    """
+    """The device by name; of several, `auto` and `cuda` wait for one that no other process has taken so."""
     (device,) = pick_devices(name, 1)
     if device.index is not None:
         torch.cuda.set_device(device)  # or libraries that name no device would take memory on the first
@@ -76,10 +73,7 @@ def _own_devices(n: int) -> tuple[torch.device, ...]:
 
 
 def lease(devices: Sequence[str], folder: Path, n: int = 1) -> list[int]:
-    """Indices of the first `n` of `devices` (their ids) that no other process holds; waits for them, and says so.
-
-    They are this process's until it ends, by whatever end: a lock on a file of the machine's common `folder` for each.
-    """
+    """Indices of the first `n` of `devices` (ids) that no other process holds, until this one ends; waits for them."""
     turn = None  # two that each hold what the other waits for would wait for ever
     while n > 1 and not (turn := _lock(folder / "nrcg-several.lock")):
         time.sleep(POLL)
@@ -92,8 +86,8 @@ def lease(devices: Sequence[str], folder: Path, n: int = 1) -> list[int]:
         if len(taken) == n:
             break
         if not look:
-            words = "all %d CUDA devices are taken by other jobs of nrcg; waiting for %d"
-            log.info(words, len(devices), n - len(taken))
+            left = n - len(taken)
+            log.info("all %d CUDA devices are taken by other jobs of nrcg; waiting for %d", len(devices), left)
         time.sleep(POLL)
     if turn:
         turn.release()

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nrcg.errors import Stopped
@@ -25,26 +25,25 @@ class Stop:
             raise Stopped(f"stopped by {self.reason}: what is done is kept; run the same command again to go on")
 
 
+def end(name: str) -> None:
+    """The answer of work with nothing to keep."""
+    raise Stopped(f"stopped by {name}: no file is half-written; run the same command again")
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Inside, each of SIGNALS asks the `Stop` that this yields. A second signal ends the process at once."""
+    """Inside, each of SIGNALS asks the `Stop` that this yields."""
     stop = Stop()
-    with _answered_by(stop.ask):
+    with on_signals(stop.ask):
         yield stop
 
 
-def end_on_signals() -> AbstractContextManager[None]:
-    """Inside, each of SIGNALS raises Stopped, for work with nothing to keep; a second one ends the process at once."""
-
-    def end(name: str) -> None:
-        raise Stopped(f"stopped by {name}: no file is half-written; run the same command again")
-
-    return _answered_by(end)
-
-
 @contextmanager
-def _answered_by(answer: Callable[[str], None]) -> Iterator[None]:
-    """A signal that whoever started this process has it ignore (`nohup`, a shell's `&`) stays ignored."""
+def on_signals(answer: Callable[[str], None]) -> Iterator[None]:
+    """Inside, each of SIGNALS calls answer(its name), and a second one ends the process at once.
+
+    One that whoever started this process has it ignore (`nohup`, a shell's `&`) stays ignored.
+    """
     before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
 
     def handle(number: int, _frame: object) -> None:

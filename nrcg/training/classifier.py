@@ -27,16 +27,13 @@ def train_classifier(
     data: str | Path,
     out: str | Path,
     *,
-    scheduler: dict[str, Any],
+    scheduler: dict[str, Any],  # of the noise in robust training, and in every classifier's noisy validation
     settings: ClassifierTraining,
     checkpoint: str | Path,
     device: torch.device,
     stop: Stop | None = None,
 ) -> None:
-    """Train on the image set `data`, as `train_ddpm`; write weights, card and a CSV log of every epoch to `out`.
-
-    The scheduler makes the noise of robust training, and of every classifier's noisy validation accuracy.
-    """
+    """Train on the image set `data`, as `train_ddpm`; write weights, card and a CSV log of every epoch to `out`."""
     noise_scheduler, images = build_scheduler(scheduler), open_images(data, settings)
     n_logits = 1 if len(images.classes) == 2 else len(images.classes)
     if not len(images.indices("valid")):

@@ -41,11 +41,7 @@ def open_images(data: str | Path, settings: Any, *, verify: bool = True) -> Imag
 
 @dataclass
 class Trainer:
-    """Network, optimiser, step and log of a training: all that a checkpoint holds, so that it can be stopped anywhere.
-
-    Subclasses add `train(stop, keep)`, the steps that are left, and `result()`, weights and card. A step's random draws
-    are a function of (seed, step).
-    """
+    """What a checkpoint holds; a subclass adds `train(stop, keep)`, the steps left, and `result()`: weights, card."""
 
     network: nn.Module  # on the device
     images: ImageSet
@@ -113,11 +109,7 @@ class Trainer:
 def run(
     make: Callable, write: Callable, images: ImageSet, out: Path, checkpoint: Path, stop: Stop, **decisive: Any
 ) -> None:
-    """Train what `make()` gives, or go on from the checkpoint of the same data and `decisive` settings; then `write`.
-
-    The last checkpoint stays: the same training writes the same files from it, byte for byte, in seconds. Of several
-    processes the first writes. Another training with this checkpoint is waited for.
-    """
+    """Train what `make()` gives, or go on from a checkpoint of the same data and `decisive` settings; then `write`."""
     identity = fingerprint(data=images.card["digest"], **decisive)
     first = rank() == 0
 
@@ -150,7 +142,7 @@ def run(
                 raise
             state = {"finished": trainer.finished()}
             if first:
-                save_checkpoint(checkpoint, identity, state)
+                save_checkpoint(checkpoint, identity, state)  # stays: of it the same training writes the same files
         if first:
             finished = state["finished"]
             write_text(out / LOG, pd.DataFrame(finished["rows"]).to_csv(index=False))
@@ -159,11 +151,8 @@ def run(
 
 
 def noised(scheduler: DDPMScheduler, x0: torch.Tensor, purpose: str, *key: int) -> tuple[torch.Tensor, ...]:
-    """Images N×3×H×W noised by eq. 2, each at its own timestep; the noise; the timesteps N.
-
-    Drawn for the whole batch: however many processes share it, an image gets the same.
-    """
-    n = len(x0) * size()
+    """Images N×3×H×W noised by eq. 2, each at its own timestep; the noise; the timesteps N."""
+    n = len(x0) * size()  # drawn for the whole batch: however many processes share it, an image gets the same
     of: dict[str, Any] = {"generator": keyed_generator(purpose, *key, device=x0.device), "device": x0.device}
     timesteps = share(torch.randint(scheduler.config.num_train_timesteps, (n,), **of))
     noise = share(torch.randn((n, *x0.shape[1:]), **of))

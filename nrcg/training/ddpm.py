@@ -44,11 +44,7 @@ def train_ddpm(
     device: torch.device,
     stop: Stop | None = None,
 ) -> None:
-    """Train on the train split of the image set `data`; write a diffusers folder, card and log to `out`.
-
-    A killed run that continues from `checkpoint` ends, on a CPU, with the same bits. Processes of `distributed.launch`
-    share each batch: their steps are those of one, up to rounding; only dropout, if the U-Net has any, is another.
-    """
+    """Train on the train split of the image set `data`; write a diffusers folder, card and log to `out`."""
     noise_scheduler = build_scheduler(scheduler)
     check_unet(unet)
     images = open_images(data, settings, verify=distributed.rank() == 0)

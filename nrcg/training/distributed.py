@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from nrcg.errors import NrcgError, Stopped
 from nrcg.runtime.device import set_up_torch
-from nrcg.runtime.preemption import SIGNALS, Stop, end_on_signals
+from nrcg.runtime.preemption import SIGNALS, Stop, end, on_signals
 
 LONGEST_WAIT = timedelta(minutes=10)  # for the others' part of a step
 GRACE = 1.0  # seconds after which a death is known that made another process fail
@@ -65,11 +65,7 @@ class CommonStop(Stop):
 
 
 def launch(work: Callable[..., None], devices: list[torch.device], *, threads: int = 0, **arguments: Any) -> None:
-    """Call work(**arguments, device=…, stop=…) in a process for each device, and wait for all of them.
-
-    `threads` is of all together, and 0 leaves the choice to torch. A signal that asks to stop stops all after the same
-    step; if one fails, all are ended. None outlives this process, even if that is killed.
-    """
+    """Call work(**arguments, device=…, stop=…) in a process for each device; they stop, and fail, together."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -82,7 +78,7 @@ def launch(work: Callable[..., None], devices: list[torch.device], *, threads: i
     relay = threading.Thread(target=_relay, args=(ours,))
     relay.start()
     try:
-        with TemporaryDirectory(prefix="nrcg-") as folder, end_on_signals():  # the agent leaves its handlers
+        with TemporaryDirectory(prefix="nrcg-") as folder, on_signals(end):  # the agent leaves its handlers
             config = LaunchConfig(
                 min_nodes=1, max_nodes=1, nproc_per_node=len(devices), logs_specs=DefaultLogsSpecs(folder),
                 run_id="nrcg", rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost", max_restarts=0,
