@@ -48,7 +48,8 @@ def sampling(size: str, device: torch.device) -> Iterator[Work]:
     """Ours takes a random generator a sample, on the CPU; the plain loop takes one for the batch, on the device."""
     parts, (batch, steps), cuda = networks(size, device), AMOUNTS["sampling"][size], device.type == "cuda"
     for mode, (_, *reach) in MODES.items():
-        ways: dict[str, Way] = {way: make(parts, mode, batch, steps) for way, make in SAMPLERS.items()}
+        given = (parts, mode, batch, steps)
+        ways: dict[str, Way] = {PLAIN: plain_sampler(*given), OURS: our_sampler(*given)}
         ways |= plain.floor(parts.unet, batch, steps, gradient=mode == "guided on x0", bf16=cuda)
         torch._dynamo.reset()  # what another mode compiled would serve here too
         yield Work(f"{mode}, {size}, {batch} images × {steps} steps", ways, reach[cuda])
@@ -76,9 +77,6 @@ def our_sampler(parts: Networks, mode: str, batch: int, steps: int) -> Sampler:
         return pipeline(batch, generator, steps, output_type="pt", guidance=guidance, return_dict=False)[0]
 
     return sample
-
-
-SAMPLERS = {PLAIN: plain_sampler, OURS: our_sampler}
 
 
 def training(size: str, device: torch.device) -> Iterator[Work]:

@@ -14,9 +14,8 @@ Result = TypeVar("Result")
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether a device, or the machine itself (for which torch has no error of its own), had no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "bad_alloc" in str(error))
+    said = isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "bad_alloc" in str(error))
+    return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 class BatchLimit:

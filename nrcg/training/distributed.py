@@ -98,8 +98,7 @@ def _relay(ours: Connection) -> None:
     """Say, until all have ended, what the processes say: this process may write a log."""
     with open(ours.fileno(), newline="", encoding="utf-8", errors="replace", closefd=False) as lines:
         for line in lines:
-            sys.stderr.write(line)
-            sys.stderr.flush()
+            print(line, end="", file=sys.stderr, flush=True)
 
 
 def _reason(failure: Any) -> BaseException:
