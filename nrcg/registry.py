@@ -2,8 +2,9 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -35,22 +36,34 @@ class Registry(dict[str, Callable[..., Any]]):
 
         return file
 
-    def build(self, section: Any) -> Any:
-        """What a section describes: the thing it names, called with the section's arguments."""
+    def choose(self, section: Any, given: int = 0) -> Callable[..., Any]:
+        """What a section names, with the section's arguments bound; the caller gives `given` positional ones."""
         if isinstance(section, str):
             section = {section: {}}
         if not isinstance(section, Mapping) or len(section) != 1:
             raise NrcgError(f"{self.kind} {section!r}: write a name, or {{name: {{argument: value}}}}")
         ((name, arguments),) = section.items()
-        return call(self[name], f"{self.kind} {name}", {} if arguments is None else arguments)
+        arguments = {} if arguments is None else arguments
+        check_arguments(self[name], f"{self.kind} {name}", arguments, given)
+        return partial(self[name], **arguments) if arguments else self[name]
+
+    def build(self, section: Any) -> Any:
+        """What a section describes: the thing it names, called with the section's arguments."""
+        return self.choose(section)()
 
 
 def call(thing: Callable[..., Any], where: str, arguments: Any, *given: Any, **also: Any) -> Any:
-    """thing(*given, **also, **arguments) with a config's `arguments`, refused if it takes no such one or lacks one."""
+    """thing(*given, **also, **arguments), once `arguments`, a config's, are checked."""
+    check_arguments(thing, where, arguments, len(given), also)
+    return thing(*given, **also, **arguments)
+
+
+def check_arguments(thing: Callable, where: str, arguments: Any, given: int = 0, also: Collection[str] = ()) -> None:
+    """Refuse what `thing` does not take or lacks, beside its first `given` parameters and those in `also`."""
     if not isinstance(arguments, Mapping):
         raise NrcgError(f"{where}: {arguments!r}: give an object, a value for each key")
     parameters = inspect.signature(thing).parameters
-    free = {name: parameters[name] for name in list(parameters)[len(given) :] if name not in also}
+    free = {name: parameters[name] for name in list(parameters)[given:] if name not in also}
     named = {name: each for name, each in free.items() if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
     takes_any = any(each.kind is each.VAR_KEYWORD for each in free.values())
     for key in arguments:
@@ -60,7 +73,6 @@ def call(thing: Callable[..., Any], where: str, arguments: Any, *given: Any, **a
     for name, each in named.items():
         if each.default is each.empty and name not in arguments:
             raise NrcgError(f"{where}: no key {name}; give one")
-    return thing(*given, **also, **arguments)
 
 
 def load_module(name: str) -> None:

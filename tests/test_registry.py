@@ -24,6 +24,8 @@ def test_a_section_names_a_thing_and_its_arguments(shapes):
     assert list(shapes) == ["ring", "any"] and "ring" in shapes and len(shapes) == 2
     assert shapes.build({"ring": {"radius": 2}}) == (2, 1)
     assert shapes.build("any") == shapes.build({"any": None}) == {} and shapes.build({"any": {"x": 1}}) == {"x": 1}
+    assert shapes.choose("ring", given=1) is shapes["ring"]
+    assert shapes.choose({"ring": {"width": 3}}, given=1)(7) == (7, 3)
 
 
 @pytest.mark.parametrize(
