@@ -1,30 +1,19 @@
 """Claims about a classifier along the forward process, figures 1 to 4: what was measured, and whether it is seen."""
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 
 from nrcg.plots.decay import decay_note
 from nrcg.plots.forward import REASONS, RELATIVE, in_words, left_out, ranges
-from nrcg.report.measurements import Absent, Evidence, claim, percent
-
-GUESSING = 0.1  # accuracy above chance that still counts as guessing
-RESTORED = 0.9  # of the accuracy at the least t
-ENOUGH = 0.25  # of the t that a claim is about, to measure it
-FAR = 2.0  # ratio of sensitivities that counts as far above
-LEVEL = 1.5  # ratio of sensitivities that counts as the same level
+from nrcg.report.measurements import LIMITS, Absent, Evidence, claims, percent
 
 
 def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
     """The first t at which the accuracy is that of guessing."""
-    return next(iter(accuracy.index[accuracy <= 1 / evidence.classes + GUESSING]), None)
+    return next(iter(accuracy.index[accuracy <= 1 / evidence.classes + LIMITS.guessing]), None)
 
 
-@claim(
-    "The non-robust classifier falls to guessing before a quarter of the diffusion steps.",
-    f"accuracy ≤ 1/classes + {GUESSING:g} at some t < T/4, and on average from there on",
-)
+@claims.register("collapse")
 def collapse(evidence: Evidence) -> tuple[str, bool]:
     curves, steps = evidence.forward("1", "nonrobust", "robust"), evidence.tables["1"]["t"].max()
     accuracy = curves["nonrobust"]
@@ -34,19 +23,16 @@ def collapse(evidence: Evidence) -> tuple[str, bool]:
     after = accuracy.loc[t:].mean()
     text = f"{percent(accuracy.iloc[0])} at t = {accuracy.index[0]}, {percent(accuracy[t])} at t = {t} of {steps}, "
     text += f"{percent(after)} on average from there on; robust at t = {t}: {percent(curves['robust'][t])}"
-    return text, t < steps / 4 and after <= 1 / evidence.classes + GUESSING
+    return text, t < steps / 4 and after <= 1 / evidence.classes + LIMITS.guessing
 
 
-@claim(
-    "The one-step prediction x̂₀ restores its accuracy.",
-    f"where the accuracy on x_t first is that of guessing, on x̂₀ ≥ {RESTORED:g} of that at the least t",
-)
+@claims.register("restored")
 def restored(evidence: Evidence) -> tuple[str, bool]:
     curves = evidence.forward("1", "nonrobust", "x0")
     t, accuracy = _fall(evidence, curves["nonrobust"]), curves["x0"]
     if t is None:
         return "nothing to restore: on x_t it never falls to guessing", False
-    enough = RESTORED * accuracy.iloc[0]
+    enough = LIMITS.restored * accuracy.iloc[0]
     below = accuracy.index[accuracy < enough]
     until = f"first below {percent(enough)} at t = {below[0]}" if len(below) else "above the threshold at every t"
     text = f"at t = {t}: x_t {percent(curves['nonrobust'][t])}, x̂₀ {percent(accuracy[t])}; x̂₀ at "
@@ -56,10 +42,7 @@ def restored(evidence: Evidence) -> tuple[str, bool]:
 def _measurable(
     evidence: Evidence, figure: str, *roles: str, until: float = np.inf, metric: str = ""
 ) -> tuple[pd.DataFrame, str]:
-    """The curves at the t up to `until` where all are positive and gradients mean something; and which t, in words.
-
-    Raises Absent when these are fewer than ENOUGH.
-    """
+    """The curves at the t up to `until` where all are positive and gradients mean something; and which t, in words."""
     curves = evidence.forward(figure, *roles, metric=metric)
     names = [evidence.setup(role).name for role in roles]
     reasons = pd.concat([left_out(evidence.tables[figure], name) for name in names], axis=1).sort_index().loc[:until]
@@ -69,7 +52,7 @@ def _measurable(
     for reason, (name, _) in REASONS.items():
         if runs := ranges(reasons.index, (reasons == reason).any(axis=1)):
             words += f", without {in_words(runs)} ({name})"
-    if curves.empty or len(curves) < ENOUGH * len(reasons):
+    if curves.empty or len(curves) < LIMITS.enough * len(reasons):
         raise Absent(f"too few: {words}")
     return curves, words
 
@@ -83,7 +66,8 @@ def _relative(evidence: Evidence, figure: str, above: str, below: str, until: fl
     return _ratio(_measurable(evidence, figure, above, below, until=until, metric=RELATIVE)[0], above, below)
 
 
-def _compare(figure: str, above: str, below: str, who: str, least: float, evidence: Evidence) -> tuple[str, bool]:
+@claims.register("compare")
+def compare(evidence: Evidence, figure: str, above: str, below: str, who: str, least: float = 0.0) -> tuple[str, bool]:
     """Whether `above` lies by a factor of `least` above `below`; with `least` 0, whether it lies below it."""
     curves, words = _measurable(evidence, figure, above, below)
     ratio, times = _ratio(curves, above, below), int((curves[above] > curves[below]).sum())
@@ -93,22 +77,7 @@ def _compare(figure: str, above: str, below: str, who: str, least: float, eviden
     return text, ratio >= least if least else ratio < 1 and times < len(curves) / 2
 
 
-for figure, name in (("2", "logit"), ("3", "gradient")):
-    claim(
-        f"On x_t the non-robust classifier's {name} sensitivity lies far above the robust one's.",
-        f"mean ratio over t: ≥ {FAR:g}",
-    )(partial(_compare, figure, "nonrobust", "robust", "non-robust above robust", FAR))
-    claim(
-        f"x̂₀ lowers the non-robust classifier's {name} sensitivity.",
-        "mean ratio of x̂₀ to x_t over t: < 1, and x̂₀ above x_t at fewer than half of the t",
-    )(partial(_compare, figure, "x0", "nonrobust", "x̂₀ above x_t", 0))
-
-
-@claim(
-    "{ema} reaches the robust classifier's gradient sensitivity in the first half of the process.",
-    f"mean ratio to the robust one over t ≤ T/2: ≤ {LEVEL:g}, of eq. 4 and of the relative sensitivity, which EMA's "
-    "factor 1 − β does not lower",
-)
+@claims.register("ema_reaches_robust")
 def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
     steps, half = len(evidence.forward("4", "ema")), evidence.tables["4"]["t"].max() / 2
     curves, words = _measurable(evidence, "4", "ema", "x0", "robust", until=half)
@@ -116,14 +85,10 @@ def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
     text = f"eq. 4: ratio {ratio:.3g} (x̂₀ without EMA: {_ratio(curves, 'x0', 'robust'):.3g}) {words}; "
     text += f"relative: {relative:.3g} (without EMA: {_relative(evidence, '4', 'x0', 'robust', half):.3g})"
     decay = decay_note(evidence.setup("ema").stabilizer, steps)
-    return "; ".join(filter(None, [text, decay])), max(ratio, relative) <= LEVEL
+    return "; ".join(filter(None, [text, decay])), max(ratio, relative) <= LIMITS.level
 
 
-@claim(
-    "{adam} gets worse as t grows.",
-    "mean gradient sensitivity in the last quarter of the measured t over that in the first: > 1, and more than "
-    "without ADAM",
-)
+@claims.register("adam_gets_worse")
 def adam_gets_worse(evidence: Evidence) -> tuple[str, bool]:
     curves, words = _measurable(evidence, "4", "adam", "x0")
     logs, low, high = np.log(curves), curves.index.min(), curves.index.max()

@@ -12,29 +12,16 @@ from nrcg.io.tables import POINT, read_paper, read_points, read_table
 from nrcg.plots import figures
 from nrcg.plots.setups import Setup, best_setup, extractor_of, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import File
+from nrcg.report import WORDS
 from nrcg.report.text_tables import NOTE_ERROR, Table, cell, plain, write
 
 ORDER = ("accuracy$", "accuracy/", "accuracy_judge$", "fid$", "cfid$", "fd_", "cfd_")  # of the metrics
 NUMBERS = {"": "value", "_stderr": "stderr", "_n": "n", "_diverged": "n_diverged"}  # of a column of the CSV file
-NOTE_OTHER = "FD ({0}) uses {0} features: it is not FID and must not be compared with the paper's FID and cFID."
-NOTE_BEST = "Scales: the one of each setup that comes nearest to the target class."
-NOTE_THEIRS = (
-    "The paper's FID and cFID: torchvision's Inception, its own sample size; ours, where given: pytorch-fid's."
-)
-
+NOTES = WORDS["tables"]
 MEASURED_BY = {"accuracy": "the guiding classifier", "Inception": "Inception (pytorch-fid)"}
 STATES = ("measured", "not measured", "not run")
 COMPARED = [*POINT, "metric", "paper", "ours", "stderr", "difference", "n", "n_diverged", "features", "measured_by",
             "weights", "state"]  # fmt: skip
-NOTE_DIFFERENCE = "Difference: ours − the paper's; of accuracies in percentage points (pp)."
-NOTE_ABSENT = {
-    "not run": "Not run: no samples of this data set, setup and scale s. Numbers of other scales are not comparable.",
-    "not measured": "Not measured: there are samples, but not this metric. An FD (judge) is not an FID.",
-}
-NOTES_PAPER = (
-    "FID and cFID of the paper are of torchvision's Inception, ours of pytorch-fid's: they differ for that reason too.",
-    "The paper's n is 50 176 samples, 1 024 for CelebA-HQ.",
-)
 
 
 @figures.register("table")
@@ -73,7 +60,7 @@ def write_table(
         cells = [cell(row, row.name, digits) for _, row in _indexed(part, metrics).iterrows()]
         text[heading] = [*cells, _count(part, "n"), _count(part, "n_diverged")]
     others = dict.fromkeys(name for name in map(extractor_of, metrics) if name not in ("", "Inception"))
-    notes = [NOTE_BEST, *map(NOTE_OTHER.format, others)] + ([NOTE_THEIRS] if theirs else [])
+    notes = [NOTES["best"], *map(NOTES["extractor"].format, others)] + ([NOTES["theirs"]] if theirs else [])
     caption = title or f"{dataset}, target {target}: unconditional and guided samples"
     _write(outputs, caption, pd.DataFrame(text), data, [*notes, *note.splitlines()])
 
@@ -128,8 +115,11 @@ def write_comparison(
     text = pd.DataFrame([_compared(row) for _, row in table.iterrows()])
     text["setup"] = text["setup"].map(lambda name: known[name].label if name in known else name)
     counts = {state: int((table["state"] == state).sum()) for state in STATES}
-    first = [f"{len(text)} numbers: {', '.join(f'{n} {state}' for state, n in counts.items())} here.", NOTE_DIFFERENCE]
-    last = [*(line for state, line in NOTE_ABSENT.items() if counts[state]), *NOTES_PAPER, *note.splitlines()]
+    first = [
+        f"{len(text)} numbers: {', '.join(f'{n} {state}' for state, n in counts.items())} here.",
+        NOTES["difference"],
+    ]
+    last = [*(line for state, line in NOTES["absent"].items() if counts[state]), *NOTES["paper"], *note.splitlines()]
     _write(outputs, title or "The paper's numbers, and ours", text, table[COMPARED], last, first, "llrlrrrrll")
 
 

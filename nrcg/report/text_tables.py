@@ -14,14 +14,9 @@ from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, wilson
 from nrcg.io.files import write_text
 from nrcg.plots.setups import is_share
 from nrcg.plots.style import File, with_suffix
+from nrcg.report import WORDS
 
 NOTE_ERROR = f"Brackets: {NOTE_INTERVAL}. n counts all samples, diverged ones included."
-LATEX = str.maketrans({
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "≤": r"$\le$", "≥": r"$\ge$",
-    "†": r"$\dagger$", "‡": r"$\ddagger$", "–": "--", "—": "---", "−": "$-$", "×": r"$\times$", "<": r"$<$",
-    ">": r"$>$",
-})  # fmt: skip
 PAGE = Template((files("nrcg.report") / "table.html").read_text("utf-8"))
 
 
@@ -65,7 +60,7 @@ def plain(value: Any) -> str:
 
 def latex_escape(text: str) -> str:
     """Plain Unicode text for LaTeX, x̂₀ as a formula."""
-    return r"$\hat{x}_0$".join(piece.translate(LATEX) for piece in text.split("x̂₀"))
+    return r"$\hat{x}_0$".join(piece.translate(str.maketrans(WORDS["latex"])) for piece in text.split("x̂₀"))
 
 
 def to_csv(table: Table) -> str:
