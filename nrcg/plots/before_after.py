@@ -67,7 +67,6 @@ def plot_before_after(
 
 
 def _counts(after: pd.DataFrame, others: Sequence[int], n: int, target: str, classifier: str, who: str) -> str:
-    """How many of n seeds were another class, and how many of these became the target, in words."""
     text = f"Of {n} seeds, the {who} assigns {len(others) or 'none'} to another class than {target} without guidance"
     if not others:
         return f"{text}: there is no change to show."

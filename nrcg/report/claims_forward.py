@@ -5,7 +5,7 @@ import pandas as pd
 
 from nrcg.plots.decay import decay_note
 from nrcg.plots.forward import REASONS, RELATIVE, in_words, left_out, ranges
-from nrcg.report.measurements import LIMITS, Absent, Evidence, claims, percent
+from nrcg.report.measurements import LIMITS, Absent, Evidence, percent
 
 
 def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
@@ -13,7 +13,6 @@ def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
     return next(iter(accuracy.index[accuracy <= 1 / evidence.classes + LIMITS.guessing]), None)
 
 
-@claims.register("collapse")
 def collapse(evidence: Evidence) -> tuple[str, bool]:
     curves, steps = evidence.forward("1", "nonrobust", "robust"), evidence.tables["1"]["t"].max()
     accuracy = curves["nonrobust"]
@@ -26,7 +25,6 @@ def collapse(evidence: Evidence) -> tuple[str, bool]:
     return text, t < steps / 4 and after <= 1 / evidence.classes + LIMITS.guessing
 
 
-@claims.register("restored")
 def restored(evidence: Evidence) -> tuple[str, bool]:
     curves = evidence.forward("1", "nonrobust", "x0")
     t, accuracy = _fall(evidence, curves["nonrobust"]), curves["x0"]
@@ -66,7 +64,6 @@ def _relative(evidence: Evidence, figure: str, above: str, below: str, until: fl
     return _ratio(_measurable(evidence, figure, above, below, until=until, metric=RELATIVE)[0], above, below)
 
 
-@claims.register("compare")
 def compare(evidence: Evidence, figure: str, above: str, below: str, who: str, least: float = 0.0) -> tuple[str, bool]:
     """Whether `above` lies by a factor of `least` above `below`; with `least` 0, whether it lies below it."""
     curves, words = _measurable(evidence, figure, above, below)
@@ -77,7 +74,6 @@ def compare(evidence: Evidence, figure: str, above: str, below: str, who: str, l
     return text, ratio >= least if least else ratio < 1 and times < len(curves) / 2
 
 
-@claims.register("ema_reaches_robust")
 def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
     steps, half = len(evidence.forward("4", "ema")), evidence.tables["4"]["t"].max() / 2
     curves, words = _measurable(evidence, "4", "ema", "x0", "robust", until=half)
@@ -88,7 +84,6 @@ def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
     return "; ".join(filter(None, [text, decay])), max(ratio, relative) <= LIMITS.level
 
 
-@claims.register("adam_gets_worse")
 def adam_gets_worse(evidence: Evidence) -> tuple[str, bool]:
     curves, words = _measurable(evidence, "4", "adam", "x0")
     logs, low, high = np.log(curves), curves.index.min(), curves.index.max()

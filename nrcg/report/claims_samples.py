@@ -5,10 +5,9 @@ import pandas as pd
 
 from nrcg.io.shards import Shard
 from nrcg.plots.setups import metric_label
-from nrcg.report.measurements import LIMITS, Absent, Evidence, claims, percent
+from nrcg.report.measurements import LIMITS, Absent, Evidence, percent
 
 
-@claims.register("steers")
 def steers(evidence: Evidence, role: str) -> tuple[str, bool]:
     """The best point in words: nearest to the target class where the target share is reached, else of largest share."""
     rows, unguided = evidence.scales(role, "accuracy_judge", "cfd_judge"), evidence.unguided("cfd_judge")
@@ -24,7 +23,6 @@ def steers(evidence: Evidence, role: str) -> tuple[str, bool]:
     return f"{text}{own}; steers at {len(good)} of {len(rows)} scales; {_diverged(rows)}", not good.empty
 
 
-@claims.register("reaches")
 def reaches(evidence: Evidence, role: str) -> tuple[str, bool]:
     shares, unguided = evidence.scales(role, "accuracy")["accuracy"], evidence.unguided_by(role)
     best = shares.idxmax()
@@ -46,13 +44,13 @@ def _satisfied(role: str, metric: str, evidence: Evidence) -> tuple[pd.DataFrame
     return rows[rows["accuracy"] >= LIMITS.reached], never
 
 
-@claims.register("unstabilised_fails")
 def unstabilised_fails(evidence: Evidence) -> tuple[str, bool]:
     (text, steered), (rows, own) = steers(evidence, "nonrobust"), _satisfied("nonrobust", "cfd_judge", evidence)
     if len(rows):
         times = rows["cfd_judge"] / evidence.unguided("cfd_judge")
-        own = f"its own classifier reaches {percent(LIMITS.reached)} at s = {', '.join(f'{scale:g}' for scale in rows.index)}"
-        own += f": FD there {times.min():.3g} to {times.max():.3g} times the unguided one"
+        reached = ", ".join(f"{scale:g}" for scale in rows.index)
+        own = f"its own classifier reaches {percent(LIMITS.reached)} at s = {reached}: FD there "
+        own += f"{times.min():.3g} to {times.max():.3g} times the unguided one"
     try:
         other = f" {evidence.label('ema')}: {steers(evidence, 'ema')[0]}"
     except Absent as absent:
@@ -60,7 +58,6 @@ def unstabilised_fails(evidence: Evidence) -> tuple[str, bool]:
     return f"{text}; {own}. For comparison{other}", not steered
 
 
-@claims.register("none_survives")
 def none_survives(evidence: Evidence) -> tuple[str, bool]:
     rows = evidence.scales("nonrobust", "accuracy")
     return _diverged(rows), bool((rows["n_diverged"] == rows["n"]).any())
@@ -77,19 +74,16 @@ def _gap(role: str, evidence: Evidence) -> tuple[float, str]:
     return gaps.iloc[0], text
 
 
-@claims.register("log_prob_fools")
 def log_prob_fools(evidence: Evidence) -> tuple[str, bool]:
     gap, text = _gap("log_prob", evidence)
     return text, gap >= LIMITS.gap_points / 100
 
 
-@claims.register("logit_does_not")
 def logit_does_not(evidence: Evidence) -> tuple[str, bool]:
     (gap, text), (fooled, contrast) = _gap("ema", evidence), _gap("log_prob", evidence)
     return f"{text}; with log_prob: {contrast}", gap < LIMITS.gap_points / 100 and gap < fooled
 
 
-@claims.register("adam_scales")
 def adam_scales(evidence: Evidence) -> tuple[str, bool]:
     metric = evidence.criterion()
     best = {role: evidence.scales(role, metric)[metric].idxmin() for role in ("adam", "x0", "ema_low", "ema")}
@@ -97,7 +91,6 @@ def adam_scales(evidence: Evidence) -> tuple[str, bool]:
     return f"{text} (by {metric_label(metric)})", best.pop("adam") <= min(best.values()) / LIMITS.much_smaller
 
 
-@claims.register("robust_turns")
 def robust_turns(evidence: Evidence) -> tuple[str, bool]:
     metric = evidence.criterion()
     values = evidence.scales("robust", metric)[metric]
@@ -106,7 +99,6 @@ def robust_turns(evidence: Evidence) -> tuple[str, bool]:
     return f"{metric_label(metric)} {text}", low != values.index[0] and values[end] >= LIMITS.turn * values[low]
 
 
-@claims.register("celeba_stable")
 def celeba_stable(evidence: Evidence) -> tuple[str, bool]:
     metric, rows = evidence.criterion(), {}
     for role in ("ema_low", "ema"):
@@ -121,7 +113,6 @@ def celeba_stable(evidence: Evidence) -> tuple[str, bool]:
     return f"{text}unguided {unguided:.4g} ({metric_label(metric)})", holds
 
 
-@claims.register("best_inside")
 def best_inside(evidence: Evidence) -> tuple[str, bool]:
     metric = evidence.criterion()
     unguided, places = evidence.unguided(metric), {"inside": [], "AT AN END": [], "no scale below unguided": []}
@@ -135,7 +126,6 @@ def best_inside(evidence: Evidence) -> tuple[str, bool]:
     return f"{text} ({metric_label(metric)})", bool(places["inside"]) and not places["AT AN END"]
 
 
-@claims.register("every_class")
 def every_class(evidence: Evidence) -> tuple[str, bool]:
     rows = evidence.points[evidence.points["scale"].isna() & evidence.points["metric"].str.startswith("judge_share/")]
     if len(rows) != evidence.classes or rows["value"].isna().any():
@@ -145,7 +135,7 @@ def every_class(evidence: Evidence) -> tuple[str, bool]:
 
 
 def background(images: np.ndarray) -> np.ndarray:
-    """Brightness on [0, 1] away from the ball, one value for each image of uint8 n×H×W×3; the notes of the page say how."""
+    """Brightness on [0, 1] away from the ball, for each image of uint8 n×H×W×3; the page says how."""
     brightness = np.asarray(images).mean(axis=3) / 255
     darkness = 1 - brightness + 1e-9  # the centre of an all-white image is its middle
     total = darkness.sum(axis=(1, 2))
@@ -156,7 +146,6 @@ def background(images: np.ndarray) -> np.ndarray:
     return (brightness * away).sum(axis=(1, 2)) / away.sum(axis=(1, 2))
 
 
-@claims.register("on_white")
 def on_white(evidence: Evidence) -> tuple[str, bool]:
     if not evidence.shards:
         raise Absent("no unguided samples")

@@ -8,9 +8,11 @@ import pandas as pd
 from nrcg.checks import check, whole
 from nrcg.plots import figures as registry
 from nrcg.plots.style import File
-from nrcg.report import WORDS, claims_forward, claims_samples  # noqa: F401  (they register the checks)
-from nrcg.report.measurements import ROLES, Absent, Evidence, claims
+from nrcg.report import WORDS, claims_forward, claims_samples
+from nrcg.report.measurements import ROLES, Absent, Evidence
 from nrcg.report.text_tables import Table, write
+
+CHECKS = {**vars(claims_forward), **vars(claims_samples)}  # evidence → what was measured, and whether the claim is seen
 
 
 @registry.register("findings")
@@ -50,12 +52,13 @@ def write_findings(
     write(outputs, Table(title or "Findings", text, found, notes, intro, align="llll"))
 
 
-def _judge(evidence: Evidence, text: str, threshold: str, check: Any, dataset: str = "") -> dict[str, str]:
-    """A row of the page."""
+def _judge(
+    evidence: Evidence, text: str, threshold: str, check: str, dataset: str = "", **arguments: Any
+) -> dict[str, str]:
     try:
         if dataset not in ("", evidence.dataset):
             raise Absent(f"a claim about {dataset}, not {evidence.dataset}")
-        measured, holds = claims.choose(check, given=1)(evidence)
+        measured, holds = CHECKS[check](evidence, **arguments)
         verdict = "seen" if holds else "not seen"
     except Absent as absent:
         measured, verdict = str(absent), "not measured"

@@ -11,12 +11,10 @@ from nrcg.io.tables import read_points
 from nrcg.plots.forward import curve, read_forward
 from nrcg.plots.setups import Setup, classifier_label, criterion, known_setups, metric_label, read_setups
 from nrcg.plots.style import File
-from nrcg.registry import Registry
 from nrcg.report import WORDS
 
 FIGURES = {"1": "accuracy", "2": "logit_sensitivity", "3": "gradient_sensitivity", "4": "gradient_sensitivity"}
 ROLES, LIMITS = WORDS["roles"], SimpleNamespace(**WORDS["limits"])
-claims = Registry("claim")  # checks: evidence → what was measured in words, and whether the claim is seen
 
 
 class Absent(Exception):
@@ -28,7 +26,7 @@ def percent(share: float) -> str:
 
 
 class Evidence:
-    """What the files of `write_findings` hold, by the roles of the setups; all methods raise Absent for what they lack."""
+    """What the files of `write_findings` hold, by the roles of the setups; methods raise Absent for what they lack."""
 
     def __init__(
         self, figures: dict[str, str], scores: File, setups: File, roles: dict[str, str], classifiers: dict[str, str],

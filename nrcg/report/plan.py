@@ -22,9 +22,7 @@ MARKS = str.maketrans({**dict.fromkeys("\"'"), **dict.fromkeys("{}[],", " ")})  
 def read_dry_run(text: str, origin: str) -> pd.DataFrame:
     """The jobs of `snakemake -n`, a row each, none where nothing is left to do. `origin` names the text in errors.
 
-    Columns: rule; dataset, "" where it is of none; command, without MARKS, "" of a target rule; images, that it makes
-    by --start and --stop, else 0; threads; gpu, whether it holds one. Raises NrcgError for a text that is no dry run,
-    has no jobs (--quiet) or no commands, or whose jobs are not those of its own table, "Job stats".
+    Columns: rule; dataset or ""; command, without MARKS, "" of a target rule; images made; threads; gpu, whether held.
     """
     stats, blocks, jobs = STATS.search(text), BLOCK.findall(text), []
     if not stats and "Nothing to be done (all requested files are present and up to date)" in text:
@@ -48,15 +46,9 @@ def read_dry_run(text: str, origin: str) -> pd.DataFrame:
 
 
 def price(jobs: pd.DataFrame, rates: str | Path) -> pd.DataFrame:
-    """Jobs, hours and disk by rule and data set. The first row of the table of rates that fits a job is its cost:
+    """Jobs, hours and disk by rule and data set, by the first row of the table of rates (config/README.md) that fits.
 
-        rule, dataset      of the jobs that the row fits; a blank data set is any
-        options            words that their commands have, between semicolons: `--num-inference-steps 400; on: x0`;
-                           without `--device cpu` a row is of a GPU
-        images             what minutes and disk_mb (10⁶ bytes) are for; blank: for a job, whatever it makes
-        basis              how they were found, for readers
-
-    Jobs that no row fits are counted as `unknown`. Raises NrcgError for a file that is missing or no such table.
+    Jobs that no row fits are counted as `unknown`.
     """
     table = read_table(rates, text=("rule", "dataset", "options", "basis"), numbers=("images", "minutes", "disk_mb"))
     table = table.fillna({"images": 0, "disk_mb": 0})

@@ -42,10 +42,7 @@ def write_table(
         raise NrcgError(f"{csv}: no unconditional point (blank 'scale') of {dataset}; sample and score it")
     reported = told[told["scale"].notna()]
     same = points[points["setup"].isin(reported["setup"].iloc[:1]) & points["scale"].notna()]
-    try:
-        same, best = (_best_by_classifier(part, free, known) if len(part) else part for part in (same, points))
-    except NrcgError as error:
-        raise NrcgError(f"{csv}: {error}") from None
+    same, best = (_best_by_classifier(part, free, known, csv) if len(part) else part for part in (same, points))
     shown = {"unconditional": free} | ({_heading(same, known): same} if len(same) else {})
     if _heading(best, known) not in shown:
         shown[f"our best: {_heading(best, known)}"] = best
@@ -132,9 +129,9 @@ def _write(
     write(outputs, Table(caption, text, data, notes, align=align))
 
 
-def _best_by_classifier(points: pd.DataFrame, free: pd.DataFrame, known: dict[str, Setup]) -> pd.DataFrame:
+def _best_by_classifier(points: pd.DataFrame, free: pd.DataFrame, known: dict[str, Setup], csv: File) -> pd.DataFrame:
     """The best point, its accuracy under the name of its classifier where the unguided samples have that one too."""
-    setup, scale = best_setup(points)
+    setup, scale = best_setup(points, str(csv))
     part = points[(points["setup"] == setup) & (points["scale"] == scale)]
     name = f"accuracy/{known[setup].classifier if setup in known else ''}"
     return part.replace({"metric": {"accuracy": name}}) if name in set(free["metric"]) else part
@@ -181,7 +178,6 @@ def _numbers(metrics: Sequence[str], ours: dict[str, pd.DataFrame], told: pd.Dat
 
 
 def _read_scores(paths: list[str]) -> pd.DataFrame:
-    """The points of all data sets."""
     points: dict[str, pd.DataFrame] = {}
     for path in paths:
         for name in read_table(path, text=("dataset",))["dataset"].unique():
@@ -194,7 +190,6 @@ def _read_scores(paths: list[str]) -> pd.DataFrame:
 
 
 def _compared(row: pd.Series) -> dict[str, str]:
-    """A row of the comparison for reading."""
     metric, theirs, ours = row["metric"], pd.Series({"value": row["paper"]}), row.rename({"ours": "value"})
     start = {"data set": row["dataset"], "setup": row["setup"], "s": plain(row["scale"]) or "–",
              "metric": metric_label(metric), "paper": cell(theirs, metric, digits=2)}  # fmt: skip

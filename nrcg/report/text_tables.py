@@ -81,13 +81,7 @@ def to_latex(table: Table) -> str:
     """A `table` environment; needs the package booktabs."""
     body = table.escaped(latex_escape).to_latex(index=False, escape=False, column_format=table.sides)
     notes = r" \\ ".join(map(latex_escape, [*table.intro, *table.notes]))
-    return rf"""\begin{{table}}
-\centering
-\caption{{{latex_escape(table.caption)}}}
-{body}
-\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}
-\end{{table}}
-"""
+    return Template(WORDS["latex_table"]).substitute(caption=latex_escape(table.caption), body=body, notes=notes)
 
 
 def to_html(table: Table) -> str:
@@ -104,6 +98,6 @@ FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown
 
 
 def write(outputs: Iterable[File], table: Table) -> None:
-    """Write the table to each path, in the format of its suffix; raises NrcgError on one that is not in FORMATS."""
+    """Write the table to each path, in the format of its suffix."""
     for path in with_suffix(outputs, "tables", FORMATS):
         write_text(path, FORMATS[path.suffix](table))
