@@ -31,10 +31,9 @@ PALE = 0.3
 def plot_forward(page: Page, csv: File, setups: File, chance: float | None = None) -> Figure:
     """A metric along the forward process, a curve for each setup: figures 1 to 4.
 
-    Accuracy has its 95 % Wilson interval. The band of a sensitivity (eq. 3, 4 and 6; log axis) reaches from
-    mean² / (mean + std) to mean + std: one standard deviation upwards, and as far down on the log axis. Axes show all
-    but the lowest LOWEST of the means. Where gradients mean nothing (REASONS) the figure is shaded in the colour of the
-    curves concerned, these are pale, and the axes do not extend to them.
+    Accuracy has its 95 % Wilson interval; sensitivities (eq. 3, 4 and 6) a band of one standard deviation upwards, and
+    as far down on the log axis. Where gradients mean nothing (REASONS) the figure is shaded in the colour of the curves
+    concerned, these are pale, and the axes do not extend to them.
 
     Args:
         csv: columns setup, metric, t, mean, std, n; one metric of FORWARD, and perhaps RELATIVE, ONE_CLASS, REASONS.

@@ -59,10 +59,7 @@ class Setup:
 
 
 def read_setups(path: File) -> dict[str, Setup]:
-    """Setups by name in the order of their rows, which fixes colour and marker; inside `styled` with its colours.
-
-    An unguided one is dashed black, one with an objective of its own dash-dotted, cheaper guidance dotted.
-    """
+    """Setups by name in the order of their rows, which fixes colour and marker; inside `styled` with its colours."""
     rows = read_yaml(path)
     if not isinstance(rows, dict) or not all(isinstance(name, str) for name in rows):
         raise NrcgError(f"{path}: write a row for each setup, as name: {{label: TEXT, classifier: NAME}}")

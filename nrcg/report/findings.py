@@ -8,11 +8,9 @@ import pandas as pd
 from nrcg.checks import check, whole
 from nrcg.plots import figures as registry
 from nrcg.plots.style import File
-from nrcg.report import WORDS, claims_forward, claims_samples
+from nrcg.report import WORDS, claims
 from nrcg.report.measurements import ROLES, Absent, Evidence
 from nrcg.report.text_tables import Table, write
-
-CHECKS = {**vars(claims_forward), **vars(claims_samples)}  # evidence → what was measured, and whether the claim is seen
 
 
 @registry.register("findings")
@@ -40,14 +38,12 @@ def write_findings(
     sizes = sorted({f"{n:g}" for n in evidence.points["n"].dropna()}, key=float)
     counts = [f"{(found['verdict'] == verdict).sum()} {verdict}" for verdict in ("seen", "not seen", "not measured")]
     intro = [
-        f"The paper's claims and what this run measured on {dataset}, target class {target}, with "
-        f"{' or '.join(sizes)} samples per point. Numbers and verdicts are computed from the run's own files alone.",
+        WORDS["findings_intro"].format(dataset=dataset, target=target, sizes=" or ".join(sizes)),
         *note.splitlines(),
         f"{len(found)} claims: {', '.join(counts)}.",
     ]
-    limits = WORDS["limits"]
-    decades = {name: np.log10(limits[name]) for name in ("far", "level")}
-    notes = [line.format(**limits, decades=decades) for line in WORDS["findings"]]
+    decades = {name: np.log10(WORDS["limits"][name]) for name in ("far", "level")}
+    notes = [line.format(**WORDS["limits"], decades=decades) for line in WORDS["findings"]]
     text = found[["verdict", "claim", "measured", "threshold"]]
     write(outputs, Table(title or "Findings", text, found, notes, intro, align="llll"))
 
@@ -58,7 +54,7 @@ def _judge(
     try:
         if dataset not in ("", evidence.dataset):
             raise Absent(f"a claim about {dataset}, not {evidence.dataset}")
-        measured, holds = CHECKS[check](evidence, **arguments)
+        measured, holds = getattr(claims, check)(evidence, **arguments)
         verdict = "seen" if holds else "not seen"
     except Absent as absent:
         measured, verdict = str(absent), "not measured"

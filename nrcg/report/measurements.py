@@ -35,8 +35,7 @@ class Evidence:
         self.shards, self.target, self.classes, self.dataset = shards, target, classes, dataset
         self.setups, self.tables = read_setups(setups), {}
         check("roles", roles, dict.fromkeys(ROLES, NAME))
-        by_role = {role: known_setups(self.setups, [name], f"roles: {role}", setups) for role, name in roles.items()}
-        self.roles = {role: setup for role, (setup,) in by_role.items()}
+        self.roles = {k: known_setups(self.setups, [name], f"roles: {k}", setups)[0] for k, name in roles.items()}
         for figure, path in figures.items():
             if figure not in FIGURES:
                 raise NrcgError(f"figure {figure} ({path}): claims are about figures {', '.join(FIGURES)}")

@@ -15,7 +15,7 @@ from nrcg.plots.style import File
 from nrcg.report import WORDS
 from nrcg.report.text_tables import NOTE_ERROR, Table, cell, plain, write
 
-ORDER = ("accuracy$", "accuracy/", "accuracy_judge$", "fid$", "cfid$", "fd_", "cfd_")  # of the metrics
+ORDER = ("accuracy$", "accuracy/", "accuracy_judge$", "fid$", "cfid$", "fd_", "cfd_", "")  # of metrics
 NUMBERS = {"": "value", "_stderr": "stderr", "_n": "n", "_diverged": "n_diverged"}  # of a column of the CSV file
 NOTES = WORDS["tables"]
 MEASURED_BY = {"accuracy": "the guiding classifier", "Inception": "Inception (pytorch-fid)"}
@@ -112,10 +112,8 @@ def write_comparison(
     text = pd.DataFrame([_compared(row) for _, row in table.iterrows()])
     text["setup"] = text["setup"].map(lambda name: known[name].label if name in known else name)
     counts = {state: int((table["state"] == state).sum()) for state in STATES}
-    first = [
-        f"{len(text)} numbers: {', '.join(f'{n} {state}' for state, n in counts.items())} here.",
-        NOTES["difference"],
-    ]
+    found = ", ".join(f"{n} {state}" for state, n in counts.items())
+    first = [f"{len(text)} numbers: {found} here.", NOTES["difference"]]
     last = [*(line for state, line in NOTES["absent"].items() if counts[state]), *NOTES["paper"], *note.splitlines()]
     _write(outputs, title or "The paper's numbers, and ours", text, table[COMPARED], last, first, "llrlrrrrll")
 
@@ -144,9 +142,7 @@ def _heading(point: pd.DataFrame, known: dict[str, Setup]) -> str:
 
 def _in_order(metrics: Sequence[str]) -> list[str]:
     """Known metrics in their fixed order, then the rest (shares per class) as they come."""
-    return sorted(
-        dict.fromkeys(metrics), key=lambda metric: [*(bool(re.match(each, metric)) for each in ORDER), True].index(True)
-    )
+    return sorted(dict.fromkeys(metrics), key=lambda name: [i for i, each in enumerate(ORDER) if re.match(each, name)])
 
 
 def _indexed(points: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

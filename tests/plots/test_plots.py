@@ -350,10 +350,8 @@ def test_best_setup(points_csv):
     assert best_setup(points, "points.csv") == (EMA, 15)  # not LOGPROB with 5.5, and not the unconditional row
     inception = points[points["metric"] == "cfd_judge"].assign(metric="cfid")
     inception.loc[inception["setup"] == LOGPROB, "value"] = 1.0
-    assert best_setup(pd.concat([points, inception]), "points.csv") == (
-        LOGPROB,
-        3,
-    )  # Inception decides where it is there
+    both = pd.concat([points, inception])
+    assert best_setup(both, "points.csv") == (LOGPROB, 3)  # Inception decides where it is there
     other = points.replace({"metric": {"cfd_judge": "cfd_mine"}})
     assert best_setup(other, "points.csv") == (EMA, 15)
     with pytest.raises(NrcgError, match=r"points\.csv: no guided point has a value for cfid or cfd_NAME"):

@@ -10,7 +10,7 @@ import pytest
 
 from nrcg.errors import NrcgError
 from nrcg.report import WORDS
-from nrcg.report.claims_samples import background
+from nrcg.report.claims import background
 from nrcg.report.findings import write_findings
 
 SETUPS = Path(__file__).parents[2] / "config" / "setups.yaml"
