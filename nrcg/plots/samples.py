@@ -98,10 +98,9 @@ def plot_side_by_side(
 
 def plot_contact_sheet(image_set: "ImageSet", path: File, n: int = 100, columns: int = 10) -> Figure:
     """Draw the first `n` images (or all, if fewer) above the names of their classes, as a .png or .pdf file."""
-    images, names = image_set.images[:n], [image_set.classes[label] for label in image_set.labels[:n]]
-    cells = [Cell(image, lost=False, lines=((name, False),)) for image, name in zip(images, names, strict=True)]
-    size = "×".join(map(str, images.shape[1:3]))
-    title = f"{image_set.card['name']}: the first {len(cells)} of {len(image_set)} images of {size}"
+    firsts, size = zip(image_set.images[:n], image_set.labels[:n], strict=True), image_set.card["size"]
+    cells = [Cell(image, lost=False, lines=((image_set.classes[label], False),)) for image, label in firsts]
+    title = f"{image_set.card['name']}: the first {len(cells)} of {len(image_set)} images of {size}×{size}"
     with styled(None):
         fig = draw_sheet(cells, min(columns, len(cells)), title, "Below each image: its class.", span=columns)
         save(fig, [path])

@@ -187,14 +187,15 @@ def robust_turns(evidence: Evidence) -> tuple[str, bool]:
 
 
 def celeba_stable(evidence: Evidence) -> tuple[str, bool]:
-    metric, text, holds = evidence.criterion(), "", True
-    unguided = evidence.unguided(metric)
+    metric, rows = evidence.criterion(), {}
     for role in ("ema_low", "ema"):
         near = evidence.scales(role, metric).loc[slice(*LIMITS.near_500)]
         if near.empty:
             raise Absent(f"no scale near 500 of {evidence.label(role)}")
-        row = near.loc[min(near.index, key=lambda scale: abs(scale - 500))]
-        text += f"{evidence.label(role)}: {row[metric]:.4g} at s = {row.name:g}, {row['n_diverged']:.0f} diverged; "
+        rows[evidence.label(role)] = near.loc[min(near.index, key=lambda scale: abs(scale - 500))]
+    text, holds, unguided = "", True, evidence.unguided(metric)
+    for label, row in rows.items():
+        text += f"{label}: {row[metric]:.4g} at s = {row.name:g}, {row['n_diverged']:.0f} diverged; "
         holds &= row["n_diverged"] == 0 and row[metric] < unguided
     return f"{text}unguided {unguided:.4g} ({metric_label(metric)})", holds
 
