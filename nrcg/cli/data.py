@@ -16,7 +16,7 @@ def make(
 ) -> None:
     """Make an image set, and `contact_sheet.png` of its first images beside it."""
     from nrcg.datasets import make_images
-    from nrcg.plots.contact_sheet import plot_contact_sheet
+    from nrcg.plots.samples import plot_contact_sheet
 
     image_set = make_images(kind, out, parse_json(settings, "--settings"), threads=threads)
     plot_contact_sheet(image_set, out / "contact_sheet.png")

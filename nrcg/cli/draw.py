@@ -1,7 +1,7 @@
 """The verb that draws: figures, grids and tables by name, from CSV files and sample shards."""
 
 from importlib import import_module
-from inspect import getdoc, signature, unwrap
+from inspect import formatannotation, getdoc, signature, unwrap
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from nrcg.cli.options import Note, Outs, Style, Title, app, parse_json
 from nrcg.errors import NrcgError
-from nrcg.plots import figures
+from nrcg.plots import WORDS, figures
 from nrcg.registry import call
 
 DEFINED_IN = ("plots.forward", "plots.scales", "plots.samples", "plots.before_after", "plots.training",
@@ -29,7 +29,7 @@ class _Draw(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         load_figures()
         texts = [f"{name}: {(getdoc(drawn) or '').partition(chr(10))[0]}" for name, drawn in figures.items()]
-        self.epilog = "\n\n".join(["Figures:", *texts])
+        self.epilog = "\n\n".join([*WORDS["help"], "Figures:", *texts])
         super().format_help(ctx, formatter)
 
 
@@ -50,8 +50,7 @@ def draw(
     hints = get_type_hints(unwrap(drawn))
     for key, value in given.items():
         if key in hints and not _fits(value, hints[key]):
-            kind = hints[key].__name__ if isinstance(hints[key], type) else hints[key]
-            raise NrcgError(f"figure {figure}: {key} {value!r}: must be {kind}")
+            raise NrcgError(f"figure {figure}: {key} {value!r}: must be {formatannotation(hints[key])}")
     call(drawn, f"figure {figure}", given, out, **common)
 
 

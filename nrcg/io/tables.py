@@ -17,12 +17,7 @@ COUNTS = ("t", "n", "n_diverged", "features")  # whole numbers
 
 
 def read_table(path: str | Path, *, text: Sequence[str] = (), numbers: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a CSV (or .tsv) file's columns `text` as strings and `numbers` as float64, blank numbers as NaN.
-
-    Raises:
-        NrcgError: naming the file, and the column that is missing or holds something else than numbers; and for a .csv
-            file, which a program wrote, that was cut short.
-    """
+    """A CSV (or .tsv) file's columns `text` as strings and `numbers` as float64, blank as NaN; refuses a cut .csv."""
     path = Path(path)
     content, separator = (read_text(path), "\t") if path.suffix == ".tsv" else (read_lines(path), ",")
     try:
@@ -53,10 +48,7 @@ def write_table(path: str | Path, table: pd.DataFrame) -> None:
 
 
 def select_curves(tables: Sequence[str | Path], metrics: Sequence[str], setups: Sequence[str]) -> pd.DataFrame:
-    """The rows of `metrics` for `setups`, in the order of both, from CSV files of the forward analysis.
-
-    Raises NrcgError for a setup without the first metric; the others are taken where they were measured.
-    """
+    """The rows of `metrics` for `setups`, in the order of both; all have the first, others where it was measured."""
     rows = pd.concat([read_table(path, text=CURVE_COLUMNS[:2], numbers=CURVE_COLUMNS[2:]) for path in tables])
     curves = dict(list(rows.groupby(["metric", "setup"])))
     if missing := [setup for setup in setups if (metrics[0], setup) not in curves]:
@@ -66,11 +58,7 @@ def select_curves(tables: Sequence[str | Path], metrics: Sequence[str], setups: 
 
 
 def collect_scores(parts: Sequence[tuple[str, str, float | None, str | Path]]) -> pd.DataFrame:
-    """The scores of many points, sorted by data set, setup and scale; columns POINT and SCORE_COLUMNS.
-
-    Args:
-        parts: (dataset, setup, scale, CSV file of its scores) of each; scale None where there is none, sorted first.
-    """
+    """The scores of (dataset, setup, scale or None, CSV file) sorted, None first; columns POINT and SCORE_COLUMNS."""
     tables = []
     for dataset, setup, scale, path in parts:
         table = read_table(path, text=SCORE_COLUMNS[:1], numbers=SCORE_COLUMNS[1:])
@@ -80,11 +68,7 @@ def collect_scores(parts: Sequence[tuple[str, str, float | None, str | Path]]) -
 
 
 def read_points(path: str | Path, dataset: str | None = None) -> pd.DataFrame:
-    """Read the collected scores of one data set, columns POINT and SCORE_COLUMNS; scale is NaN without guidance.
-
-    `dataset` chooses among several; None takes the file's only one. Raises NrcgError naming the file if it is absent,
-    ambiguous, holds a scale that is not positive, or a point's metric twice.
-    """
+    """The collected scores of one data set (None: the only one), columns POINT and SCORE_COLUMNS; NaN: no scale."""
     points = read_table(path, text=("dataset", "setup", "metric"), numbers=("scale", *SCORE_COLUMNS[1:]))
     present = list(points["dataset"].unique())
     if dataset is None and len(present) > 1:

@@ -10,6 +10,7 @@ from nrcg.checks import check, whole
 from nrcg.errors import NrcgError
 from nrcg.io.shards import Shard, open_shards
 from nrcg.io.tables import read_table
+from nrcg.plots import WORDS
 from nrcg.plots.samples import Cell, draw_sheet, same_size
 from nrcg.plots.style import File, Page, draws, new_figure, wrapped
 
@@ -19,15 +20,9 @@ FEWEST, MOST = 5, 12  # columns that the page has room for: samples neither blow
 
 @draws("before_after")
 def plot_before_after(
-    page: Page,
-    before: list[str],
-    after: list[str],
-    verdicts_before: File,
-    verdicts_after: File,
-    target: str,
-    classifier: str = "guiding",
-    n: int = 10,
-) -> Figure:
+    page: Page, before: list[str], after: list[str], verdicts_before: File, verdicts_after: File, target: str,
+    classifier: str = "guiding", n: int = 10,
+) -> Figure:  # fmt: skip
     """Seeds whose unguided sample is not of the target class, above the guided samples of the same seeds.
 
     The small print counts those that became the target, among all such seeds that have verdicts both ways.
@@ -50,32 +45,23 @@ def plot_before_after(
         raise NrcgError(f"{verdicts_after}: none of its seeds is in {verdicts_before}; name shards of the same seeds")
     others = [seed for seed in both if first.at[seed, classifier] not in ("", target)]
     who = "judge" if classifier == JUDGE else f"{classifier} classifier"
-    counts = _counts(last, others, len(both), target, classifier, who)
     shown = [seed for seed in others if all(seed in shards for shards, _ in sides)][:n]
+    became, judged = (last.loc[others] == target).sum(), JUDGE in last and classifier != JUDGE
+    parts = ["counts", *["judged"] * judged] if others else ["none"]
+    parts += ["shown", *["disagrees"] * judged] if shown else []
+    counts = "".join(WORDS["before_after"][part] for part in parts).format(
+        n=len(both), who=who, target=target, others=len(others), became=became[classifier], judged=became.get(JUDGE),
+        shown=len(shown),
+    )  # fmt: skip
+    counts = f"{counts.removesuffix('.')}."
     if not shown:
         fig = new_figure(page.title, page.note, height=0.4)
         size = matplotlib.rcParams["font.size"]
         fig.text(0.01, 0.5, wrapped(counts, fig.get_figwidth(), per_inch=13), va="center", fontsize=size)
         return fig
-    counts += f" Shown: the first {len(shown)} of the {len(others)}, in the order of their seeds."
-    counts += f" Below each sample: the class that the {who} assigns to it, right or wrong; bold: {target}."
-    if JUDGE in last and classifier != JUDGE:
-        counts += " Where the judge disagrees, its class is printed underneath."
     cells = [_cell(seed, *side, target, classifier) for side in sides for seed in shown]
     return draw_sheet(cells, len(shown), page.title, f"{counts}\n{page.note}".strip(), labels=["unguided", "guided"],
                       heads=shown, caption=f"{who}:", span=FEWEST)  # fmt: skip
-
-
-def _counts(after: pd.DataFrame, others: Sequence[int], n: int, target: str, classifier: str, who: str) -> str:
-    """How many of n seeds were another class, and how many of these became the target, in words."""
-    text = f"Of {n} seeds, the {who} assigns {len(others) or 'none'} to another class than {target} without guidance"
-    if not others:
-        return f"{text}: there is no change to show."
-    hits = (after.loc[others] == target).sum()
-    text += f". With guidance, it assigns {hits[classifier]} of these {len(others)} to {target}"
-    if JUDGE in hits and classifier != JUDGE:
-        text += f"; the judge assigns {hits[JUDGE]} of the {len(others)} to {target}"
-    return f"{text}."
 
 
 def _cell(seed: int, shards: dict[int, Shard], verdicts: pd.DataFrame, target: str, classifier: str) -> Cell:

@@ -8,17 +8,9 @@ OF = {"beta1": "gradients", "beta2": "squares"}
 
 
 def decay_note(stabilizer: Mapping[str, Any] | str | None, steps: int) -> str:
-    """Over how many steps a stabiliser ran, the sum of its weights, and that sum over the paper's 400 steps.
+    """The sum of the weights of a stabiliser (section of a config) over N steps, 1 − β^N, and over the paper's 400.
 
-    After N steps, a moving average that starts at zero (eq. 7 and 8) weights the gradients by 1 − β^N in total: the
-    same β is another method over fewer steps. With `steps` its β is β^(steps/N).
-
-    Args:
-        stabilizer: section of a config: None, a name, or {name: arguments}; each `beta…` in it is a decay.
-        steps: gradients that it was given per trajectory, at least 1.
-
-    Returns:
-        One clause without a full stop; empty for a stabiliser without a decay.
+    A stabiliser's own `steps` make its β β^(steps/N) (eq. 7 and 8). Empty for one without a decay.
     """
     ((name, arguments),) = stabilizer.items() if isinstance(stabilizer, Mapping) else [("", {})]
     decays = {key: value for key, value in (arguments or {}).items() if key.startswith("beta")}

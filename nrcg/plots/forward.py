@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, wilson
 from nrcg.io.tables import read_table
+from nrcg.plots import WORDS
 from nrcg.plots.decay import decay_note
 from nrcg.plots.setups import Setup, known_setups, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
@@ -20,14 +21,7 @@ FORWARD = ("accuracy", "logit_sensitivity", "gradient_sensitivity")
 RELATIVE = "relative_sensitivity"
 ONE_CLASS = "one_class"
 MOST = 0.5  # share of images, or of the values of x̂_0, from which on a t is left out
-REASONS = {  # metric of `nrcg measure forward`: what is wrong where it reaches MOST, in a word and in full
-    "saturated": (
-        "log p saturated",
-        "1 − p is below 10⁻⁶ for at least half of the images, so ∇ log p is rounding noise",
-    ),
-    "clipped": ("x̂₀ clipped", "most of x̂₀ is clipped (white background aside), so no gradient passes"),
-}
-BAND_NOTE = "Shaded around a line: mean + 1 s.d. over images, mirrored below the mean on the log axis."
+REASONS = WORDS["reasons"]
 LOWEST = 0.01  # share of the means that may lie below a log axis
 ALWAYS = 0.99  # share of images from which on all count as given one class
 PALE = 0.3
@@ -37,10 +31,9 @@ PALE = 0.3
 def plot_forward(page: Page, csv: File, setups: File, chance: float | None = None) -> Figure:
     """A metric along the forward process, a curve for each setup: figures 1 to 4.
 
-    Accuracy has its 95 % Wilson interval. The band of a sensitivity (eq. 3, 4 and 6; log axis) reaches from
-    mean² / (mean + std) to mean + std: one standard deviation upwards, and as far down on the log axis. Axes show all
-    but the lowest LOWEST of the means. Where gradients mean nothing (REASONS) the figure is shaded in the colour of the
-    curves concerned, these are pale, and the axes do not extend to them.
+    Accuracy has its 95 % Wilson interval; sensitivities (eq. 3, 4 and 6) a band of one standard deviation upwards, and
+    as far down on the log axis. Where gradients mean nothing (REASONS) the figure is shaded in the colour of the curves
+    concerned, these are pale, and the axes do not extend to them.
 
     Args:
         csv: columns setup, metric, t, mean, std, n; one metric of FORWARD, and perhaps RELATIVE, ONE_CLASS, REASONS.
@@ -74,7 +67,6 @@ def plot_forward(page: Page, csv: File, setups: File, chance: float | None = Non
 
 
 def _panel(ax: Axes, table: pd.DataFrame, metric: str, shown: Sequence[Setup], out: dict[str, pd.Series]) -> None:
-    """One metric's lines and bands, with an axis that shows what is not left out."""
     kept = []
     for i, setup in enumerate(shown):
         rows = curve(table, setup.name, metric)
@@ -134,9 +126,9 @@ def _small_print(
     gaps = [f"Shaded, pale, and left out of claims: {in_words(runs)} ({', '.join(s.label for s in who)}): {why}."
             for why, runs, who in _gaps(shown, steps, out)]  # fmt: skip
     notes = dict.fromkeys(decay_note(setup.stabilizer, len(steps)) for setup in shown)
-    band = f"{BAND_NOTE} {images}"
+    band = f"{WORDS['band']} {images}"
     if (table["metric"] == RELATIVE).any():
-        band += " Relative: change of the gradient per step of t over its norm, mean over mean."
+        band += f" {WORDS['relative']}"
     return [band, *gaps, " ".join(f"{text}." for text in notes if text)]
 
 
@@ -151,10 +143,7 @@ def _gaps(shown: Sequence[Setup], steps: pd.Index, out: dict[str, pd.Series]) ->
 
 
 def read_forward(path: File) -> tuple[pd.DataFrame, str]:
-    """A figure's table, columns setup, metric, t (int), mean, std, n (NaN where not given), and which metric it shows.
-
-    Raises NrcgError for one that is not of exactly one of FORWARD, or has not one row for each setup and t.
-    """
+    """A figure's table, columns setup, metric, t (int), mean, std, n (NaN where not given), and its one of FORWARD."""
     table = read_table(path, text=("setup", "metric"), numbers=("t", "mean", "std", "n"))
     shown = [metric for metric in table["metric"].unique() if metric in FORWARD]
     if len(shown) != 1:

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -19,8 +19,11 @@ from nrcg.errors import NrcgError
 from nrcg.io.shards import Shard, open_shards
 from nrcg.io.tables import read_points
 from nrcg.plots.setups import best_setup, read_setups
-from nrcg.plots.style import GREY, File, Page, draws, mathtext, wrapped
+from nrcg.plots.style import GREY, File, Page, draws, mathtext, save, styled, wrapped
 from nrcg.registry import call
+
+if TYPE_CHECKING:
+    from nrcg.datasets.imageset import ImageSet
 
 WIDTH_INCHES = 7.2  # of the sheet; the labels of its rows come on top
 LEAST_PIXELS = 1500  # across the sheet: small images are enlarged by a whole factor until they reach it
@@ -93,6 +96,17 @@ def plot_side_by_side(
     return draw_sheet(cells, len(seeds), page.title, page.note, labels=[label for label, _ in rows], heads=seeds)
 
 
+def plot_contact_sheet(image_set: "ImageSet", path: File, n: int = 100, columns: int = 10) -> Figure:
+    """Draw the first `n` images (or all, if fewer) above the names of their classes, as a .png or .pdf file."""
+    firsts, size = zip(image_set.images[:n], image_set.labels[:n], strict=True), image_set.card["size"]
+    cells = [Cell(image, lost=False, lines=((image_set.classes[label], False),)) for image, label in firsts]
+    title = f"{image_set.card['name']}: the first {len(cells)} of {len(image_set)} images of {size}×{size}"
+    with styled(None):
+        fig = draw_sheet(cells, min(columns, len(cells)), title, "Below each image: its class.", span=columns)
+        save(fig, [path])
+    return fig
+
+
 def _best_rows(csv: File, given: list[Point], setups: File, dataset: str | None) -> list[tuple[str, str]]:
     """(label, shard) of the unguided samples and of each setup at its best scale, in the order of the setups."""
     points, shards, rows = read_points(csv, dataset), {(p.setup, p.scale): p.shard for p in given}, []
@@ -100,10 +114,7 @@ def _best_rows(csv: File, given: list[Point], setups: File, dataset: str | None)
         part = points[points["setup"] == setup.name]
         if part.empty:
             continue
-        try:
-            scale = None if part["scale"].isna().any() else best_setup(part)[1]
-        except NrcgError as error:
-            raise NrcgError(f"{csv}: {setup.name}: {error}") from None
+        scale = None if part["scale"].isna().any() else best_setup(part, f"{csv}: {setup.name}")[1]
         at, label = ("no scale", "") if scale is None else (f"scale {scale:g}", f", s = {scale:g}")
         if (setup.name, scale) not in shards:
             raise NrcgError(f"no shard of {setup.name} at {at}; give one")
@@ -114,7 +125,7 @@ def _best_rows(csv: File, given: list[Point], setups: File, dataset: str | None)
 
 
 def same_size(shards: list[Shard]) -> list[Shard]:
-    """The shards; raises NrcgError naming one whose images have another size than the first one's."""
+    """The shards, refused where they are not of one size."""
     for shard in shards:
         if shard.images.shape[1:] != shards[0].images.shape[1:]:
             raise NrcgError(f"{shard.path}: images of another size than those of {shards[0].path}")
@@ -127,14 +138,8 @@ def draw_sheet(
 ) -> Figure:  # fmt: skip
     """Samples with whole-number enlargement on whole pixels of the page, text in margins measured to fit it.
 
-    Call inside `styled`. A cell's lines are broken to its width.
-
-    Args:
-        cells: images of one size, row by row, `columns` per row.
-        labels: left of the rows.
-        heads: seeds above the columns.
-        caption: left of the cells' lines, in every row that has a label: whose words they are.
-        span: columns that the page has room for, at least `columns`: a few samples are not blown up to its width.
+    `labels` stand left of the rows, `heads` (seeds) above the columns, `caption` left of the cells' lines, which are
+    broken to their width. The page has room for `span` columns, or for `columns` where that is more.
     """
     height, width = cells[0].image.shape[:2]
     room = max(columns, span) * (width + PAD) + PAD
@@ -146,7 +151,7 @@ def draw_sheet(
     if any(cell.lost for cell in cells):
         note = f"{note}\nRed frame: the trajectory diverged; grey stands for the missing sample.".strip()
     fig, ax = _page(sheet.shape, room * factor, dpi, title, note, [*labels, caption], bool(heads))
-    # Enlarged before, not by the renderer or the PDF viewer, which might smooth. Units are pixels of the samples.
+    # Enlarged before, not by a renderer that smooths. Units are pixels of the samples.
     ax.imshow(sheet, interpolation="none", aspect="auto",
               extent=(0, sheet.shape[1] / factor, sheet.shape[0] / factor, 0))  # fmt: skip
     corners = [(PAD + i % columns * (width + PAD), PAD + i // columns * pitch / factor) for i in range(len(cells))]
@@ -220,7 +225,6 @@ def _broken(lines: Sequence[tuple[str, bool]], width: float, dpi: float) -> list
 
 
 def _look(bold: bool) -> dict[str, Any]:
-    """Of the text below a sample."""
     look = {"weight": "bold", "color": "black"} if bold else {"weight": "normal", "color": GREY}
     return look | {"fontsize": matplotlib.rcParams["figure.labelsize"]}
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from nrcg.errors import NrcgError
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, mark_notes, wilson
 from nrcg.io.tables import read_paper, read_points
+from nrcg.plots import WORDS
 from nrcg.plots.setups import Setup, classifier_label, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
@@ -24,10 +25,6 @@ ALIKE, APART = 20, 1.06  # shares within 1/20 at one scale are drawn with scales
 LOG_DECADES = 1.5  # distances that span more than this are drawn on a log axis
 TICK_DECADES = 2.2  # scales within fewer than this are labelled at 1, 2, 5, not at powers of ten alone
 NOTE_BARS = f"Bars: {NOTE_INTERVAL}."
-NOTE_ALL = (
-    "A higher distance to all images is expected of better steering, which leaves the other classes out; it also rises "
-    "where samples break. The distance to the target class tells the two apart."
-)
 GUIDED_BY = ("the raw logit", "log p")  # in the panels of the contrast
 
 
@@ -53,7 +50,7 @@ def plot_scales(
     shown = known_setups(known, rows["setup"], csv, setups)
     marks = {setup.name: _worst_mark(rows[rows["setup"] == setup.name]) for setup in shown}
     to_all = metric == "fid" or metric.startswith("fd_")
-    notes = [NOTE_BARS if is_share(metric) else "", NOTE_ALL if to_all else "", *mark_notes(marks.values())]
+    notes = [NOTE_BARS if is_share(metric) else "", WORDS["to_all"] if to_all else "", *mark_notes(marks.values())]
     fig = new_figure(page.title, page.note, *notes)
     ax = fig.add_subplot()
     _scale_axis(ax, rows["scale"])
@@ -102,7 +99,6 @@ def _level(ax: Axes, row: Any, setups: dict[str, Setup], metric: str, mark: str)
 
 
 def _line(ax: Axes, rows: pd.DataFrame, setup: Setup, metric: str, mark: str) -> Line2D:
-    """Draw the guided points of a setup; returns its entry of the legend."""
     look = {"color": setup.color, "marker": setup.marker}
     _with_bars(ax, rows, metric, linestyle=setup.linestyle, **look)
     lost = rows[rows["n_diverged"] > 0]
@@ -111,7 +107,6 @@ def _line(ax: Axes, rows: pd.DataFrame, setup: Setup, metric: str, mark: str) ->
 
 
 def _with_bars(ax: Axes, rows: pd.DataFrame, metric: str, **look: Any) -> None:
-    """A line, with the intervals of shares as bars."""
     bars = None
     if is_share(metric):
         low, high = wilson(rows["value"], rows["n"])
@@ -120,7 +115,6 @@ def _with_bars(ax: Axes, rows: pd.DataFrame, metric: str, **look: Any) -> None:
 
 
 def _paper(ax: Axes, paper: pd.DataFrame, setups: dict[str, Setup]) -> list[Line2D]:
-    """Draw the paper's point and level; returns their entries of the legend."""
     handles = []
     for row in paper.itertuples(index=False):
         label, color = (setups[row.setup].label, setups[row.setup].color) if row.setup in setups else (row.setup, GREY)

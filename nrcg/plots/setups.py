@@ -36,7 +36,6 @@ def metric_label(metric: str) -> str:
 
 
 def classifier_label(name: str) -> str:
-    """A classifier's role for readers."""
     return {"nonrobust": "non-robust"}.get(name, name)
 
 
@@ -60,16 +59,7 @@ class Setup:
 
 
 def read_setups(path: File) -> dict[str, Setup]:
-    """Setups by name in the order of their rows, which fixes colour and marker; inside `styled` with its colours.
-
-    An unguided one is dashed black, one with an objective of its own dash-dotted, cheaper guidance dotted.
-
-    Args:
-        path: YAML, a row `name: {label: …, classifier: …, guidance: …}` for each setup.
-
-    Raises:
-        NrcgError: naming the file, row and key.
-    """
+    """Setups by name in the order of their rows, which fixes colour and marker; inside `styled` with its colours."""
     rows = read_yaml(path)
     if not isinstance(rows, dict) or not all(isinstance(name, str) for name in rows):
         raise NrcgError(f"{path}: write a row for each setup, as name: {{label: TEXT, classifier: NAME}}")
@@ -89,7 +79,7 @@ def read_setups(path: File) -> dict[str, Setup]:
 
 
 def known_setups(setups: dict[str, Setup], present: Iterable[str], csv: File, path: File) -> list[Setup]:
-    """Those of `present` in the order of the setups (read from `path`); raises NrcgError on one that is not there."""
+    """Those of `present` in the order of the setups (read from `path`), which must list them."""
     present = set(present)
     if unknown := sorted(present - set(setups)):
         raise NrcgError(f"{csv}: column 'setup' holds {unknown[0]!r}, which {path} does not list")
@@ -102,14 +92,13 @@ def criterion(points: pd.DataFrame) -> str | None:
     return next((name for name in ("cfid", *measured) if name in measured and name.startswith(("cfid", "cfd_"))), None)
 
 
-def best_setup(points: pd.DataFrame) -> tuple[str, float]:
-    """The guided (setup, scale) of the least distance to the target class; the earlier row wins a tie.
-
-    Raises NrcgError if no guided point of `points`, as read by `read_points`, has such a distance.
-    """
+def best_setup(points: pd.DataFrame, where: str) -> tuple[str, float]:
+    """The guided (setup, scale) of the least distance to the target class; the earlier row wins a tie."""
     metric = criterion(points)
     if metric is None:
-        raise NrcgError("no guided point has a value for cfid or cfd_NAME in column 'metric'; score one first")
+        raise NrcgError(
+            f"{where}: no guided point has a value for cfid or cfd_NAME in column 'metric'; score one first"
+        )
     rows = points[(points["metric"] == metric) & points["scale"].notna() & points["value"].notna()]
     row = rows.iloc[rows["value"].argmin()]
     return str(row["setup"]), float(row["scale"])

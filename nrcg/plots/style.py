@@ -37,11 +37,7 @@ class Page:
 
 
 def draws(name: str) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
-    """Decorator that registers a function (page, arguments) → Figure as a figure (outputs, *, arguments, …).
-
-    What is registered takes the paths to save it as, .png or .pdf; the function's own arguments; `title` and `note`,
-    which make its page; and `style`: a matplotlib style file on top of the project's.
-    """
+    """Decorator that registers a function (page, arguments) as a figure (outputs, *, arguments, style, title, note)."""
 
     def register(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         @wraps(draw)
@@ -130,7 +126,7 @@ def legend_below(fig: Figure, handles: Sequence[Any]) -> None:
 
 
 def with_suffix(outputs: Iterable[File], kind: str, suffixes: Collection[str]) -> list[Path]:
-    """The paths; raises NrcgError on one with another suffix than these, before any is written."""
+    """The paths, refused before any is written where one has another suffix."""
     paths = list(map(Path, outputs))
     for path in paths:
         if path.suffix not in suffixes:
@@ -139,7 +135,7 @@ def with_suffix(outputs: Iterable[File], kind: str, suffixes: Collection[str]) -
 
 
 def save(fig: Figure, outputs: Sequence[File]) -> None:
-    """Write the figure to each path, PNG or PDF by suffix, whole or not at all; raises NrcgError on another suffix."""
+    """Write the figure to each path, PNG or PDF by suffix."""
     for path in with_suffix(outputs, "figures", METADATA):
         with atomic(path) as file:
             fig.savefig(file, format=path.suffix[1:], metadata=METADATA[path.suffix])

@@ -1,4 +1,6 @@
-"""The page that says which of the paper's claims are seen: each is a function in `claims_forward`, `claims_samples`."""
+"""The page that says which of the paper's claims are seen: words.yaml lists them."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -6,24 +8,9 @@ import pandas as pd
 from nrcg.checks import check, whole
 from nrcg.plots import figures as registry
 from nrcg.plots.style import File
-from nrcg.report.claims_forward import FAR, LEVEL
-from nrcg.report.claims_samples import AWAY
-from nrcg.report.measurements import CLAIMS, Evidence
+from nrcg.report import WORDS, claims
+from nrcg.report.measurements import ROLES, Absent, Evidence
 from nrcg.report.text_tables import Table, write
-
-NOTES = (
-    "Ratios of curves are geometric means over t, as one reads them off a log axis; t at which a curve is zero or not "
-    "finite are left out. T is the largest t. The least t stands for a clean image.",
-    f"Far above begins at a factor of {FAR:g}, {np.log10(FAR):.2f} of a decade. Within a factor of {LEVEL:g}, "
-    f"{np.log10(LEVEL):.2f} of a decade, two curves count as at one level, and a curve below the other has reached it; "
-    "the ratio without EMA stands beside it, so that one sees what EMA adds.",
-    "The distance to all images grows with any steering, good or bad. The distance to the target class tells them "
-    "apart: samples that are steered come nearer to it than unguided ones, samples that are destroyed do not.",
-    "Shares are of all samples; one that diverged counts as a miss. The judge never guided. “By its own classifier” is "
-    "by the one that guided, as in the paper; the unguided share beside it is by the same classifier.",
-    f"The background of a sample is every pixel farther than {AWAY:g} image widths from its centre of darkness (mean "
-    "position, weighted by 1 − brightness, the mean of R, G and B on [0, 1]); the mean is over samples.",
-)
 
 
 @registry.register("findings")
@@ -47,14 +34,30 @@ def write_findings(
     """
     check("findings", {"classes": classes}, {"classes": whole(2)})
     evidence = Evidence(figures, scores, setups, roles, classifiers or {}, unconditional, target, classes, dataset)
-    found = pd.DataFrame([evidence.judge(claim) for claim in CLAIMS])
+    found = pd.DataFrame([_judge(evidence, **claim) for claim in WORDS["claims"]])
     sizes = sorted({f"{n:g}" for n in evidence.points["n"].dropna()}, key=float)
     counts = [f"{(found['verdict'] == verdict).sum()} {verdict}" for verdict in ("seen", "not seen", "not measured")]
     intro = [
-        f"The paper's claims and what this run measured on {dataset}, target class {target}, with "
-        f"{' or '.join(sizes)} samples per point. Numbers and verdicts are computed from the run's own files alone.",
+        WORDS["findings_intro"].format(dataset=dataset, target=target, sizes=" or ".join(sizes)),
         *note.splitlines(),
         f"{len(found)} claims: {', '.join(counts)}.",
     ]
+    decades = {name: np.log10(WORDS["limits"][name]) for name in ("far", "level")}
+    notes = [line.format(**WORDS["limits"], decades=decades) for line in WORDS["findings"]]
     text = found[["verdict", "claim", "measured", "threshold"]]
-    write(outputs, Table(title or "Findings", text, found, NOTES, intro, align="llll"))
+    write(outputs, Table(title or "Findings", text, found, notes, intro, align="llll"))
+
+
+def _judge(
+    evidence: Evidence, text: str, threshold: str, check: str, dataset: str = "", **arguments: Any
+) -> dict[str, str]:
+    try:
+        if dataset not in ("", evidence.dataset):
+            raise Absent(f"a claim about {dataset}, not {evidence.dataset}")
+        measured, holds = getattr(claims, check)(evidence, **arguments)
+        verdict = "seen" if holds else "not seen"
+    except Absent as absent:
+        measured, verdict = str(absent), "not measured"
+    text = text.format_map({role: evidence.label(role) for role in ROLES})
+    threshold = threshold.format(**WORDS["limits"]).replace("%", " %")
+    return {"claim": text, "measured": measured, "threshold": threshold, "verdict": verdict}

@@ -1,7 +1,6 @@
-"""The curves, points and samples against which claims are checked, and how a claim is made."""
+"""The curves, points and samples against which claims are checked."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import pandas as pd
 
@@ -12,43 +11,14 @@ from nrcg.io.tables import read_points
 from nrcg.plots.forward import curve, read_forward
 from nrcg.plots.setups import Setup, classifier_label, criterion, known_setups, metric_label, read_setups
 from nrcg.plots.style import File
+from nrcg.report import WORDS
 
 FIGURES = {"1": "accuracy", "2": "logit_sensitivity", "3": "gradient_sensitivity", "4": "gradient_sensitivity"}
-ROLES = {  # what a claim needs a setup for: its label where a run names none
-    "robust": "robust",
-    "nonrobust": "non-robust",
-    "x0": "non-robust + x̂₀",
-    "adam": "non-robust + x̂₀ + ADAM",
-    "ema_low": "non-robust + x̂₀ + EMA of a smaller β",
-    "ema": "non-robust + x̂₀ + EMA",
-    "log_prob": "non-robust + x̂₀ + EMA (log p)",
-}
+ROLES, LIMITS = WORDS["roles"], SimpleNamespace(**WORDS["limits"])
 
 
 class Absent(Exception):
     """What a claim needs and the files do not hold, in words."""
-
-
-class Claim(NamedTuple):
-    """A sentence of the paper, from when on it counts as seen, and the check: numbers in words, and whether."""
-
-    text: str  # {ROLE} stands for the label of the setup in that role
-    threshold: str
-    check: Callable[["Evidence"], tuple[str, bool]]
-    dataset: str  # that it is about; blank for any
-
-
-CLAIMS: list[Claim] = []  # in the order of the page
-
-
-def claim(text: str, threshold: str, dataset: str = "") -> Callable[[Callable], Callable]:
-    """Decorator that files a check as the next claim."""
-
-    def file(check: Callable) -> Callable:
-        CLAIMS.append(Claim(text, threshold, check, dataset))
-        return check
-
-    return file
 
 
 def percent(share: float) -> str:
@@ -56,10 +26,7 @@ def percent(share: float) -> str:
 
 
 class Evidence:
-    """What the files of `write_findings` hold, by the roles of the setups; all methods raise Absent for what they lack.
-
-    Raises NrcgError naming a file and column that does not fit.
-    """
+    """What the files of `write_findings` hold, by the roles of the setups; methods raise Absent for what they lack."""
 
     def __init__(
         self, figures: dict[str, str], scores: File, setups: File, roles: dict[str, str], classifiers: dict[str, str],
@@ -68,8 +35,7 @@ class Evidence:
         self.shards, self.target, self.classes, self.dataset = shards, target, classes, dataset
         self.setups, self.tables = read_setups(setups), {}
         check("roles", roles, dict.fromkeys(ROLES, NAME))
-        by_role = {role: known_setups(self.setups, [name], f"roles: {role}", setups) for role, name in roles.items()}
-        self.roles = {role: setup for role, (setup,) in by_role.items()}
+        self.roles = {k: known_setups(self.setups, [name], f"roles: {k}", setups)[0] for k, name in roles.items()}
         for figure, path in figures.items():
             if figure not in FIGURES:
                 raise NrcgError(f"figure {figure} ({path}): claims are about figures {', '.join(FIGURES)}")
@@ -127,7 +93,7 @@ class Evidence:
         return self.unguided("accuracy" if own else f"accuracy/{name}")
 
     def clean(self, role: str) -> str:
-        """How good the role's classifier is on clean images, in words; one that was imported may not know it."""
+        """How good the role's classifier is on clean images, in words."""
         name = self.setup(role).classifier
         who, accuracy = f"the {classifier_label(name)} classifier", self.accuracies.get(name)
         if accuracy is None:
@@ -139,15 +105,3 @@ class Evidence:
         if (metric := criterion(self.points)) is None:
             raise Absent("no distance to the target class of guided samples")
         return metric
-
-    def judge(self, claim: Claim) -> dict[str, str]:
-        """A row of the page."""
-        try:
-            if claim.dataset not in ("", self.dataset):
-                raise Absent(f"a claim about {claim.dataset}, not {self.dataset}")
-            measured, holds = claim.check(self)
-            verdict = "seen" if holds else "not seen"
-        except Absent as absent:
-            measured, verdict = str(absent), "not measured"
-        text = claim.text.format_map({role: self.label(role) for role in ROLES})
-        return {"claim": text, "measured": measured, "threshold": claim.threshold, "verdict": verdict}

@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from nrcg.errors import NrcgError
 from nrcg.io.tables import read_table
+from nrcg.report import WORDS
 
 COMMAND = "snakemake -n --cores 16 | nrcg plan --rates config/rates.tsv"
 STATS = re.compile(r"^Job stats:\njob +count\n-+ +-+\n((?:\w+ +\d+\n)+)", re.M)
@@ -22,9 +23,7 @@ MARKS = str.maketrans({**dict.fromkeys("\"'"), **dict.fromkeys("{}[],", " ")})  
 def read_dry_run(text: str, origin: str) -> pd.DataFrame:
     """The jobs of `snakemake -n`, a row each, none where nothing is left to do. `origin` names the text in errors.
 
-    Columns: rule; dataset, "" where it is of none; command, without MARKS, "" of a target rule; images, that it makes
-    by --start and --stop, else 0; threads; gpu, whether it holds one. Raises NrcgError for a text that is no dry run,
-    has no jobs (--quiet) or no commands, or whose jobs are not those of its own table, "Job stats".
+    Columns: rule; dataset or ""; command, without MARKS, "" of a target rule; images made; threads; gpu, whether held.
     """
     stats, blocks, jobs = STATS.search(text), BLOCK.findall(text), []
     if not stats and "Nothing to be done (all requested files are present and up to date)" in text:
@@ -48,16 +47,7 @@ def read_dry_run(text: str, origin: str) -> pd.DataFrame:
 
 
 def price(jobs: pd.DataFrame, rates: str | Path) -> pd.DataFrame:
-    """Jobs, hours and disk by rule and data set. The first row of the table of rates that fits a job is its cost:
-
-        rule, dataset      of the jobs that the row fits; a blank data set is any
-        options            words that their commands have, between semicolons: `--num-inference-steps 400; on: x0`;
-                           without `--device cpu` a row is of a GPU
-        images             what minutes and disk_mb (10⁶ bytes) are for; blank: for a job, whatever it makes
-        basis              how they were found, for readers
-
-    Jobs that no row fits are counted as `unknown`. Raises NrcgError for a file that is missing or no such table.
-    """
+    """Jobs, hours and disk by rule and data set, by the first row of the rates (config/README.md) that fits."""
     table = read_table(rates, text=("rule", "dataset", "options", "basis"), numbers=("images", "minutes", "disk_mb"))
     table = table.fillna({"images": 0, "disk_mb": 0})
     if not table[["images", "minutes", "disk_mb"]].apply(lambda column: column.between(0, 1e9)).all(axis=None):
@@ -83,12 +73,9 @@ def report(costs: pd.DataFrame, rates: str | Path) -> str:
         return "Nothing is left to do: this dry run has no jobs.\n"
     total = pd.DataFrame([{"rule": "total", "dataset": "", **costs.sum(numeric_only=True)}])
     table = pd.concat([costs, total]).astype({"jobs": int, "unknown": int})
-    page = f"""{tabulate(table, headers="keys", showindex=False, floatfmt=".2f")}
-
-Rates: {rates}, which says how each was found; estimates can be wrong by a factor. CPU hours count the
-threads that each job holds; GB what is deleted after use, too, but not checkpoints and unfinished shards.
-"""
+    grid = tabulate(table, headers="keys", showindex=False, floatfmt=".2f")
+    page = WORDS["plan"].format(table=grid, rates=rates)
     unknown = costs[costs["unknown"] > 0].groupby("rule", sort=False)["unknown"].sum()
     if named := ", ".join(f"{rule} ({count})" for rule, count in unknown.items()):
-        page += f"UNKNOWN, not in the sums: {named}. Add rows that fit to {rates}.\n"
+        page += WORDS["plan_unknown"].format(named=named, rates=rates)
     return page

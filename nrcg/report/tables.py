@@ -12,29 +12,16 @@ from nrcg.io.tables import POINT, read_paper, read_points, read_table
 from nrcg.plots import figures
 from nrcg.plots.setups import Setup, best_setup, extractor_of, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import File
+from nrcg.report import WORDS
 from nrcg.report.text_tables import NOTE_ERROR, Table, cell, plain, write
 
-ORDER = ("accuracy$", "accuracy/", "accuracy_judge$", "fid$", "cfid$", "fd_", "cfd_")  # of the metrics
+ORDER = ("accuracy$", "accuracy/", "accuracy_judge$", "fid$", "cfid$", "fd_", "cfd_", "")  # of metrics
 NUMBERS = {"": "value", "_stderr": "stderr", "_n": "n", "_diverged": "n_diverged"}  # of a column of the CSV file
-NOTE_OTHER = "FD ({0}) uses {0} features: it is not FID and must not be compared with the paper's FID and cFID."
-NOTE_BEST = "Scales: the one of each setup that comes nearest to the target class."
-NOTE_THEIRS = (
-    "The paper's FID and cFID: torchvision's Inception, its own sample size; ours, where given: pytorch-fid's."
-)
-
+NOTES = WORDS["tables"]
 MEASURED_BY = {"accuracy": "the guiding classifier", "Inception": "Inception (pytorch-fid)"}
 STATES = ("measured", "not measured", "not run")
 COMPARED = [*POINT, "metric", "paper", "ours", "stderr", "difference", "n", "n_diverged", "features", "measured_by",
             "weights", "state"]  # fmt: skip
-NOTE_DIFFERENCE = "Difference: ours − the paper's; of accuracies in percentage points (pp)."
-NOTE_ABSENT = {
-    "not run": "Not run: no samples of this data set, setup and scale s. Numbers of other scales are not comparable.",
-    "not measured": "Not measured: there are samples, but not this metric. An FD (judge) is not an FID.",
-}
-NOTES_PAPER = (
-    "FID and cFID of the paper are of torchvision's Inception, ours of pytorch-fid's: they differ for that reason too.",
-    "The paper's n is 50 176 samples, 1 024 for CelebA-HQ.",
-)
 
 
 @figures.register("table")
@@ -55,10 +42,7 @@ def write_table(
         raise NrcgError(f"{csv}: no unconditional point (blank 'scale') of {dataset}; sample and score it")
     reported = told[told["scale"].notna()]
     same = points[points["setup"].isin(reported["setup"].iloc[:1]) & points["scale"].notna()]
-    try:
-        same, best = (_best_by_classifier(part, free, known) if len(part) else part for part in (same, points))
-    except NrcgError as error:
-        raise NrcgError(f"{csv}: {error}") from None
+    same, best = (_best_by_classifier(part, free, known, csv) if len(part) else part for part in (same, points))
     shown = {"unconditional": free} | ({_heading(same, known): same} if len(same) else {})
     if _heading(best, known) not in shown:
         shown[f"our best: {_heading(best, known)}"] = best
@@ -73,7 +57,7 @@ def write_table(
         cells = [cell(row, row.name, digits) for _, row in _indexed(part, metrics).iterrows()]
         text[heading] = [*cells, _count(part, "n"), _count(part, "n_diverged")]
     others = dict.fromkeys(name for name in map(extractor_of, metrics) if name not in ("", "Inception"))
-    notes = [NOTE_BEST, *map(NOTE_OTHER.format, others)] + ([NOTE_THEIRS] if theirs else [])
+    notes = [NOTES["best"], *map(NOTES["extractor"].format, others)] + ([NOTES["theirs"]] if theirs else [])
     caption = title or f"{dataset}, target {target}: unconditional and guided samples"
     _write(outputs, caption, pd.DataFrame(text), data, [*notes, *note.splitlines()])
 
@@ -128,8 +112,9 @@ def write_comparison(
     text = pd.DataFrame([_compared(row) for _, row in table.iterrows()])
     text["setup"] = text["setup"].map(lambda name: known[name].label if name in known else name)
     counts = {state: int((table["state"] == state).sum()) for state in STATES}
-    first = [f"{len(text)} numbers: {', '.join(f'{n} {state}' for state, n in counts.items())} here.", NOTE_DIFFERENCE]
-    last = [*(line for state, line in NOTE_ABSENT.items() if counts[state]), *NOTES_PAPER, *note.splitlines()]
+    found = ", ".join(f"{n} {state}" for state, n in counts.items())
+    first = [f"{len(text)} numbers: {found} here.", NOTES["difference"]]
+    last = [*(line for state, line in NOTES["absent"].items() if counts[state]), *NOTES["paper"], *note.splitlines()]
     _write(outputs, title or "The paper's numbers, and ours", text, table[COMPARED], last, first, "llrlrrrrll")
 
 
@@ -142,9 +127,9 @@ def _write(
     write(outputs, Table(caption, text, data, notes, align=align))
 
 
-def _best_by_classifier(points: pd.DataFrame, free: pd.DataFrame, known: dict[str, Setup]) -> pd.DataFrame:
+def _best_by_classifier(points: pd.DataFrame, free: pd.DataFrame, known: dict[str, Setup], csv: File) -> pd.DataFrame:
     """The best point, its accuracy under the name of its classifier where the unguided samples have that one too."""
-    setup, scale = best_setup(points)
+    setup, scale = best_setup(points, str(csv))
     part = points[(points["setup"] == setup) & (points["scale"] == scale)]
     name = f"accuracy/{known[setup].classifier if setup in known else ''}"
     return part.replace({"metric": {"accuracy": name}}) if name in set(free["metric"]) else part
@@ -157,9 +142,7 @@ def _heading(point: pd.DataFrame, known: dict[str, Setup]) -> str:
 
 def _in_order(metrics: Sequence[str]) -> list[str]:
     """Known metrics in their fixed order, then the rest (shares per class) as they come."""
-    return sorted(
-        dict.fromkeys(metrics), key=lambda metric: [*(bool(re.match(each, metric)) for each in ORDER), True].index(True)
-    )
+    return sorted(dict.fromkeys(metrics), key=lambda name: [i for i, each in enumerate(ORDER) if re.match(each, name)])
 
 
 def _indexed(points: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
@@ -191,7 +174,6 @@ def _numbers(metrics: Sequence[str], ours: dict[str, pd.DataFrame], told: pd.Dat
 
 
 def _read_scores(paths: list[str]) -> pd.DataFrame:
-    """The points of all data sets."""
     points: dict[str, pd.DataFrame] = {}
     for path in paths:
         for name in read_table(path, text=("dataset",))["dataset"].unique():
@@ -204,7 +186,6 @@ def _read_scores(paths: list[str]) -> pd.DataFrame:
 
 
 def _compared(row: pd.Series) -> dict[str, str]:
-    """A row of the comparison for reading."""
     metric, theirs, ours = row["metric"], pd.Series({"value": row["paper"]}), row.rename({"ours": "value"})
     start = {"data set": row["dataset"], "setup": row["setup"], "s": plain(row["scale"]) or "–",
              "metric": metric_label(metric), "paper": cell(theirs, metric, digits=2)}  # fmt: skip

@@ -14,14 +14,9 @@ from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, wilson
 from nrcg.io.files import write_text
 from nrcg.plots.setups import is_share
 from nrcg.plots.style import File, with_suffix
+from nrcg.report import WORDS
 
 NOTE_ERROR = f"Brackets: {NOTE_INTERVAL}. n counts all samples, diverged ones included."
-LATEX = str.maketrans({
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "≤": r"$\le$", "≥": r"$\ge$",
-    "†": r"$\dagger$", "‡": r"$\ddagger$", "–": "--", "—": "---", "−": "$-$", "×": r"$\times$", "<": r"$<$",
-    ">": r"$>$",
-})  # fmt: skip
 PAGE = Template((files("nrcg.report") / "table.html").read_text("utf-8"))
 
 
@@ -65,7 +60,7 @@ def plain(value: Any) -> str:
 
 def latex_escape(text: str) -> str:
     """Plain Unicode text for LaTeX, x̂₀ as a formula."""
-    return r"$\hat{x}_0$".join(piece.translate(LATEX) for piece in text.split("x̂₀"))
+    return r"$\hat{x}_0$".join(piece.translate(str.maketrans(WORDS["latex"])) for piece in text.split("x̂₀"))
 
 
 def to_csv(table: Table) -> str:
@@ -86,13 +81,7 @@ def to_latex(table: Table) -> str:
     """A `table` environment; needs the package booktabs."""
     body = table.escaped(latex_escape).to_latex(index=False, escape=False, column_format=table.sides)
     notes = r" \\ ".join(map(latex_escape, [*table.intro, *table.notes]))
-    return rf"""\begin{{table}}
-\centering
-\caption{{{latex_escape(table.caption)}}}
-{body}
-\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}
-\end{{table}}
-"""
+    return Template(WORDS["latex_table"]).substitute(caption=latex_escape(table.caption), body=body, notes=notes)
 
 
 def to_html(table: Table) -> str:
@@ -109,6 +98,6 @@ FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown
 
 
 def write(outputs: Iterable[File], table: Table) -> None:
-    """Write the table to each path, in the format of its suffix; raises NrcgError on one that is not in FORMATS."""
+    """Write the table to each path, in the format of its suffix."""
     for path in with_suffix(outputs, "tables", FORMATS):
         write_text(path, FORMATS[path.suffix](table))

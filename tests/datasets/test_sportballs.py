@@ -16,7 +16,7 @@ from nrcg.datasets.sportballs import ICONS, SportBalls
 from nrcg.errors import NrcgError
 from nrcg.io.arrays import write_array
 from nrcg.io.files import sha256, write_json
-from nrcg.plots.contact_sheet import plot_contact_sheet
+from nrcg.plots.samples import plot_contact_sheet
 
 
 def generate(folder, **settings):

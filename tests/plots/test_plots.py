@@ -347,14 +347,15 @@ def test_contrast_puts_own_classifier_above_judge(tmp_path, points_csv):
 
 def test_best_setup(points_csv):
     points = read_points(points_csv)
-    assert best_setup(points) == (EMA, 15)  # not LOGPROB with 5.5, and not the unconditional row
+    assert best_setup(points, "points.csv") == (EMA, 15)  # not LOGPROB with 5.5, and not the unconditional row
     inception = points[points["metric"] == "cfd_judge"].assign(metric="cfid")
     inception.loc[inception["setup"] == LOGPROB, "value"] = 1.0
-    assert best_setup(pd.concat([points, inception])) == (LOGPROB, 3)  # Inception decides where it is there
+    both = pd.concat([points, inception])
+    assert best_setup(both, "points.csv") == (LOGPROB, 3)  # Inception decides where it is there
     other = points.replace({"metric": {"cfd_judge": "cfd_mine"}})
-    assert best_setup(other) == (EMA, 15)
-    with pytest.raises(NrcgError, match="no guided point has a value for cfid or cfd_NAME"):
-        best_setup(points[points["metric"] != "cfd_judge"])
+    assert best_setup(other, "points.csv") == (EMA, 15)
+    with pytest.raises(NrcgError, match=r"points\.csv: no guided point has a value for cfid or cfd_NAME"):
+        best_setup(points[points["metric"] != "cfd_judge"], "points.csv")
 
 
 def test_table_holds_ours_and_the_papers(tmp_path, points_csv):

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from nrcg.errors import NrcgError
-from nrcg.report.claims_samples import background
-from nrcg.report.findings import CLAIMS, write_findings
+from nrcg.report import WORDS
+from nrcg.report.claims import background
+from nrcg.report.findings import write_findings
 
 SETUPS = Path(__file__).parents[2] / "config" / "setups.yaml"
 X0, ADAM, EMA9, EMA99 = "nonrobust_x0", "nonrobust_x0_adam", "nonrobust_x0_ema0.9", "nonrobust_x0_ema0.99"
@@ -129,7 +130,7 @@ def world(tmp_path) -> World:
 
 def test_every_claim_is_seen_where_the_files_say_so(world):
     verdicts = world.findings()["verdict"]
-    assert len(verdicts) == len(CLAIMS) == len(set(world.findings()["claim"]))
+    assert len(verdicts) == len(WORDS["claims"]) == len(set(world.findings()["claim"]))
     assert verdicts.pop("celeba") == "not measured"
     assert set(verdicts) == {"seen"}, verdicts
 
