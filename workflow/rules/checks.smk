@@ -100,7 +100,7 @@ def check_classifier(place, dataset, name, given):
     with noted(place):
         training = {key: value for key, value in given.items() if key != "pretrained"}
         architecture = call(ClassifierTraining, "classifier training", training).architecture
-        if name == "judge" and not folder and architecture not in JUDGES:
+        if name == "judge" and architecture not in JUDGES:
             wrong(f"{place}.architecture", f"{architecture!r} is not one of {', '.join(JUDGES)}")
     if not folder:
         return
