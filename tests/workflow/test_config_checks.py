@@ -132,7 +132,7 @@ TABLE = (ROOT / "config/setups.yaml").read_text()
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (TABLE.replace("beta: 0.99", "beta: 1.5", 1), "nonrobust_x0_ema0.99: .*beta is 1.5"),
+        (TABLE.replace("beta: 0.99", "beta: 1.5", 1), "nonrobust_x0_ema0.99: EMA: beta 1.5: must be"),
         (TABLE.replace("beta: 0.99", "betta: 0.99", 1), "nonrobust_x0_ema0.99: .*unknown key betta; nearest are beta"),
         (TABLE.replace("[0, 240]", "[240, 0]"), "nonrobust_x0_ema0.99_late: .*interval"),
         (TABLE.replace("on: xt", "onn: xt", 1), "robust.guidance: 'on' is a required property"),
