@@ -2,25 +2,25 @@
 
 from importlib import import_module
 from inspect import formatannotation, getdoc, signature, unwrap
+from pkgutil import iter_modules
 from types import UnionType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from typer import Argument, Option
 from typer.core import TyperCommand
 
+from nrcg import plots, report
 from nrcg.cli.options import Note, Outs, Style, Title, app, parse_json
 from nrcg.errors import NrcgError
 from nrcg.plots import WORDS, figures
 from nrcg.registry import call
 
-DEFINED_IN = ("plots.forward", "plots.scales", "plots.samples", "plots.before_after", "plots.training",
-              "report.tables", "report.findings")  # fmt: skip
-
 
 def load_figures() -> None:
-    """Import all modules that register figures, which takes matplotlib and so a moment."""
-    for name in DEFINED_IN:
-        import_module(f"nrcg.{name}")
+    """Import the modules that register figures, which takes matplotlib and so a moment."""
+    for package in (plots, report):
+        for module in iter_modules(package.__path__):
+            import_module(f"{package.__name__}.{module.name}")
 
 
 class _Draw(TyperCommand):

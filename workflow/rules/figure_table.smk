@@ -249,17 +249,14 @@ def names(tables):
     return "|".join(dict.fromkeys(name for name, found in entries if (found["function"] in TABLES) == tables))
 
 
-TARGETS = {  # target rule: its files; a target without files has no data set in this run
-    **{f"figure{number}": [] for number in range(1, 10)},
-    **{f"table{number}": [] for number in range(1, 4)},
-    **{
-        target: [] for target in ("scales", "table", "grids", "contrast", "side_by_side", "training_curves", "findings")
-    },
-    "comparison": [f"<run>/comparison.{suffix}" for suffix in suffixes(comparison())],
-}
+# Target rule: its files; a target without files has no data set in this run.
+TARGETS = {name: [] for name in [*(f"figure{n}" for n in range(1, 10)), *(f"table{n}" for n in range(1, 4))]}
+TARGETS |= {name: [] for found in FIGURES.values() for name in found["targets"] if "{" not in name}
+TARGETS["comparison"] = [f"<run>/comparison.{suffix}" for suffix in suffixes(comparison())]
 for dataset in DATASETS:
     for name, found in figures(dataset).items():
         for target in found["targets"]:
+            TARGETS.setdefault(target, [])
             TARGETS[target] += [f"<run>/{dataset}/figures/{name}.{suffix}" for suffix in suffixes(found)]
 
 
