@@ -46,12 +46,15 @@ def server(released):
 
 
 def table(folder, released, address):
-    rows = ["kind\trole\turl\tdigest"]
-    for name in ("ddpm", "nonrobust", "robust"):
-        digest = git_blob((released / f"{name}.safetensors").read_bytes())
-        rows.append(f"celeba\t{name}\t{address}/{name}.safetensors\tgitblob:{digest}")
-    path = folder / "authors_weights.tsv"
-    path.write_text("\n".join(rows) + "\n")
+    rows = {
+        name: {
+            "url": f"{address}/{name}.safetensors",
+            "digest": f"gitblob:{git_blob((released / f'{name}.safetensors').read_bytes())}",
+        }
+        for name in ("ddpm", "nonrobust", "robust")
+    }
+    path = folder / "authors_weights.yaml"
+    path.write_text(yaml.safe_dump({"celeba": rows}))
     return path
 
 

@@ -184,9 +184,7 @@ def test_requeued_trainings_go_on_and_change_no_bit(finished, cluster):
     for folder, log in zip(folders, logs.values(), strict=True):
         shutil.rmtree(finished / folder)
         log.unlink()
-    shutil.rmtree(
-        finished / "results/test/sportballs/checkpoints"
-    )  # of the finished trainings, which would be written again
+    shutil.rmtree(finished / home / "checkpoints")  # of the finished trainings, which would be written again
     process = toy_run(finished, cluster, *(folder / "card.json" for folder in folders), "--profile", "slurm")
     requeued = {}
     while len(requeued) < len(TRAININGS):
@@ -211,7 +209,7 @@ def test_a_cluster_with_accounting(tmp_path, accounted, way):
     (tmp_path / "Snakefile").write_text(TOY_SNAKEFILE)
     seen = len(accounted.jobs())
     succeeds(snakemake(tmp_path, accounted, "--profile", "slurm"), tmp_path)
-    sample, *attempts = sorted(accounted.jobs()[seen:], key=lambda job: (not has_gpu(job), int(job["JobId"])))
+    _, sample, *attempts = sorted(accounted.jobs()[seen:], key=lambda job: (not has_gpu(job), int(job["JobId"])))
     assert sample["Partition"] == "gpus" and sample["Account"] == "lab"
     assert sample[{"gpu": "TresPerJob", "gres": "TresPerNode"}[way]] == "gres:gpu:toy:1"
     assert [job["MinMemoryNode"] for job in attempts] == ["4000M", "8000M"]

@@ -46,6 +46,7 @@ use rule draw as write with:
         ),
     wildcard_constraints:
         name=names(tables=True),
+    localrule: True
 
 
 use rule write as compare with:
@@ -63,6 +64,7 @@ use rule write as compare with:
         "<run>/logs/comparison.log",
     benchmark:
         "<run>/benchmarks/comparison.tsv"
+    localrule: True
 
 
 for target in TARGETS:
