@@ -1,4 +1,4 @@
-"""The one place where uint8 images on disk become float images in code, and back."""
+"""The one place where uint8 images on disk become float images in code, and back; and colours what a network takes."""
 
 import numpy as np
 import torch
@@ -14,3 +14,23 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
     """Float N×3×H×W in [−1, 1] (clamped to it) to uint8 N×H×W×3, rounded to nearest."""
     scaled = images.float().add(1.0).mul(127.5).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's mode L
+
+
+def to_channels(images: torch.Tensor, channels: int) -> torch.Tensor:
+    """RGB images N×3×H×W in [−1, 1] as a network of 1 (grey), 3 or 4 (opaque RGBA) channels has them."""
+    if channels == 1:
+        return torch.einsum("nchw,c->nhw", images, images.new_tensor(LUMA))[:, None]
+    return images if channels == 3 else torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
+
+
+def to_rgb(images: torch.Tensor) -> torch.Tensor:
+    """Images N×1×H×W (grey), N×3×H×W or N×4×H×W (RGBA, laid over white) in [−1, 1] as N×3×H×W; differentiable."""
+    if images.shape[1] == 1:
+        return images.expand(-1, 3, -1, -1)
+    if images.shape[1] == 3:
+        return images
+    colours, alpha = images[:, :3], (images[:, 3:] + 1) / 2
+    return colours * alpha + (1 - alpha)

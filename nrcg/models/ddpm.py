@@ -17,6 +17,7 @@ from nrcg.runtime.memory import is_out_of_memory
 WEIGHTS = "diffusion_pytorch_model"  # .safetensors or .bin, as diffusers names them
 COUNT, STEPS, POSITIVE = whole(1, 65_536), whole(1, 100_000), number(0, without=(0,))
 PAIR = listed(COUNT, 2)
+CHANNELS = Rule("1 (grey), 3 (RGB) or 4 (RGBA)", lambda value: whole(1, 4).holds(value) and value != 2)
 SCHEDULER_RULES = spread(
     {
         "num_train_timesteps": STEPS,
@@ -37,7 +38,7 @@ SCHEDULER_RULES = spread(
 UNET_RULES = spread(  # what fails in a trial, such as an unknown kind of block, is left to that
     {
         "sample_size": Rule(f"{COUNT.words}, or two", lambda v: COUNT.holds(v) or (PAIR.holds(v) and len(v) == 2)),
-        "in_channels out_channels": whole(3, 3),
+        "in_channels out_channels": CHANNELS,
         "center_input_sample flip_sin_to_cos add_attention": FLAG,
         "time_embedding_type": one_of("positional", "fourier", "learned"),
         "time_embedding_dim attention_head_dim attn_norm_num_groups": maybe(COUNT),
@@ -70,11 +71,13 @@ def check_unet(config: Mapping[str, Any]) -> None:
     check("unet", config, UNET_RULES)
     if config.get("sample_size") is None:
         raise NrcgError("unet: no key sample_size; give the images' width and height in pixels")
-    side = config["sample_size"]
+    side, channels = config["sample_size"], config.get("in_channels", 3)
+    if config.get("out_channels", 3) != channels:
+        raise NrcgError(f"unet: out_channels {config.get('out_channels', 3)}, in_channels {channels}; make them equal")
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             shape = (side, side) if isinstance(side, int) else side
-            UNet2DModel(**config)(torch.empty(1, 3, *shape), torch.zeros(1, dtype=torch.long))
+            UNet2DModel(**config)(torch.empty(1, channels, *shape), torch.zeros(1, dtype=torch.long))
     except Exception as error:  # whatever diffusers and torch make of it
         raise NrcgError(
             f"unet: no network has these arguments ({first_line(error)}); check that down_block_types, up_block_types "

@@ -16,7 +16,7 @@ from torchvision.utils import save_image
 
 from nrcg.errors import NrcgError
 from nrcg.io.files import atomic
-from nrcg.io.images import to_float
+from nrcg.io.images import to_channels, to_float, to_rgb
 from nrcg.models.ddpm import build_scheduler, build_unet, check_unet, save_ddpm, takes_images
 from nrcg.rng import keyed_generator, seed_torch
 from nrcg.runtime.memory import BatchLimit
@@ -92,7 +92,8 @@ class _Trainer(Trainer):
         if self.compile and worth_compiling((self.total_steps - self.step) * self.settings.batch_size, self.device):
             self.predict = torch.compile(self.network)
         for batch in self.batches(0, self.total_steps, "DDPM training", stop):
-            self.train_step(to_float(self.images.images[distributed.share(batch)], self.device))
+            images = to_float(self.images.images[distributed.share(batch)], self.device)
+            self.train_step(to_channels(images, self.network.config.in_channels))
             preview = self.preview_every and self.step % self.preview_every == 0
             if preview or self.step % self.checkpoint_every == 0:
                 keep()
@@ -108,7 +109,7 @@ class _Trainer(Trainer):
         }
 
     def train_step(self, x0: torch.Tensor) -> None:
-        """One optimiser step on clean images N×3×H×W in [−1, 1], this process's share of the batch."""
+        """One optimiser step on clean images N×C×H×W in [−1, 1], this process's share of the batch."""
         x_t, noise, timesteps = noised(self.scheduler, x0, "ddpm noise", self.settings.seed, self.step)
         targets = {"epsilon": noise, "sample": x0, "v_prediction": self.scheduler.get_velocity(x0, noise, timesteps)}
         target = targets[self.scheduler.config.prediction_type]
@@ -166,5 +167,5 @@ class _Trainer(Trainer):
         samples = torch.from_numpy(np.concatenate(pieces)).permute(0, 3, 1, 2)
         if distributed.rank() == 0:  # the others draw it, too, for as long
             with atomic(self.previews / f"step_{self.step:07d}.png") as file:
-                doubled = samples.repeat_interleave(2, 2).repeat_interleave(2, 3)
+                doubled = to_rgb(samples * 2 - 1).add(1).div(2).repeat_interleave(2, 2).repeat_interleave(2, 3)
                 save_image(doubled, file, "PNG", nrow=8, padding=2, pad_value=200 / 255)
