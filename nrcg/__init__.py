@@ -12,7 +12,18 @@ if TYPE_CHECKING:
 
     from nrcg import speed
     from nrcg.errors import NrcgError
-    from nrcg.guidance import EMA, Adam, ClassifierGuidance, GuidedDDPMPipeline, objectives, stabilizers
+    from nrcg.guidance import (
+        EMA,
+        Adam,
+        ClassifierGuidance,
+        ClassValue,
+        GuidedDDPMPipeline,
+        ValueGuidance,
+        WeightedSum,
+        objectives,
+        stabilizers,
+    )
+    from nrcg.models.adapter import adapt
 
 try:
     __version__ = version("nrcg")
@@ -22,9 +33,13 @@ except PackageNotFoundError:  # a checkout that was not installed
 __all__ = [
     "EMA",
     "Adam",
+    "ClassValue",
     "ClassifierGuidance",
     "GuidedDDPMPipeline",
     "NrcgError",
+    "ValueGuidance",
+    "WeightedSum",
+    "adapt",
     "load_classifier",
     "objectives",
     "speed",
@@ -59,7 +74,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'nrcg' has no attribute {name!r}")
     if name == "speed":
         return import_module("nrcg.speed")
-    return getattr(import_module("nrcg.errors" if name == "NrcgError" else "nrcg.guidance"), name)
+    rooms = {"NrcgError": "nrcg.errors", "adapt": "nrcg.models.adapter"}
+    return getattr(import_module(rooms.get(name, "nrcg.guidance")), name)
 
 
 def __dir__() -> list[str]:

@@ -8,6 +8,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from nrcg.errors import NrcgError
@@ -75,18 +76,30 @@ def check_arguments(thing: Callable, where: str, arguments: Any, given: int = 0,
             raise NrcgError(f"{where}: no key {name}; give one")
 
 
-def load_module(name: str) -> None:
-    """Import a module that registers things, once: a dotted name, or the path of a .py file."""
+def load_module(name: str) -> ModuleType:
+    """Import a module, once: a dotted name, or the path of a .py file."""
     path = str(Path(name).resolve())
     if name.endswith(".py") and not Path(name).is_file():
         raise NrcgError(f"module {name}: no such file")
     try:
         if not name.endswith(".py"):
-            import_module(name)
-        elif path not in sys.modules:
+            return import_module(name)
+        if path not in sys.modules:
             spec: Any = spec_from_file_location(path, path)
             sys.modules[path] = module_from_spec(spec)  # before it runs: dataclasses look for their module there
             spec.loader.exec_module(sys.modules[path])
+        return sys.modules[path]
     except Exception as error:  # whatever the user's own code raises
         sys.modules.pop(path, None)
         raise NrcgError(f"module {name}: cannot be imported ({type(error).__name__}: {error})") from error
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """The function of `package.module:function` or `path/to/file.py:function`."""
+    module, _, function = name.rpartition(":")
+    if not (module and function):
+        raise NrcgError(f"function {name!r}: write package.module:function, or path/to/file.py:function")
+    found = getattr(load_module(module), function, None)
+    if not callable(found):
+        raise NrcgError(f"function {name}: {module} has no function {function!r}")
+    return found

@@ -17,11 +17,11 @@ import torch
 from tqdm import tqdm
 
 from nrcg.errors import NrcgError
-from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
+from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline, ValueGuidance
 from nrcg.guidance.step import set_timesteps
 from nrcg.io.arrays import write_array
 from nrcg.io.files import alone, fingerprint, read_card, require_writable, sha256, write_json
-from nrcg.io.images import to_uint8
+from nrcg.io.images import to_rgb, to_uint8
 from nrcg.io.unfinished import in_batches
 from nrcg.rng import keyed_generator
 from nrcg.runtime.memory import BatchLimit
@@ -35,14 +35,17 @@ def sample_shard(
     seeds: range,
     *,
     pipeline: GuidedDDPMPipeline,
-    guidance: ClassifierGuidance | None,
+    guidance: ClassifierGuidance | ValueGuidance | None,
     num_inference_steps: int,
     batch_size: int,
     seed: int,
     provenance: dict[str, Any],
+    class_label: int | None = None,
     stop: Stop | None = None,
 ) -> None:
     """Draw sample i of the run of `seed` for each i of `seeds`; write `out`, NAME.npy, and its card NAME.json.
+
+    Grey samples are written as RGB, RGBA ones laid over white. A class-conditional U-Net is told `class_label`.
 
     Batches already drawn are kept in `NAME.unfinished` until then, told apart by `provenance`: what else decides the
     samples, as JSON has it, for the card too. Of two processes that draw the same shard the second waits, and finds it
@@ -67,11 +70,12 @@ def sample_shard(
             generator=[keyed_generator("sampling", seed, i) for i in batch],  # on the CPU: the same on every machine
             num_inference_steps=num_inference_steps,
             guidance=guidance,
+            class_labels=class_label,
             output_type="pt",
             return_dict=False,
             callback_on_step_end=lambda *_: asked.check(),
         )
-        return torch.from_numpy(to_uint8(images * 2 - 1)), diverged.cpu()
+        return torch.from_numpy(to_uint8(to_rgb(images * 2 - 1))), diverged.cpu()
 
     try:
         with alone(folder / "lock", wait) as waited:

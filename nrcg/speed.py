@@ -13,10 +13,13 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.ops.misc import Conv2dNormActivation, SqueezeExcitation
 
 from nrcg.errors import NrcgError
+from nrcg.models.adapter import Adapter
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 COMPILING_PAYS = 100_000  # images × steps: compiling takes a minute or two, once for a machine and size
-ORDERLY = (MobileNetV3, InvertedResidual, Conv2dNormActivation, SqueezeExcitation, ResNet, BasicBlock)  # call in order
+ORDERLY = (  # call their layers in order
+    *(Adapter, MobileNetV3, InvertedResidual, Conv2dNormActivation, SqueezeExcitation, ResNet, BasicBlock),
+)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 FEW_PIXELS = 8 * 8  # over more, the products, pixels² a head, take more memory and no less time
 

@@ -8,7 +8,8 @@ import torch
 from pipelines import draw, make_pipeline
 
 import nrcg
-from nrcg.models.classifier import build_classifier, save_classifier
+from nrcg.models.architectures import build_classifier
+from nrcg.models.classifier import save_classifier
 
 
 def test_public_names_are_listed_and_there():

@@ -23,7 +23,8 @@ from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError, Stopped
 from nrcg.evaluation.score import score
 from nrcg.io.files import alone, read_sealed, write_sealed
-from nrcg.models.classifier import build_classifier, load_classifier, save_classifier
+from nrcg.models.architectures import build_classifier
+from nrcg.models.classifier import load_classifier, save_classifier
 from nrcg.models.ddpm import load_ddpm, save_ddpm
 from nrcg.runtime.preemption import Stop
 from nrcg.sampling import sample_shard

@@ -17,7 +17,8 @@ from nrcg.cli import app
 from nrcg.cli.options import network_digest
 from nrcg.errors import NrcgError
 from nrcg.io.files import fingerprint, sha256
-from nrcg.models.classifier import build_classifier, save_classifier
+from nrcg.models.architectures import build_classifier
+from nrcg.models.classifier import save_classifier
 from nrcg.models.ddpm import save_ddpm
 from nrcg.sampling import sample_shard
 

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from nrcg import EMA, ClassifierGuidance
 from nrcg.errors import NrcgError
-from nrcg.models.classifier import build_classifier
+from nrcg.models.architectures import build_classifier
 from nrcg.speed import COMPILING_PAYS, SmallAttention, prepare, worth_compiling
 
 ATTENTION = {

@@ -1,7 +1,7 @@
 """Verbs that bring files from elsewhere: downloads, and imports of weights in other formats."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Option
 
@@ -55,17 +55,19 @@ def hub(
 
 @get_verbs.command()
 def classifier(
-    file: Annotated[Path, Option(help="Published weights: safetensors, each key with the prefix `classifier.`.")],
+    source: Annotated[str, Option(help='JSON, or @file.json, such as {"timm": {"name": "resnet18.a1_in1k"}}.')],
     out: Out,
     classes: Annotated[list[str], Option(help="Name of a class, in the order of the labels; repeat for each.")],
-    architecture: Annotated[str, Option(help="Network of the weights.")] = "mobilenet_v3_small",
-    url: Url = "",
-    digest: Digest = "",
+    size: Annotated[list[int], Option(help="Of the images: a side in pixels; twice for height, then width.", min=1)],
+    input: Annotated[str, Option(help="What it takes: JSON of size, mean, std (on [0, 1]), interpolation.")] = "{}",
+    outputs: Annotated[str, Option(help='JSON, each class\'s output or outputs: {"cat": [281, 282], …}.')] = "",
 ) -> None:
-    """Make a classifier's folder of a file that the paper's authors published."""
-    from nrcg.models.importing import import_classifier
+    """Make a classifier's folder of one from elsewhere: torchvision, timm, transformers, a file, a function."""
+    from nrcg.models.sources import import_classifier
 
-    import_classifier(file, out, architecture=architecture, classes=classes, url=url, digest=digest)
+    arguments: dict[str, Any] = {"input": parse_json(input, "--input"), "classes": classes, "size": (size * 2)[:2]}
+    arguments["outputs"] = parse_json(outputs, "--outputs") if outputs else None
+    import_classifier(parse_json(source, "--source"), out, **arguments)
 
 
 @get_verbs.command()

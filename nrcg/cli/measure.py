@@ -24,6 +24,7 @@ def forward(
     target: options.Target = "0",
     on: options.On = "xt",
     objective: Annotated[str, Option(help="Its gradient is analysed: log_prob, logit or one of yours.")] = "log_prob",
+    class_label: options.ClassLabel = None,
     images: Annotated[int, Option(help="Validation images to use; 0 is all.", min=0)] = 0,
     stride: Annotated[int, Option(help="Visit every k-th t.", min=1)] = 1,
     seed: options.Seed = 0,
@@ -40,7 +41,7 @@ def forward(
     from nrcg.evaluation.forward import forward_analysis
     from nrcg.guidance import stabilizer_from
     from nrcg.io.files import fingerprint, require_writable, write_text
-    from nrcg.models.classifier import load_classifier
+    from nrcg.models.classifier import load_classifier, seeing
     from nrcg.models.ddpm import load_ddpm, takes_images
     from nrcg.speed import prepare
 
@@ -58,21 +59,25 @@ def forward(
     size, wanted = pictures.shape[1], unet.config.sample_size
     if on == "x0" and wanted is not None and not takes_images(wanted, size):
         raise NrcgError(f"{ddpm}: its U-Net draws {wanted} pixels, but {data} has images of {size}; train one on these")
+    channels = unet.config.in_channels
     how: dict[str, Any] = {"on": on, "objective": objective, "stride": stride, "seed": seed}
     inputs = [hashlib.sha256(pictures.tobytes()).hexdigest(), labels.tolist()]
     inputs += [options.network_digest(folder) for folder in (classifier, ddpm)]
+    identity = fingerprint(**how, setups=sections, target=target, class_label=class_label, inputs=inputs)
     unfinished = out.with_suffix(".unfinished")
     with stop_on_signals() as stop:
         table = forward_analysis(
             pictures,
-            prepare(model),
+            prepare(seeing(model, channels)),
             labels=labels,
+            channels=channels,
+            class_label=class_label,
             target=options.parse_target(target, card["classes"]),
             unet=prepare(unet) if on == "x0" else None,
             scheduler=scheduler,
             setups=stabilizers,
             batch_size=batch_size,
-            unfinished=unfinished / fingerprint(**how, setups=sections, target=target, inputs=inputs),
+            unfinished=unfinished / identity,
             stop=stop,
             **how,
         )

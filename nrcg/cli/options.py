@@ -41,6 +41,7 @@ Checkpoint = Annotated[Path, typer.Option(help="File to continue from and to wri
 Scheduler = Annotated[str, typer.Option(help="Arguments of diffusers' DDPMScheduler: JSON, or @file.json.")]
 Target = Annotated[str, typer.Option("--target", help="Target class: its name or index.")]
 On = Annotated[str, typer.Option("--on", help="What the classifier sees: xt, or x0 (the one-step prediction).")]
+ClassLabel = Annotated[int | None, typer.Option(help="Class that a class-conditional U-Net is told.", min=0)]
 BatchSize = Annotated[int, typer.Option(help="Images in the networks at a time.", min=1)]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is one), cpu, cuda (a free one) or cuda:N.")]

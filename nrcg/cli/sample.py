@@ -25,6 +25,7 @@ def sample(
     target: options.Target = "0",
     scale: Annotated[float | None, Option(help="Guidance scale s of eq. 1; needs --classifier.", min=0)] = None,
     guidance: Annotated[str, Option(help=GUIDANCE)] = "{}",
+    class_label: options.ClassLabel = None,
     precision: Annotated[str, Option(help="Inside the networks: fp32 or bf16.")] = "fp32",
     compile: Annotated[bool, Option(help="Compile the networks where it pays: long work on CUDA.")] = True,
     seed: options.Seed = 0,
@@ -43,7 +44,7 @@ def sample(
         raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
     where = options.set_up(device, threads)
     from nrcg.guidance import GuidedDDPMPipeline, guidance_from
-    from nrcg.models.classifier import load_classifier
+    from nrcg.models.classifier import load_classifier, seeing
     from nrcg.models.ddpm import load_ddpm, takes_images
     from nrcg.sampling import sample_shard
     from nrcg.speed import prepare, worth_compiling
@@ -52,16 +53,19 @@ def sample(
     ready = partial(prepare, precision=precision, compile=compile and pays)
     provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": options.network_digest(ddpm), "precision": precision}
     how = None
+    unet, scheduler = load_ddpm(ddpm, where)
     if classifier and scale is not None:
         model, card = load_classifier(classifier, where)
-        how = guidance_from(section, ready(model), options.parse_target(target, card["classes"]), scale, "--guidance")
+        model = ready(seeing(model, unet.config.in_channels))
+        how = guidance_from(section, model, options.parse_target(target, card["classes"]), scale, "--guidance")
         provenance |= {"classifier": str(classifier), "classifier_digest": options.network_digest(classifier)}
         provenance |= {"target": target, "scale": scale, "guidance": section}
-    unet, scheduler = load_ddpm(ddpm, where)
+    provenance |= {} if class_label is None else {"class_label": class_label}
     size = unet.config.sample_size
     if classifier and "size" in card and not takes_images(size, card["size"]):
         raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
     pipeline = GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler)
     run: dict[str, Any] = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
+    run["class_label"] = class_label
     with stop_on_signals() as asked:
         sample_shard(out, range(start, stop), pipeline=pipeline, guidance=how, provenance=provenance, stop=asked, **run)

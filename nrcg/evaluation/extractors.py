@@ -1,4 +1,4 @@
-"""Feature extractors by name: `inception` (pytorch-fid's network) and `judge` (a judge classifier's last features)."""
+"""Feature extractors by name: `inception` (pytorch-fid's network) and `classifier` (any one's last features)."""
 
 import pickle
 import struct
@@ -11,11 +11,12 @@ import torch
 
 from nrcg.errors import NrcgError
 from nrcg.io.arrays import UNREADABLE
-from nrcg.io.images import to_float
-from nrcg.models.classifier import JUDGE_FEATURES, JUDGES, features, load_classifier
+from nrcg.io.images import height_and_width, to_float
+from nrcg.models.classifier import features, load_classifier
 from nrcg.registry import Registry
 
 extractors = Registry("extractor")  # functions (weights: Path | None, device) → Extractor
+PROBED = 64  # pixels of the image that tells how many features a classifier for images of any size has
 RELEASE = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
 INCEPTION_URL = f"{RELEASE}pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -63,12 +64,13 @@ def inception(weights: Path | None, device: torch.device | str = "cpu") -> Extra
     return Extractor(2048, lambda images: network(images)[0].flatten(1), device)
 
 
-@extractors.register("judge")
-def judge(weights: Path | None, device: torch.device | str = "cpu") -> Extractor:
-    """The last features of a judge classifier, whose folder `weights` is."""
+@extractors.register("classifier")
+def classifier(weights: Path | None, device: torch.device | str = "cpu") -> Extractor:
+    """The last features of the classifier, such as a judge, whose folder `weights` is."""
     if weights is None:
-        raise NrcgError("extractor judge: no weights given; it needs the folder of a judge classifier")
+        raise NrcgError("extractor classifier: no weights given; it needs the folder of a classifier")
     model, card = load_classifier(weights, device)
-    if card["architecture"] not in JUDGES:
-        raise NrcgError(f"{weights}: a {card['architecture']}; features of a judge need one of {', '.join(JUDGES)}")
-    return Extractor(JUDGE_FEATURES, lambda images: features(model, images), device)
+    side = card.get("size") or getattr(model, "size", None) or PROBED
+    with torch.inference_mode():
+        dim = features(model, torch.zeros(1, 3, *height_and_width(side), device=device)).shape[1]
+    return Extractor(dim, lambda images: features(model, images), device)

@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from nrcg.errors import NrcgError
 from nrcg.guidance.gradient import frozen, image_gradient
-from nrcg.guidance.inputs import INPUTS, clip_limit, one_step_denoiser, pred_original_sample
-from nrcg.guidance.objectives import Objective, as_objective, log_prob
+from nrcg.guidance.inputs import INPUTS, Labelled, clip_limit, one_step_denoiser, pred_original_sample
+from nrcg.guidance.objectives import ClassValue, Objective, as_objective, log_prob
 from nrcg.guidance.stabilizers import Stabilizer, for_steps
-from nrcg.io.images import to_float
+from nrcg.io.images import to_channels, to_float
 from nrcg.io.tables import CURVE_COLUMNS
 from nrcg.io.unfinished import in_batches
 from nrcg.models.classifier import predictions
@@ -47,6 +47,8 @@ def forward_analysis(
     setups: Mapping[str, Stabilizer | None],
     seed: int,
     batch_size: int,
+    channels: int = 3,
+    class_label: int | None = None,
     objective: str | Objective = "log_prob",
     stride: int = 1,
     unfinished: Path | None = None,
@@ -71,14 +73,16 @@ def forward_analysis(
 
     A row for each setup, metric and visited t ≥ 1 has mean and population standard deviation over n images. `images`
     are uint8 N×H×W×3, `labels` int64 N. The scheduler's timestep t − 1 is the t of here, and t = 0 is the image. A
-    `stride` k > 1 visits t = T, T − k, … and 0. `unfinished` keeps the sums of finished batches, from which the next
-    call of the same arguments goes on, on a CPU to the same bits.
+    `stride` k > 1 visits t = T, T − k, … and 0. The process runs in the `channels` of the U-Net, which the classifier
+    must take too: see `nrcg.adapt`. A class-conditional U-Net is told `class_label`. `unfinished` keeps the sums of
+    finished batches, from which the next call of the same arguments goes on, on a CPU to the same bits.
     """
     if on not in INPUTS:
         raise NrcgError(f"forward: on {on!r}: must be one of {', '.join(INPUTS)}")
     if not len(images) or not setups:
         raise NrcgError(f"forward: {len(images)} images, {len(setups)} setups; give at least one of each")
     stop, objective = stop or Stop(), as_objective(objective)
+    value = ClassValue(classifier, target, objective)
     steps = [*range(scheduler.config.num_train_timesteps, 0, -stride), 0]
     raw = [name for name, stabilizer in setups.items() if stabilizer is None]
     stabilizers = {name: for_steps(stabilizer, len(steps) - 1) for name, stabilizer in setups.items()}
@@ -94,15 +98,18 @@ def forward_analysis(
             for name in names:
                 sums[name, metric].append(row)
 
-        x0, noise = _batch(images[batch.start : batch.stop], classifier, seed, batch.start)
+        x0, noise = _batch(images[batch.start : batch.stop], channels, classifier, seed, batch.start)
+        told: Any = unet
+        if class_label is not None:
+            told = Labelled(unet, torch.full((len(x0),), class_label, device=x0.device))
         truth = torch.as_tensor(labels[batch.start : batch.stop], device=x0.device)
         states = {name: stabilizer.init(x0) for name, stabilizer in stabilizers.items()}
         above = None  # x, logits and each setup's stabilised gradient at the next higher t
         for t in steps:
             stop.check()
             x = scheduler.add_noise(x0, noise, torch.tensor([t - 1])) if t else x0
-            denoise = one_step_denoiser(unet, scheduler, t - 1) if on == "x0" and t else None
-            gradient, logits, output = image_gradient(classifier, x, target, objective, denoise)
+            denoise = one_step_denoiser(told, scheduler, t - 1) if on == "x0" and t else None
+            gradient, logits, output = image_gradient(value, x, denoise)
             directions = {}
             for name, stabilizer in stabilizers.items():
                 directions[name], states[name] = stabilizer.update(gradient, states[name])
@@ -169,10 +176,13 @@ def _table(sums: dict[tuple[str, str], np.ndarray], n_images: int, steps: list[i
     return pd.DataFrame(sorted(rows, key=lambda row: LAST.get(row[1], 0)), columns=CURVE_COLUMNS)
 
 
-def _batch(images: np.ndarray, classifier: nn.Module, seed: int, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """x_0 and ε, N×3×H×W; noise is drawn on the CPU, image by image, so that the device changes nothing."""
+def _batch(
+    images: np.ndarray, channels: int, classifier: nn.Module, seed: int, index: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x_0 and ε, N×C×H×W; noise is drawn on the CPU, image by image, so that the device changes nothing."""
     weight = next(classifier.parameters())
     x0 = to_float(images, weight.device).to(torch.promote_types(weight.dtype, torch.float32))
+    x0 = to_channels(x0, channels)
     generators = [keyed_generator("forward noise", seed, index + i) for i in range(len(x0))]
     noise = [torch.randn(x0.shape[1:], generator=generator) for generator in generators]
     return x0, torch.stack(noise).to(x0)

@@ -16,7 +16,7 @@ from nrcg.errors import NrcgError
 from nrcg.evaluation.extractors import Extractor, extractors
 from nrcg.evaluation.frechet import FeatureStatistics, metrics
 from nrcg.io.arrays import read_array
-from nrcg.io.images import to_float
+from nrcg.io.images import height_and_width, to_float
 from nrcg.io.shards import open_shards, verify
 from nrcg.io.tables import SCORE_COLUMNS
 from nrcg.models.classifier import predictions
@@ -48,13 +48,16 @@ def reference_statistics(
 
 
 def load_reference(name: str, section: Any, device: torch.device | str) -> Reference:
-    """The reference of an extractor from a section: `all`, `target` (.npz files) and `weights` (a path, or None)."""
-    where = f"--references: {name}"
-    check(where, section, {"all": NAME, "target": NAME, "weights": maybe(NAME)})
+    """The reference of an extractor from a section.
 
-    def load(all: str, target: str, weights: str | None = None) -> Reference:
-        extractor = extractors[name](weights and Path(weights), device)
-        return extractor, FeatureStatistics.load(all), FeatureStatistics.load(target)
+    It has `all` and `target` (.npz files), `weights` (a path, or None), and `extractor`, where it is not the name.
+    """
+    where = f"--references: {name}"
+    check(where, section, {"all": NAME, "target": NAME, "weights": maybe(NAME), "extractor": NAME})
+
+    def load(all: str, target: str, weights: str | None = None, extractor: str = name) -> Reference:
+        loaded = extractors[extractor](weights and Path(weights), device)
+        return loaded, FeatureStatistics.load(all), FeatureStatistics.load(target)
 
     return call(load, where, section)
 
@@ -95,14 +98,13 @@ def score(
         raise NrcgError(f"also: {taken.pop()!r} is a column of the verdicts already; choose another name")
     verify(shards)
     opened = open_shards(shards)
-    height = opened[0].images.shape[1]
+    size = opened[0].images.shape[1:3]
     for name, (_, card) in classifiers.items():
         if card["classes"] != classes:
             raise NrcgError(f"classes {card['classes']} of the {name} classifier, {classes} of the judge")
-        if card.get("size", height) != height:
-            raise NrcgError(
-                f"{opened[0].path}: images of {height} pixels, but the {name} classifier was trained on {card['size']}"
-            )
+        if "size" in card and height_and_width(card["size"]) != size:
+            own, given = ("×".join(map(str, each)) for each in (height_and_width(card["size"]), size))
+            raise NrcgError(f"{opened[0].path}: images of {given} pixels; the {name} classifier was trained on {own}")
     found: dict[str, list[np.ndarray]] = {name: [] for name in classifiers}
     statistics = {name: FeatureStatistics(extractor.dim) for name, (extractor, *_) in references.items()}
 

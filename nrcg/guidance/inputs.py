@@ -1,5 +1,6 @@
 """Where the classifier looks: at x_t itself, or at x̂_0, what the U-Net predicts from it in one step."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,8 +12,26 @@ from nrcg.guidance.step import Timestep
 INPUTS = ("xt", "x0")
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """A class-conditional U-Net that is told the same N classes at every step."""
+
+    unet: Any
+    class_labels: torch.Tensor
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.dtype
+
+    def __call__(self, x: torch.Tensor, timestep: Timestep) -> Any:
+        return self.unet(x, timestep, class_labels=self.class_labels)
+
+
 def predict(unet: Any, x: torch.Tensor, timestep: Timestep) -> torch.Tensor:
-    """The U-Net's output at x_t (N×3×H×W), in the precision of x, whatever precision the network runs in."""
+    """The U-Net's output at x_t (N×C×H×W), in the precision of x, whatever precision the network runs in.
+
+    N×C×H×W, or N×2C×H×W where it predicts a variance too, which comes second.
+    """
     if isinstance(timestep, torch.Tensor):
         timestep = timestep.to(x.device, non_blocking=True)
     return unet(x.to(unet.dtype), timestep).sample.to(x.dtype)
@@ -55,7 +74,7 @@ def clip_limit(scheduler: Any) -> float | None:
 
 
 def _unclipped(scheduler: Any, output: torch.Tensor, t: Timestep, x: torch.Tensor) -> torch.Tensor:
-    alpha_bar, kind = scheduler.alphas_cumprod[t], scheduler.config.prediction_type
+    alpha_bar, kind, output = scheduler.alphas_cumprod[t], scheduler.config.prediction_type, output[:, : x.shape[1]]
     signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     if kind == "epsilon":
         return (x - noise * output) / signal  # eq. 5

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from nrcg.guidance.gradient import image_gradient
-from nrcg.guidance.guidance import ClassifierGuidance
+from nrcg.guidance.guidance import ClassifierGuidance, ValueGuidance
 from nrcg.guidance.inputs import one_step_denoiser, pred_original_sample, predict
 from nrcg.guidance.stabilizers import for_steps
 from nrcg.guidance.step import posterior
@@ -18,7 +18,7 @@ def guided_ddpm(
     scheduler: Any,
     noise: Iterator[torch.Tensor],
     timesteps: Sequence[torch.Tensor] | torch.Tensor,
-    guidance: ClassifierGuidance | None = None,
+    guidance: ClassifierGuidance | ValueGuidance | None = None,
     on_step_end: Callable[[int, torch.Tensor, dict], Any] | None = None,
     progress: Callable[[Any], Iterable[torch.Tensor]] = iter,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,8 +33,8 @@ def guided_ddpm(
             draw x_{t−1} ~ N(μ_θ(x_t, t) + s · σ_t² · g, σ_t² I)              (eq. 1)
         return x_0
 
-    Here t counts from 0. `noise` yields draws of N(0, I), N×3×H×W: x_T, then one for every step at t > 0; `on_step_end`
-    is as of `GuidedDDPMPipeline`. Returns x_0, N×3×H×W, and N flags of trajectories that became non-finite.
+    Here t counts from 0. `noise` yields draws of N(0, I), N×C×H×W: x_T, then one for every step at t > 0; `on_step_end`
+    is as of `GuidedDDPMPipeline`. Returns x_0, N×C×H×W, and N flags of trajectories that became non-finite.
     """
     x = next(noise)
     planned = sum(map(guidance.covers, timesteps)) if guidance else 0
@@ -47,15 +47,15 @@ def guided_ddpm(
         output = None
         if guided and guided_steps % guided.every == 0:
             denoise = one_step_denoiser(unet, scheduler, t, guided.jacobian) if guided.on == "x0" else None
-            gradient, _, output = image_gradient(guided.classifier, x, guided.target, guided.objective, denoise)
+            gradient, _, output = image_gradient(guided.value, x, denoise)
         if output is None:
             output = predict(unet, x, t)
         x0 = pred_original_sample(scheduler, output, t, x)
-        mean, variance = posterior(scheduler, x0, t, x)
+        mean, variance = posterior(scheduler, x0, t, x, output)
         x = mean + variance**0.5 * next(noise) if t > 0 else mean
         if guided:
             direction, state = stabilizer.update(gradient, state)
-            x = x + guided.scale * float(variance) * direction
+            x = x + guided.scale * (variance if variance.ndim else float(variance)) * direction
             guided_steps += 1
         diverged = diverged | ~x.isfinite().flatten(1).all(1)
         x = x.masked_fill(diverged[:, None, None, None], 0.0)  # frozen at mid-grey; the others go on

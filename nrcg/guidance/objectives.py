@@ -1,16 +1,19 @@
-"""What is maximised: one value for each image, from a classifier's logits and the target."""
+"""What is maximised: one value for each image, of a classifier's logits and the target, or of any function."""
 
 from collections.abc import Callable
 from reprlib import repr as short
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.functional import log_softmax, logsigmoid
 
+from nrcg.checks import number
 from nrcg.errors import NrcgError
 from nrcg.registry import Registry
 
 Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (logits N×C or N×1, target int64 N) → N values
+Value = Callable[[torch.Tensor], torch.Tensor]  # images N×C×H×W in [−1, 1] → N values
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
 
 objectives = Registry("objective")
@@ -30,6 +33,69 @@ def logit(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return logits.gather(1, target[:, None])[:, 0]
 
 
+class ClassValue(nn.Module):
+    """How much an image is of a class, to a classifier: images N×C×H×W in [−1, 1] → N values.
+
+    Args:
+        classifier: any module from images to logits N×C, or N×1 for a binary one.
+        target: class index, or N of them, one per sample; binary: 1 is positive, 0 negative.
+        objective: "log_prob", "logit", another name registered in `objectives`, or a function (logits, target) → N
+            values.
+
+    Raises:
+        NrcgError: for a target or an objective that cannot be; when called, also for logits of another shape, a target
+            that is no class of theirs, and an objective that does not return N values.
+    """
+
+    def __init__(self, classifier: nn.Module, target: Any, objective: str | Objective = "log_prob") -> None:
+        super().__init__()
+        self.classifier, self.target, self.objective = classifier, as_target(target), objective
+        as_objective(objective)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.evaluate(images)[0]
+
+    def evaluate(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The values, and the logits that they are of, in the images' precision."""
+        logits = self._logits(images)
+        return objective_values(logits, self.target, self.objective), logits
+
+    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits N×C of a copy that the classifier may change in place."""
+        dtype = next((p.dtype for p in self.classifier.parameters() if p.is_floating_point()), images.dtype)
+        logits = self.classifier(images.to(dtype, copy=True))
+        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(images):
+            found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise NrcgError(
+                f"classifier: returned {found} for {len(images)} images; nrcg.adapt makes most return logits N×C or N×1"
+            )
+        return logits.to(images.dtype)
+
+
+class WeightedSum(nn.Module):
+    """A sum of values, such as attribute A and not B: images N×C×H×W in [−1, 1] → N values.
+
+    Args:
+        terms: pairs of a weight, negative to avoid something, and a value: a `ClassValue`, or any other function from
+            images to N values.
+    """
+
+    def __init__(self, *terms: tuple[float, Value]) -> None:
+        super().__init__()
+        wrong = not terms or any(
+            not (isinstance(term, tuple) and len(term) == 2 and number().holds(term[0]) and callable(term[1]))
+            for term in terms
+        )
+        if wrong:
+            raise NrcgError("WeightedSum: give pairs (weight, function from images to N values), at least one")
+        self.weights, self.values = [float(weight) for weight, _ in terms], [value for _, value in terms]
+        self.networks = nn.ModuleList(value for value in self.values if isinstance(value, nn.Module))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = torch.stack([one_each(value(images), len(images), value) for value in self.values])
+        return found.new_tensor(self.weights) @ found
+
+
 def objective_values(logits: torch.Tensor, target: Any, objective: str | Objective) -> torch.Tensor:
     """The objective of each image, N values, from logits N×C or N×1 and a class index or N of them."""
     (n, n_logits), target = logits.shape, as_target(target)
@@ -38,10 +104,14 @@ def objective_values(logits: torch.Tensor, target: Any, objective: str | Objecti
         raise NrcgError(f"guidance: target holds {len(target)} classes for {n} samples; give an int, or one per sample")
     if target.numel() and (target.min() < 0 or target.max() > last):
         raise NrcgError(f"guidance: target {target.tolist()} is not among the classifier's classes 0…{last}")
-    values = as_objective(objective)(logits, target.expand(n).to(logits.device))
+    return one_each(as_objective(objective)(logits, target.expand(n).to(logits.device)), n, objective)
+
+
+def one_each(values: Any, n: int, of: Any) -> torch.Tensor:
+    """The values of n images, N; refused in another shape."""
     if not isinstance(values, torch.Tensor) or values.shape != (n,):
         found = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
-        raise NrcgError(f"objective: {name_of(objective)} returned {found} for {n} images; return one for each, N")
+        raise NrcgError(f"objective: {name_of(of)} returned {found} for {n} images; return one for each, N")
     return values
 
 
@@ -50,7 +120,7 @@ def as_objective(objective: str | Objective) -> Objective:
     return objective if callable(objective) else objectives[objective]
 
 
-def name_of(objective: str | Objective) -> str:
+def name_of(objective: str | Callable) -> str:
     """What to call an objective in one line."""
     return objective if isinstance(objective, str) else getattr(objective, "__name__", type(objective).__name__)
 

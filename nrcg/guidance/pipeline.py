@@ -1,6 +1,6 @@
 """diffusers' DDPM pipeline, guided."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from diffusers import DDPMPipeline, ImagePipelineOutput
 from huggingface_hub.errors import HTTPError
+from torch import nn
 
 from nrcg.checks import Rule, check, maybe, one_of, whole
 from nrcg.errors import NrcgError
 from nrcg.guidance.gradient import frozen
-from nrcg.guidance.guidance import ClassifierGuidance
+from nrcg.guidance.guidance import ClassifierGuidance, Guidance, ValueGuidance
+from nrcg.guidance.inputs import Labelled
 from nrcg.guidance.loop import guided_ddpm
 from nrcg.guidance.noise import gaussian_draws
+from nrcg.guidance.objectives import as_target
 from nrcg.guidance.step import set_timesteps
 
 
@@ -28,7 +31,7 @@ RULES = {
     "batch_size": whole(1),
     "generator": maybe(Rule("a torch.Generator or a list of them", _are_generators)),
     "output_type": one_of("pil", "np", "numpy", "pt"),
-    "guidance": maybe(Rule("ClassifierGuidance(…)", lambda value: isinstance(value, ClassifierGuidance))),
+    "guidance": maybe(Rule("ClassifierGuidance(…) or ValueGuidance(…)", lambda value: isinstance(value, Guidance))),
 }
 
 
@@ -66,7 +69,8 @@ class GuidedDDPMPipeline(DDPMPipeline):
         num_inference_steps: int | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        guidance: ClassifierGuidance | None = None,
+        guidance: ClassifierGuidance | ValueGuidance | None = None,
+        class_labels: int | Sequence[int] | torch.Tensor | None = None,
         callback_on_step_end: Callable[["GuidedDDPMPipeline", int, torch.Tensor, dict], Any] | None = None,
     ) -> GuidedDDPMOutput | tuple[Any, torch.Tensor]:
         """Draw images; without guidance the very ones that `DDPMPipeline` draws. The trajectory is always float32.
@@ -76,11 +80,12 @@ class GuidedDDPMPipeline(DDPMPipeline):
             generator: one for the batch, or a list with one per sample, which then is the same in any batch, up to
                 rounding: of float32 on a CPU; coarser in bfloat16 and on other devices.
             num_inference_steps: 1 to T; None takes all T steps of the schedule, but at most 1000.
-            output_type: "pil" images, "np" or "numpy" N×H×W×3, or "pt" N×3×H×W, both float32 in [0, 1].
+            output_type: "pil" images, "np" or "numpy" N×H×W×3, or "pt" N×C×H×W, both float32 in [0, 1].
             return_dict: False returns (images, diverged).
             guidance: takes no random draws.
+            class_labels: of a class-conditional U-Net, the class that it is told: an index, or one per sample.
             callback_on_step_end: called after each step with the pipeline, the step's number, its timestep and a dict,
-                each N×3×H×W: `latents`, the sample after the step, `pred_original_sample`, x̂_0 before it, and
+                each N×C×H×W: `latents`, the sample after the step, `pred_original_sample`, x̂_0 before it, and
                 `gradient`, of the guidance before the stabiliser (None without). What it returns is not used.
 
         Returns:
@@ -103,11 +108,13 @@ class GuidedDDPMPipeline(DDPMPipeline):
             )
         if guidance and guidance.scale == 0:
             guidance = None
-        networks = [self.unet, guidance.classifier] if guidance else [self.unet]
+        seen_by: Any = getattr(guidance, "classifier", guidance and guidance.value)
+        networks = [self.unet, seen_by] if isinstance(seen_by, nn.Module) else [self.unet]
         for network in networks if guidance else ():
             if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
                 name = type(network).__name__
                 raise NrcgError(f"{name}: made under torch.inference_mode, without gradients; load it outside")
+        unet = self._told(class_labels, batch_size)
         size = self.unet.config.sample_size
         shape = (batch_size, self.unet.config.in_channels, *((size, size) if isinstance(size, int) else size))
         dtype = torch.promote_types(self.unet.dtype, torch.float32)
@@ -116,7 +123,7 @@ class GuidedDDPMPipeline(DDPMPipeline):
         with frozen(*networks), torch.inference_mode(False):
             noise = gaussian_draws(shape, generator, count, self._execution_device, dtype)
             how = guidance, on_step_end, self.progress_bar
-            x, diverged = guided_ddpm(self.unet, self.scheduler, noise, timesteps, *how)
+            x, diverged = guided_ddpm(unet, self.scheduler, noise, timesteps, *how)
             images: Any = (x / 2 + 0.5).clamp(0, 1)
         if output_type != "pt":
             images = images.cpu().permute(0, 2, 3, 1).numpy()
@@ -124,3 +131,18 @@ class GuidedDDPMPipeline(DDPMPipeline):
             images = self.numpy_to_pil(images)
         self.maybe_free_model_hooks()
         return GuidedDDPMOutput(images, diverged) if return_dict else (images, diverged)
+
+    def _told(self, class_labels: Any, n: int) -> Any:
+        """The U-Net, told these classes if it is one that must be told any."""
+        conditional = self.unet.config.get("class_embed_type") or self.unet.config.get("num_class_embeds")
+        if bool(conditional) != (class_labels is not None):
+            way = "give it class_labels" if conditional else "leave class_labels out"
+            raise NrcgError(f"unet: {'' if conditional else 'not '}class-conditional; {way}")
+        if class_labels is None:
+            return self.unet
+        labels, count = as_target(class_labels), self.unet.config.get("num_class_embeds")
+        if labels.ndim and len(labels) != n:
+            raise NrcgError(f"class_labels holds {len(labels)} for batch_size={n}; give one, or one per sample")
+        if count and labels.numel() and not 0 <= labels.min() <= labels.max() < count:
+            raise NrcgError(f"class_labels {labels.tolist()}: the U-Net knows the classes 0 to {count - 1}")
+        return Labelled(self.unet, labels.expand(n).to(self._execution_device))

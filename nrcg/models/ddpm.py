@@ -11,6 +11,7 @@ from safetensors.torch import save
 
 from nrcg.checks import FLAG, NAME, Rule, check, listed, maybe, number, one_of, spread, whole
 from nrcg.errors import NrcgError, first_line
+from nrcg.guidance.step import LEARNED
 from nrcg.io.files import atomic, read_card, require_digest, sha256, write_json, write_text
 from nrcg.runtime.memory import is_out_of_memory
 
@@ -86,6 +87,15 @@ def check_unet(config: Mapping[str, Any]) -> None:
         ) from None
 
 
+def check_channels(where: str, config: Mapping[str, Any], variance_type: str) -> None:
+    """Refuse a U-Net, made elsewhere, of whose input and output channels no pictures can be made."""
+    n, out = config.get("in_channels", 3), config.get("out_channels", 3)
+    check(where, {"in_channels": n}, {"in_channels": CHANNELS})
+    if out not in (n, 2 * n) or (variance_type in LEARNED and out == n):
+        wanted = f"{2 * n}, the second half its variance" if variance_type in LEARNED else f"{n}"
+        raise NrcgError(f"{where}: out_channels {out}, in_channels {n}: with variance_type {variance_type}, {wanted}")
+
+
 def takes_images(sample_size: Any, size: int) -> bool:
     """Whether a U-Net whose configuration says `sample_size`, one number or two, is for square images of `size`."""
     return sample_size == size or (isinstance(sample_size, list | tuple) and list(sample_size) == [size, size])
@@ -103,7 +113,7 @@ def build_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
 
 
 def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[UNet2DModel, DDPMScheduler]:
-    """U-Net (eval mode) and scheduler from a folder of `save_ddpm`: RGB, told no class; never from a pickle."""
+    """U-Net (eval mode) and scheduler from a folder of `save_ddpm`: grey, RGB or RGBA; never from a pickle."""
     folder = Path(folder)
     if not (folder / "unet").is_dir():
         raise NrcgError(f"{folder}: no folder of a DDPM; train one, or bring one with `nrcg get ddpm`")
@@ -112,9 +122,9 @@ def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[U
         raise NrcgError(f"{weights.parent}: holds its weights as a pickle alone; bring the DDPM with `nrcg get ddpm`")
     if card.is_file() and weights.is_file() and (expected := read_card(card).get("sha256")):
         require_digest(weights, expected, card)
-    unet, keys = load_unet(weights), ("in_channels", "out_channels", "class_embed_type", "num_class_embeds")
-    check(f"{folder}: unet", {key: unet.config[key] for key in keys}, UNET_RULES)
-    return unet.to(device), load_scheduler(folder / "scheduler")
+    unet, scheduler = load_unet(weights), load_scheduler(folder / "scheduler")
+    check_channels(f"{folder}: unet", unet.config, scheduler.config["variance_type"])
+    return unet.to(device), scheduler
 
 
 def load_unet(weights: Path, name: Path | None = None) -> UNet2DModel:

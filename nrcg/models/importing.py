@@ -1,45 +1,15 @@
-"""Weights that others published, brought into the project's folders; no pickle of more than tensors is opened."""
+"""DDPMs that others published, brought into the project's folders; no pickle of more than tensors is opened."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 
 from nrcg.errors import NrcgError
 from nrcg.io.download import require_digest
 from nrcg.io.files import sha256
 from nrcg.models import ddpm
-from nrcg.models.classifier import build_classifier, save_classifier
-
-PREFIX = "classifier."  # of every key in the classifiers that the paper's authors published
-
-
-def import_classifier(
-    file: str | Path, folder: str | Path, *, classes: Sequence[str], architecture: str, url: str = "", digest: str = ""
-) -> None:
-    """Write a classifier's folder from safetensors as the paper's authors published them."""
-    file, n_logits = Path(file), 1 if len(classes) == 2 else len(classes)  # a single one is positive for the second
-    _refuse(file, url, digest)
-    given = load_file(file)
-    if wrong := [key for key, tensor in given.items() if not tensor.isfinite().all()]:
-        raise NrcgError(f"{file}: {min(wrong)} holds values that are not finite; get the file again")
-    if strange := [key for key in given if not key.startswith(PREFIX)]:
-        raise NrcgError(f"{file}: key {min(strange)} does not start with {PREFIX!r}; not a classifier of the authors")
-    weights = {key.removeprefix(PREFIX): tensor for key, tensor in given.items()}
-    model = build_classifier(architecture, n_logits)
-    expected = model.state_dict()
-    last = list(expected)[-1]  # the bias of the last layer: one for each logit
-    if last in weights and len(weights[last]) != n_logits:
-        raise NrcgError(f"{file}: {len(weights[last])} logits, but {len(classes)} classes need {n_logits}")
-    mismatched = [key for key in expected.keys() & weights.keys() if expected[key].shape != weights[key].shape]
-    missing, unexpected = expected.keys() - weights.keys(), weights.keys() - expected.keys()
-    ddpm.refuse_others(file, f"a {architecture}", missing, unexpected, mismatched)
-    model.load_state_dict(weights)
-    about = {"architecture": architecture, "classes": list(classes), "n_logits": n_logits}
-    save_classifier(folder, model, {**about, **_origin(file, url, digest)})
 
 
 def import_ddpm(

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from nrcg.errors import NrcgError
-from nrcg.io.images import to_float
-from nrcg.models.classifier import build_classifier, predictions, save_classifier
+from nrcg.errors import NrcgError, first_line
+from nrcg.io.images import to_channels, to_float, to_rgb
+from nrcg.models.architectures import build_classifier
+from nrcg.models.classifier import predictions, save_classifier
 from nrcg.models.ddpm import build_scheduler
 from nrcg.rng import seed_torch
 from nrcg.runtime.memory import BatchLimit, is_out_of_memory
@@ -42,6 +43,7 @@ def train_classifier(
     def make() -> Trainer:
         seed_torch("classifier weights", settings.seed)
         network = build_classifier(settings.architecture, n_logits).to(device)
+        _check_outputs(network, to_float(images.images[:2], device), n_logits)
         return _Trainer(network, images, noise_scheduler, settings, settings.max_epochs, device)
 
     def write(weights: dict[str, torch.Tensor], card: dict[str, Any]) -> None:
@@ -112,7 +114,9 @@ class _Trainer(Trainer):
         """Images, with noise of this purpose and key if any, and their labels."""
         x = to_float(self.images.images[batch], self.device)
         labels = torch.from_numpy(self.images.labels[batch]).to(self.device)
-        return noised(self.scheduler, x, *noise)[0] if noise else x, labels
+        if noise:
+            x = to_rgb(noised(self.scheduler, to_channels(x, self.settings.channels), *noise)[0])
+        return x, labels
 
     @torch.no_grad()
     def _validate(self, stop: Stop, *, noisy: bool) -> tuple[float, float]:
@@ -126,6 +130,23 @@ class _Trainer(Trainer):
             loss += _loss(logits, labels).item() * len(batch)
             correct += (predictions(logits) == labels).sum().item()
         return loss / len(self.valid), correct / len(self.valid)
+
+
+@torch.no_grad()
+def _check_outputs(network: Any, images: torch.Tensor, n_logits: int) -> None:
+    """Refuse a network that cannot be trained here: it takes other images, or returns something else than logits."""
+    try:
+        found = network.eval()(images)
+    except Exception as error:  # whatever the network makes of such images
+        if is_out_of_memory(error):
+            raise
+        size = "×".join(map(str, images.shape[2:]))
+        raise NrcgError(
+            f"architecture: takes no images of {size} pixels ({first_line(error)}); choose another"
+        ) from error
+    if not isinstance(found, torch.Tensor) or found.shape != (len(images), n_logits):
+        shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
+        raise NrcgError(f"architecture: returns {shape}, not {n_logits} logits for each image; choose another")
 
 
 def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

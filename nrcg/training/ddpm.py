@@ -78,6 +78,8 @@ class _Trainer(Trainer):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.predict: Any = self.network  # what a step calls is perhaps compiled; previews and files take the U-Net
+        config: Any = self.network.config
+        self.channels: int = config.in_channels
         decay = self.settings.ema_decay
         self.ema = EMAModel(self.network.parameters(), decay=decay, foreach=True) if decay else None
         self.parts |= {"ema": self.ema} if decay else {}
@@ -93,7 +95,7 @@ class _Trainer(Trainer):
             self.predict = torch.compile(self.network)
         for batch in self.batches(0, self.total_steps, "DDPM training", stop):
             images = to_float(self.images.images[distributed.share(batch)], self.device)
-            self.train_step(to_channels(images, self.network.config.in_channels))
+            self.train_step(to_channels(images, self.channels))
             preview = self.preview_every and self.step % self.preview_every == 0
             if preview or self.step % self.checkpoint_every == 0:
                 keep()

@@ -1,18 +1,20 @@
 """The settings of both trainings; a wrong one is refused when they are made. Defaults are the paper's."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from nrcg.checks import FLAG, NAME, SEED, check_fields, number, one_of, whole
-from nrcg.models.classifier import architectures
+from nrcg.checks import FLAG, SEED, check_fields, number, one_of, whole
+from nrcg.models.architectures import architectures
+from nrcg.models.ddpm import CHANNELS
 
 
 @dataclass(frozen=True)
 class ClassifierTraining:
     """The settings of a classifier's training; raises NrcgError, which names the key, for one that none can have."""
 
-    architecture: Annotated[str, NAME] = "mobilenet_v3_small"  # name of a registered network
+    architecture: Any = "mobilenet_v3_small"  # a registered name, or {timm: {name: …}} or {torchvision: {name: …}}
     robust: Annotated[bool, FLAG] = False  # noise each training image (eq. 2) with its own t ~ U{0, …, T−1}
+    channels: Annotated[int, CHANNELS] = 3  # of the DDPM, in which noise is added; 1 is grey noise
     max_epochs: Annotated[int, whole(1)] = 20  # most passes over the training images
     batch_size: Annotated[int, whole(2)] = 128  # images a step, at least 2: batch norm compares them
     learning_rate: Annotated[float, number(0)] = 1e-4  # of AdamW, after the warm-up; a cosine takes it to 0
@@ -24,7 +26,7 @@ class ClassifierTraining:
 
     def __post_init__(self) -> None:
         check_fields("classifier training", self)
-        architectures[self.architecture]
+        architectures.choose(self.architecture, given=1)
 
 
 @dataclass(frozen=True)

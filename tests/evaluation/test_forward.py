@@ -18,7 +18,8 @@ from nrcg import EMA, Adam, GuidedDDPMPipeline
 from nrcg.errors import NrcgError, Stopped
 from nrcg.evaluation.forward import forward_analysis, other_probability
 from nrcg.io.tables import CURVE_COLUMNS, select_curves
-from nrcg.models.classifier import build_classifier, save_classifier
+from nrcg.models.architectures import build_classifier
+from nrcg.models.classifier import save_classifier
 from nrcg.rng import keyed_generator
 
 T, SEED, TARGET = 6, 3, 1

@@ -21,7 +21,8 @@ from nrcg.evaluation.score import load_reference, reference_statistics, score
 from nrcg.io.files import sha256
 from nrcg.io.images import to_float
 from nrcg.io.tables import SCORE_COLUMNS, read_points, read_table
-from nrcg.models.classifier import build_classifier, save_classifier
+from nrcg.models.architectures import build_classifier
+from nrcg.models.classifier import save_classifier
 
 disp = pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # pytorch-fid's call of SciPy
 CLASSES = ["red", "green", "blue"]
@@ -148,7 +149,7 @@ def test_judge_features_are_its_last_hidden_layer(tmp_path):
     judge = build_classifier("resnet18_judge", 3).eval()
     save_classifier(tmp_path, judge, CARD | {"architecture": "resnet18_judge"})
     images = np.random.default_rng(0).integers(0, 256, size=(4, 16, 16, 3), dtype=np.uint8)
-    extractor = extractors["judge"](tmp_path, "cpu")
+    extractor = extractors["classifier"](tmp_path, "cpu")
     found = torch.from_numpy(extractor(images)).float()
     assert found.shape == (4, extractor.dim) == (4, 64)
     with torch.no_grad():  # the rest of the network makes its logits of them
@@ -170,11 +171,26 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     for name in extractors:
         with pytest.raises(NrcgError, match=f"extractor {name}: no weights given"):
             extractors[name](None, "cpu")
-    with pytest.raises(NrcgError, match="'clip': unknown; use one of inception, judge"):
+    with pytest.raises(NrcgError, match="'clip': unknown; use one of inception, classifier"):
         extractors["clip"]
-    save_classifier(tmp_path, build_classifier("mobilenet_v3_small", 3), CARD | {"architecture": "mobilenet_v3_small"})
-    with pytest.raises(NrcgError, match="a mobilenet_v3_small; features of a judge"):
-        extractors["judge"](tmp_path, "cpu")
+
+
+@pytest.mark.parametrize("architecture", ["mobilenet_v3_small", {"torchvision": {"name": "squeezenet1_1"}}])
+def test_features_of_any_classifier_are_what_its_last_layer_is_given(tmp_path, architecture):
+    torch.manual_seed(0)
+    network = build_classifier(architecture, 3).eval()
+    save_classifier(tmp_path, network, CARD | {"architecture": architecture})
+    images = np.random.default_rng(0).integers(0, 256, size=(4, 40, 40, 3), dtype=np.uint8)
+    extractor = extractors["classifier"](tmp_path, "cpu")
+    found = torch.from_numpy(extractor(images)).float()
+    with torch.no_grad():
+        if architecture == "mobilenet_v3_small":
+            body = network.avgpool(network.features(to_float(images))).flatten(1)
+            expected = network.classifier[:-1](body)
+        else:  # its last layer is a convolution, after which the pixels are averaged
+            expected = network.features(to_float(images)).mean((2, 3))
+    assert found.shape == (4, extractor.dim) == expected.shape
+    torch.testing.assert_close(found, expected)
 
 
 # Scores
@@ -400,8 +416,11 @@ def test_a_module_adds_an_extractor_and_a_metric(shards, training, folders, tmp_
             "--references: judge: unknown key wieghts; nearest are we",
         ),
         (["a.npz"], "--references: judge: .*give an object"),
-        ({"all": "a.npz", "target": "b.npz"}, "extractor judge: no weights given"),
-        ({"all": "a.npz", "target": "b.npz", "weights": "nowhere"}, "nowhere/card.json: no such file"),
+        ({"all": "a.npz", "target": "b.npz"}, "extractor 'judge': unknown; use one of inception, classifier"),
+        (
+            {"extractor": "classifier", "all": "a.npz", "target": "b.npz", "weights": "nowhere"},
+            "nowhere/card.json: no such file",
+        ),
     ],
 )
 def test_references_that_are_wrong_are_named(section, message):

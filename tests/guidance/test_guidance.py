@@ -16,7 +16,7 @@ from nrcg import EMA, Adam, ClassifierGuidance
 from nrcg.errors import NrcgError
 from nrcg.guidance.gradient import frozen, image_gradient
 from nrcg.guidance.inputs import one_step_denoiser, pred_original_sample
-from nrcg.guidance.objectives import objective_values
+from nrcg.guidance.objectives import ClassValue, objective_values
 
 
 def make_classifier(n_logits: int = 3, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -207,7 +207,7 @@ def test_targets_that_do_not_fit_the_logits_are_refused(n_logits, target):
 
 def test_logits_of_another_shape_are_refused():
     with pytest.raises(NrcgError, match="N×C"):
-        image_gradient(nn.Flatten(0), torch.zeros(2, 3, 8, 8), 0)
+        image_gradient(ClassValue(nn.Flatten(0), 0), torch.zeros(2, 3, 8, 8))
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction"])
@@ -251,7 +251,7 @@ def test_gradient_equals_finite_differences(on, n_logits):
     with torch.no_grad():
         expected = (log_prob(x + step) - log_prob(x - step)) / 2e-5
     denoise = one_step_denoiser(unet, scheduler, t) if on == "x0" else None
-    gradient, _, output = image_gradient(classifier, x, 1, denoise=denoise)
+    gradient, _, output = image_gradient(ClassValue(classifier, 1), x, denoise=denoise)
     assert (gradient * direction).sum().item() == pytest.approx(expected.item(), rel=1e-4)
     assert output is None or torch.equal(output, unet(x, t).sample)
 
@@ -260,10 +260,12 @@ def test_gradient_equals_finite_differences(on, n_logits):
 def test_gradient_in_any_grad_mode(mode):
     classifier, unet, scheduler = make_classifier(), make_unet(), DDPMScheduler(num_train_timesteps=40)
     x = torch.ones(2, 3, 8, 8, dtype=torch.float64)
-    expected, *_ = image_gradient(classifier, x, 1, denoise=one_step_denoiser(unet, scheduler, 20))
+    expected, *_ = image_gradient(ClassValue(classifier, 1), x, denoise=one_step_denoiser(unet, scheduler, 20))
     with mode(), frozen(classifier, unet):
         noisy, target = x + 0, torch.tensor([1, 1])  # made in that mode too
-        gradient, *_ = image_gradient(classifier, noisy, target, denoise=one_step_denoiser(unet, scheduler, 20))
+        gradient, *_ = image_gradient(
+            ClassValue(classifier, target), noisy, denoise=one_step_denoiser(unet, scheduler, 20)
+        )
     torch.testing.assert_close(gradient, expected)
     assert expected.abs().max() > 0
     assert all(weight.grad is None for weight in [*classifier.parameters(), *unet.parameters()])
@@ -283,14 +285,14 @@ def test_a_classifier_may_change_its_input_in_place(on):
     classifier, unet, scheduler = make_classifier(), make_unet(), DDPMScheduler(num_train_timesteps=40)
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     given, denoise = x.clone(), one_step_denoiser(unet, scheduler, 20) if on == "x0" else None
-    gradient, *_ = image_gradient(InPlace(classifier), given, 1, denoise=denoise)
+    gradient, *_ = image_gradient(ClassValue(InPlace(classifier), 1), given, denoise=denoise)
     assert torch.equal(given, x)
 
     def prepared(images):
         seen, aside = denoise(images) if denoise else (images, None)
         return (seen + 1) * 0.5, aside
 
-    expected, *_ = image_gradient(classifier, x, 1, denoise=prepared)
+    expected, *_ = image_gradient(ClassValue(classifier, 1), x, denoise=prepared)
     torch.testing.assert_close(gradient, expected)
 
 
@@ -330,7 +332,7 @@ def test_a_classifier_without_a_gradient_is_one_line(decide, on, freeze):
     denoise = one_step_denoiser(unet, scheduler, 20) if on == "x0" else None
     x = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
     with pytest.raises(NrcgError, match="no gradient passes NoGradient"), frozen(*[classifier, unet][: 2 * freeze]):
-        image_gradient(classifier, x, 1, denoise=denoise)
+        image_gradient(ClassValue(classifier, 1), x, denoise=denoise)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
@@ -343,8 +345,8 @@ def test_torchscript_guides_like_the_module_it_was_made_of(on, frozen_script):
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     denoise = one_step_denoiser(unet, scheduler, 20) if on == "x0" else None
     with frozen(script, unet):
-        gradient, *_ = image_gradient(script, x, 1, denoise=denoise)
-    torch.testing.assert_close(gradient, image_gradient(classifier, x, 1, denoise=denoise)[0])
+        gradient, *_ = image_gradient(ClassValue(script, 1), x, denoise=denoise)
+    torch.testing.assert_close(gradient, image_gradient(ClassValue(classifier, 1), x, denoise=denoise)[0])
 
 
 def test_frozen_restores_every_flag_even_on_an_error():
@@ -364,8 +366,8 @@ def test_frozen_restores_every_flag_even_on_an_error():
 
 def test_a_bfloat16_classifier_gives_a_float32_gradient():
     x = torch.full((2, 3, 8, 8), 0.3)
-    expected, *_ = image_gradient(make_classifier(dtype=torch.float32), x, 1)
-    gradient, logits, _ = image_gradient(make_classifier(dtype=torch.bfloat16), x, 1)
+    expected, *_ = image_gradient(ClassValue(make_classifier(dtype=torch.float32), 1), x)
+    gradient, logits, _ = image_gradient(ClassValue(make_classifier(dtype=torch.bfloat16), 1), x)
     assert gradient.dtype == logits.dtype == torch.float32
     assert 0 < (gradient - expected).norm() < 0.05 * expected.norm()
 

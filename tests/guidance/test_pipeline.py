@@ -366,9 +366,9 @@ def test_the_networks_are_left_as_they_were(on):
 def test_state_is_float32_though_the_unet_is_bfloat16(monkeypatch):
     pipe, seen = make_pipeline(dtype=torch.bfloat16), []
 
-    def spy(scheduler, x0, t, x):
-        seen.extend([x0.dtype, x.dtype])
-        return posterior(scheduler, x0, t, x)
+    def spy(scheduler, x0, t, x, output):
+        seen.extend([x0.dtype, x.dtype, output.dtype])
+        return posterior(scheduler, x0, t, x, output)
 
     monkeypatch.setattr("nrcg.guidance.loop.posterior", spy)
     out = draw(pipe, make_guidance(stabilizer=EMA(0.9)))
@@ -378,9 +378,9 @@ def test_state_is_float32_though_the_unet_is_bfloat16(monkeypatch):
     assert 0 < (out.images - reference).abs().max() < 0.1
 
 
-def test_schedulers_without_a_fixed_variance_are_refused():
-    pipe = make_pipeline(variance_type="learned")
-    with pytest.raises(NrcgError, match="variance_type 'learned'"):
+def test_schedulers_without_a_variance_that_the_unet_knows_are_refused():
+    pipe = make_pipeline(variance_type="learned_range")
+    with pytest.raises(NrcgError, match=r"learned_range needs a U-Net .* with 6 output channels; this one has 3"):
         draw(pipe, make_guidance())
     pipe.scheduler = DDIMScheduler(num_train_timesteps=T)
     with pytest.raises(NrcgError, match="DDIMScheduler"):

@@ -34,7 +34,7 @@ def test_posterior_is_the_formulas(variance_type, steps):
     for t in scheduler.timesteps:
         a, a_prev = alphas[t], alphas[t - T // steps] if t >= T // steps else 1.0
         beta = 1 - a / a_prev
-        mean, variance = posterior(scheduler, pred_original_sample(scheduler, output, t, x), t, x)
+        mean, variance = posterior(scheduler, pred_original_sample(scheduler, output, t, x), t, x, output)
         x0 = (x.double() - (1 - a) ** 0.5 * output.double()) / a**0.5
         expected = (a_prev**0.5 * beta * x0 + (a / a_prev) ** 0.5 * (1 - a_prev) * x.double()) / (1 - a)
         torch.testing.assert_close(mean.double(), expected, rtol=0, atol=1e-4)

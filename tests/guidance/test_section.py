@@ -118,7 +118,7 @@ def test_a_stabilizers_section_alone():
 )
 def test_objectives_that_cannot_guide_are_one_line(objective, message):
     with pytest.raises(NrcgError, match=message):
-        image_gradient(make_guidance().classifier, torch.zeros(2, 3, 8, 8), 1, objective)
+        image_gradient(make_guidance(objective=objective).value, torch.zeros(2, 3, 8, 8))
 
 
 def test_an_objective_of_a_binary_classifier_is_given_its_one_logit_and_the_targets():
@@ -128,8 +128,8 @@ def test_an_objective_of_a_binary_classifier_is_given_its_one_logit_and_the_targ
         seen.append((logits.shape, target.tolist(), target.dtype))
         return logits[:, 0]
 
-    image_gradient(make_guidance(n_logits=1).classifier, torch.zeros(2, 3, 8, 8), 0, objective)
-    assert "objective=objective," in repr(make_guidance(objective=objective))
+    image_gradient(make_guidance(n_logits=1, target=0, objective=objective).value, torch.zeros(2, 3, 8, 8))
+    assert "objective=objective)" in repr(make_guidance(objective=objective))
     assert seen == [((2, 1), [0, 0], torch.int64)]
 
 

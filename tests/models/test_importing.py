@@ -14,7 +14,8 @@ from nrcg.errors import NrcgError
 from nrcg.io.files import sha256
 from nrcg.models.classifier import load_classifier
 from nrcg.models.ddpm import load_ddpm
-from nrcg.models.importing import import_classifier, import_ddpm
+from nrcg.models.importing import import_ddpm
+from nrcg.models.sources import import_classifier
 
 UNET = {
     **TINY_UNET,
@@ -75,11 +76,17 @@ def same_network(one, other):
         return torch.allclose(one(x, 7).sample, other(x, 7).sample, rtol=0, atol=1e-6)
 
 
+def published(file, out, n_logits, classes=None, architecture=SMALL):
+    """Import as the rule imports the authors' classifiers."""
+    section = {"path": str(file), "architecture": architecture, "n_logits": n_logits, "prefix": "classifier."}
+    import_classifier({"file": {**section, **ORIGIN}}, out, classes=classes or CLASSES[n_logits], size=32)
+
+
 @pytest.mark.parametrize("n_logits", [1, 4])
 def test_a_published_classifier_gives_the_logits_it_gave(tmp_path, n_logits):
     network = perturbed(mobilenet_v3_small(num_classes=n_logits))
     file = write_classifier(tmp_path / "summer-1.safetensors", network)
-    import_classifier(file, tmp_path / "out", classes=CLASSES[n_logits], architecture=SMALL, **ORIGIN)
+    published(file, tmp_path / "out", n_logits)
     model, card = load_classifier(tmp_path / "out")
     x = torch.rand(3, 3, 32, 32) * 2 - 1
     with torch.no_grad():
@@ -88,6 +95,7 @@ def test_a_published_classifier_gives_the_logits_it_gave(tmp_path, n_logits):
         "architecture": "mobilenet_v3_small",
         "classes": CLASSES[n_logits],
         "n_logits": n_logits,
+        "input": {},
         "data": None,
         "data_digest": None,
         "origin": {**ORIGIN, "sha256": sha256(file)},
@@ -106,20 +114,21 @@ def test_classifiers_that_do_not_fit_are_refused(tmp_path):
     save_file(partial, tmp_path / "partial")
     cases = {
         tmp_path / "absent": "no such file",
-        cut: "not a whole safetensors file",
-        page: "not a whole safetensors file",
+        cut: "not a whole file of weights",
+        page: "not a whole file of weights",
         write_classifier(tmp_path / "plain", mobilenet_v3_small(num_classes=1), prefix=""): "does not start with",
         write_classifier(tmp_path / "large", mobilenet_v3_large(num_classes=1)): "not weights of a mobilenet_v3_small",
-        four: "4 logits, but 2 classes need 1",
-        write_classifier(tmp_path / "two", mobilenet_v3_small(num_classes=2)): "2 logits, but 2 classes need 1",
+        four: "not weights of a mobilenet_v3_small of 1 logits",
     }
     for file, message in cases.items():
         with pytest.raises(NrcgError, match=f"^{file}: .*{message}[^\n]*$"):
-            import_classifier(file, tmp_path / "out", classes=CLASSES[1], architecture=SMALL)
+            published(file, tmp_path / "out", 1)
     with pytest.raises(NrcgError, match=r"1 missing: features\.0\.0\.weight"):
-        import_classifier(tmp_path / "partial", tmp_path / "out", classes=CLASSES[4], architecture=SMALL)
+        published(tmp_path / "partial", tmp_path / "out", 4)
     with pytest.raises(NrcgError, match="architecture 'vgg'"):
-        import_classifier(four, tmp_path / "out", architecture="vgg", classes=CLASSES[4])
+        published(four, tmp_path / "out", 4, architecture="vgg")
+    with pytest.raises(NrcgError, match="4 outputs for the classes no, yes; say by `outputs`"):
+        published(four, tmp_path / "out", 4, classes=CLASSES[1])
     assert not (tmp_path / "out").exists()
 
 
@@ -264,13 +273,14 @@ def test_the_verbs(tmp_path, unet):
     file = tmp_path / "w.safetensors"
     save_file(unet.state_dict(), file)
     classes = [part for name in CLASSES[4] for part in ("--classes", name)]
-    bring = ["get", "classifier", "--file", four, *classes, "--url", "u", "--out", tmp_path / "classifier"]
     digest = f"sha256:{sha256(four)}"
-    verb(*bring, "--digest", digest)
+    of = {"path": str(four), "architecture": SMALL, "n_logits": 4, "prefix": "classifier.", "url": "u"}
+    bring = ["get", "classifier", *classes, "--size", 32, "--out", tmp_path / "classifier", "--source"]
+    verb(*bring, json.dumps({"file": {**of, "digest": digest}}))
     card = load_classifier(tmp_path / "classifier")[1]
     assert card["classes"] == CLASSES[4] and card["origin"] == {"url": "u", "digest": digest, "sha256": sha256(four)}
     with pytest.raises(NrcgError, match="its digest is not sha256:0000"):
-        verb(*bring, "--digest", f"sha256:{'0' * 64}")
+        verb(*bring, json.dumps({"file": {**of, "digest": f"sha256:{'0' * 64}"}}))
     bring = ["get", "ddpm", "--source", file, "--out", tmp_path / "ddpm", "--scheduler", json.dumps(SCHEDULER)]
     verb(*bring, "--unet", json.dumps(UNET))
     assert same_network(load_ddpm(tmp_path / "ddpm")[0], unet)

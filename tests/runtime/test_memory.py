@@ -16,7 +16,7 @@ from nrcg.errors import NrcgError
 from nrcg.evaluation.extractors import Extractor
 from nrcg.evaluation.forward import forward_analysis
 from nrcg.evaluation.score import reference_statistics, score
-from nrcg.models.classifier import build_classifier
+from nrcg.models.architectures import build_classifier
 from nrcg.runtime.memory import BatchLimit
 from nrcg.sampling import sample_shard
 from nrcg.training import classifier as classifier_module

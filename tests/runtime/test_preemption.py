@@ -27,7 +27,8 @@ from typer.testing import CliRunner
 import nrcg.cli
 from nrcg.errors import Stopped
 from nrcg.io.files import read_sealed
-from nrcg.models.classifier import build_classifier, save_classifier
+from nrcg.models.architectures import build_classifier
+from nrcg.models.classifier import save_classifier
 from nrcg.runtime.preemption import stop_on_signals
 
 CLASSIFIER_CARD = {"architecture": "mobilenet_v3_small", "n_logits": 3, "classes": ["r", "g", "b"]}

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 from nrcg.errors import NrcgError
 from nrcg.io.images import to_float
-from nrcg.models.classifier import build_classifier, features, load_classifier, predictions
+from nrcg.models.architectures import build_classifier
+from nrcg.models.classifier import features, load_classifier, predictions
 from nrcg.rng import keyed_generator
 from nrcg.training import classifier as module
 from nrcg.training.classifier import ClassifierTraining, train_classifier

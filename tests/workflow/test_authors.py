@@ -13,7 +13,7 @@ from environment_yml import ROOT
 from safetensors.torch import load_file, save_file
 from scratch import jobs, overlay, snakemake
 
-from nrcg.models.classifier import build_classifier
+from nrcg.models.architectures import build_classifier
 
 SHARD = "results/authors/celeba/samples/robust/scale_1/shard_000.npy"
 

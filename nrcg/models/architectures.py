@@ -1,0 +1,98 @@
+"""Architectures of classifiers: functions from the number of logits to a network with random weights."""
+
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+from torchvision.models import get_model, list_models, mobilenet_v3_small, resnet18
+
+from nrcg.errors import NrcgError, first_line
+from nrcg.registry import Registry, load_function
+
+JUDGE_FEATURES = 64  # few, so that a covariance over some hundred samples has full rank
+
+architectures = Registry("architecture")  # functions (n_logits, **arguments) → network; a config's section names one
+
+
+@architectures.register("mobilenet_v3_small")
+def _mobilenet_v3_small(n_logits: int) -> nn.Module:
+    """torchvision's, channels-last in memory: depthwise convolutions are then twice as fast, also on a CPU."""
+    return mobilenet_v3_small(num_classes=n_logits).to(memory_format=torch.channels_last)
+
+
+@architectures.register("resnet18_judge")
+def _resnet18_judge(n_logits: int) -> nn.Module:
+    """torchvision's ResNet-18 with a 64-dimensional last feature layer."""
+    model: Any = resnet18(num_classes=n_logits)
+    model.fc = nn.Sequential(nn.Linear(512, JUDGE_FEATURES), nn.ReLU(), nn.Linear(JUDGE_FEATURES, n_logits))
+    model.features_of = "fc.0"  # before the ReLU, whose zeros would make them less Gaussian
+    return model
+
+
+@architectures.register("resnet14_judge")
+def _resnet14_judge(n_logits: int) -> nn.Module:
+    """The same without its last stage, which sees a single pixel of a 32×32 image: a quarter of the weights."""
+    model: Any = _resnet18_judge(n_logits)
+    model.layer4 = nn.Identity()
+    model.fc[0] = nn.Linear(256, JUDGE_FEATURES)
+    return model
+
+
+@architectures.register("torchvision")
+def _torchvision(n_logits: int, name: str, **arguments: Any) -> nn.Module:
+    """One of torchvision's classification networks by name."""
+    known = list_models(module=torchvision.models)
+    if name not in known:
+        raise NrcgError(f"torchvision has no classifier {name!r}; nearest are {_nearest(name, known)}")
+    return get_model(name, weights=None, num_classes=n_logits, **arguments)
+
+
+@architectures.register("timm")
+def _timm(n_logits: int, name: str, **arguments: Any) -> nn.Module:
+    """One of timm's networks by name."""
+    import timm  # of the extra `models`
+
+    if not timm.is_model(name):
+        raise NrcgError(f"timm has no network {name!r}; nearest are {_nearest(name, timm.list_models())}")
+    network: Any = timm.create_model(name, pretrained=False, num_classes=n_logits, **arguments)
+    network.pretrained_cfg = {}  # the input of weights that it does not have
+    return network
+
+
+@architectures.register("transformers")
+def _transformers(n_logits: int, config: dict[str, Any]) -> nn.Module:
+    """An image classifier of transformers by its configuration."""
+    from transformers import AutoConfig, AutoModelForImageClassification  # of the extra `models`
+
+    return AutoModelForImageClassification.from_config(AutoConfig.for_model(**config, num_labels=n_logits))
+
+
+@architectures.register("module")
+def _module(n_logits: int, function: str, arguments: dict[str, Any] | None = None) -> nn.Module:
+    """What a function of the user's returns, `package.module:function` or `path/to/file.py:function`."""
+    return load_function(function)(**(arguments or {}))
+
+
+def build_classifier(architecture: Any, n_logits: int) -> nn.Module:
+    """A classifier with random weights.
+
+    Args:
+        architecture: a registered name, or {name: {argument: value}}.
+        n_logits: the number of classes, or 1 for a binary one.
+
+    Raises:
+        NrcgError: for an unknown name or argument, and where the network cannot be made of them.
+    """
+    make = architectures.choose(architecture, given=1)
+    try:
+        return make(n_logits)
+    except (NrcgError, MemoryError, ModuleNotFoundError):
+        raise
+    except Exception as error:  # whatever another library makes of the arguments
+        raise NrcgError(f"architecture {architecture}: cannot be made ({first_line(error)})") from error
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    return ", ".join(get_close_matches(name, known, n=3, cutoff=0))
