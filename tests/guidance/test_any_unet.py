@@ -11,7 +11,6 @@ from torch import nn
 from nrcg import EMA, ClassifierGuidance, GuidedDDPMPipeline, adapt
 from nrcg.errors import NrcgError
 from nrcg.guidance.step import posterior
-from nrcg.io.images import height_and_width
 
 
 def make(kind=GuidedDDPMPipeline, scheduler=None, **unet):
