@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from nrcg.datasets.folder import Folder, files, hidden
 from nrcg.datasets.imageset import SPLITS
 from nrcg.datasets.pictures import cores, formats
-from nrcg.errors import NrcgError
+from nrcg.errors import NrcgError, one_line
 from nrcg.registry import call
 
 NAMED = 5  # files that cannot be read are named, at most
@@ -84,8 +84,10 @@ def _look(folder: Folder, path: Path) -> Found | str:
         folder.decode(path)
     except NrcgError as error:
         return str(error).removeprefix(f"{path}: ")
+    except UnidentifiedImageError:
+        return "not a readable image (of no format that is read)"
     except Exception as error:  # as those that read_picture expects
-        return f"not a readable image ({type(error).__name__})"
+        return f"not a readable image ({one_line(error)})"
     return found
 
 

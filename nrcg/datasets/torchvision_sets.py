@@ -163,7 +163,7 @@ class Torchvision:
             label = index(label)
         except (TypeError, ValueError):
             picture = label = None
-        if not isinstance(picture, Image.Image) or isinstance(label, bool):
+        if not isinstance(picture, Image.Image):
             raise NrcgError(
                 f"name {self.name}: its image {i} has no whole number as label; take a data set of classes, not one of "
                 f"captions, boxes, attributes or films"
