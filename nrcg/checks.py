@@ -63,9 +63,27 @@ def listed(rule: Rule, low: int = 1) -> Rule:
     )
 
 
+def one_or_two(rule: Rule) -> Rule:
+    """What `rule` asks for, or a list of two such values."""
+    return Rule(
+        f"{rule.words}, or two", lambda value: rule.holds(value) or (listed(rule, 2).holds(value) and len(value) == 2)
+    )
+
+
 FLAG = Rule("true or false", lambda value: isinstance(value, bool | np.bool_))
 NAME = Rule("a name", lambda value: isinstance(value, str) and bool(value.strip()))
 SEED = whole(0, 2**64 - 1)
+
+
+def sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width, pixels, of a size: one number, or [height, width]."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def shown_size(size: int | Sequence[int]) -> str:
+    """The same for readers: height×width."""
+    return "×".join(map(str, sides(size)))
 
 
 def spread(rules: Mapping[str, Rule]) -> dict[str, Rule]:

@@ -1,6 +1,7 @@
-"""Small stand-ins for what others publish, file by file in the same layout: CelebA, CelebA-HQ and a DDPM.
+"""Small stand-ins for what others publish, file by file in the same layout: CelebA, CelebA-HQ, a DDPM; and two more.
 
-`python tests/published_layouts.py FOLDER` makes all three. The pictures are blurred discs, reddish for label 0 (female)
+`python tests/published_layouts.py FOLDER` makes these three. The others are a folder of class folders, and
+Fashion-MNIST. The pictures are blurred discs, reddish for label 0 (female)
 and bluish for label 1 (male), so that a tiny network can tell them apart.
 """
 
@@ -90,6 +91,43 @@ def make_celebahq(folder: str | Path, n_train: int = 64, n_valid: int = 32, size
             (folder / "data").mkdir(parents=True, exist_ok=True)
             rows.shard(total, number, contiguous=True).to_parquet(folder / "data" / name)
     return folder
+
+
+def make_folder(
+    folder: str | Path,
+    n: int = 24,
+    size: tuple[int, int] = (40, 32),
+    seed: int = 0,
+    classes: tuple[str, ...] = ("blue", "red"),
+) -> Path:
+    """A folder for each class with `n` JPEGs and PNGs in all, by turns, of `size` (width, height)."""
+    folder, rng = Path(folder), np.random.default_rng(seed)
+    for i in range(n):
+        name = classes[i % len(classes)]
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        picture = face(rng, int(name == "blue"), *size)
+        if i % len(classes) > 1:  # a third class is of grey pictures
+            picture = picture.convert("L")
+        picture.save(folder / name / f"{i:04d}.{('jpg', 'png')[i // len(classes) % 2]}")
+    return folder
+
+
+def make_mnist(root: str | Path, n: int = 30, name: str = "FashionMNIST", seed: int = 0) -> Path:
+    """torchvision's layout of Fashion-MNIST below `root`, unpacked: `n` train images and half as many of test.
+
+    Class i is a bar across 28×28 pixels whose place says which of the ten it is.
+    """
+    raw, rng = Path(root, name, "raw"), np.random.default_rng(seed)
+    raw.mkdir(parents=True)
+    for part, count in (("train", n), ("t10k", n // 2)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = rng.integers(0, 60, (count, 28, 28), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 + 2 * label : 6 + 2 * label] += 150
+        for kind, values in (("images-idx3", images), ("labels-idx1", labels)):
+            head = np.array([2048 + values.ndim, *values.shape], ">i4").tobytes()
+            (raw / f"{part}-{kind}-ubyte").write_bytes(head + values.tobytes())
+    return Path(root)
 
 
 def make_published_ddpm(folder: str | Path, size: int = 16, timesteps: int = 8, seed: int = 0) -> Path:

@@ -1,15 +1,17 @@
-"""The verb that makes image sets."""
+"""The verbs that make image sets, and look at what one could be made of."""
 
+from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
 from nrcg.cli.options import Out, data_verbs, parse_json
+from nrcg.datasets import kinds  # light: it imports no torch
 
 
 @data_verbs.command("make")
 def make(
-    kind: Annotated[str, Argument(help="sportballs, celeba, celebahq, or a kind that a --module registers.")],
+    kind: Annotated[str, Argument(help=f"{', '.join(kinds)}, or a kind that a --module registers.")],
     settings: Annotated[str, Option(help="What it is to be, as a config's section `images`: JSON, or @file.json.")],
     out: Out,
     threads: Annotated[int, Option(help="Threads that decode; 0 is one a core.", min=0, max=4096)] = 0,
@@ -20,3 +22,15 @@ def make(
 
     image_set = make_images(kind, out, parse_json(settings, "--settings"), threads=threads)
     plot_contact_sheet(image_set, out / "contact_sheet.png")
+
+
+@data_verbs.command("describe")
+def describe(
+    folder: Annotated[Path, Argument(help="A folder of class folders, or of train/, valid/ and test/ of such.")],
+    settings: Annotated[str, Option(help="Other keys of the kind `folder`: JSON, or @file.json.")] = "{}",
+    sheet: Annotated[Path | None, Option(help="File for a sheet of each class's first pictures, .png or .pdf.")] = None,
+) -> None:
+    """Say what the kind `folder` would read: classes, sizes, formats, and files that it would not."""
+    from nrcg.datasets.describe import describe
+
+    describe(folder, parse_json(settings, "--settings"), print, sheet)

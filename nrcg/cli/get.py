@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Option
+from typer import Argument, Option
 
 from nrcg.cli.options import Out, get_verbs, parse_json
 
@@ -37,6 +37,18 @@ def celeba(out: CelebAOut) -> None:
     from nrcg.datasets.celeba import download_celeba
 
     download_celeba(out)
+
+
+@get_verbs.command()
+def torchvision(
+    name: Annotated[str, Argument(help="Class of torchvision.datasets, such as FashionMNIST.")],
+    out: Annotated[Path, Option("--out", help="Folder to write, torchvision's `root`; nothing is fetched twice.")],
+    arguments: Annotated[str, Option(help="More of its class's arguments: JSON, or @file.json.")] = "{}",
+) -> None:
+    """Fetch a data set with torchvision, which checks the files; NAME.json beside them says that they are there."""
+    from nrcg.datasets.torchvision_sets import download_torchvision
+
+    download_torchvision(name, out, parse_json(arguments, "--arguments"))
 
 
 @get_verbs.command()

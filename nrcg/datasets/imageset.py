@@ -9,23 +9,25 @@ from typing import Any
 
 import numpy as np
 
+from nrcg.checks import one_or_two, sides, whole
 from nrcg.errors import NrcgError
 from nrcg.io.arrays import read_array, write_array, write_array_batches
 from nrcg.io.files import read_card, sha256, write_json, writing
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
+SIZE = one_or_two(whole(0))
 PARTS = {"images": np.uint8, "labels": np.int64, "split": np.uint8}  # the files, and what they hold
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A labelled, split set of square images on disk."""
+    """A labelled, split set of images of one size on disk."""
 
     folder: Path
     images: np.ndarray  # uint8 N×H×W×3, 0…255; memory-mapped
     labels: np.ndarray  # int64 N, index into `classes`
     split: np.ndarray  # uint8 N: 0 train, 1 valid, 2 test
-    card: dict[str, Any]  # name, classes, n, size, seed, parameters, digest
+    card: dict[str, Any]  # name, classes, n, size (of square ones a number), seed, parameters, digest
 
     @classmethod
     def open(cls, folder: str | Path, *, verify: bool = True) -> "ImageSet":
@@ -37,9 +39,11 @@ class ImageSet:
         folder, place = Path(folder), Path(folder, "card.json")
         if not place.is_file():  # the card is written last
             raise NrcgError(f"{folder}: not a complete image set (no card.json); make it again")
-        card = read_card(place, name=str, classes=list, n=int, size=int, parameters=dict, digest=str)
+        card = read_card(place, name=str, classes=list, n=int, size=(int, list), parameters=dict, digest=str)
         if not all(isinstance(name, str) for name in card["classes"]):
             raise NrcgError(f"{place}: classes {card['classes']}: not all are names; make the image set again")
+        if not SIZE.holds(card["size"]):
+            raise NrcgError(f"{place}: size {card['size']}: must be {SIZE.words}; make the image set again")
         arrays = {part: read_array(folder / f"{part}.npy", mmap=part == "images") for part in PARTS}
         _check(folder, card["n"], card["size"], len(card["classes"]), **arrays)
         if verify and _digest(folder) != card["digest"]:
@@ -69,10 +73,10 @@ class ImageSet:
         return np.flatnonzero(chosen)
 
 
-def _check(folder: Path, n: int, size: int, n_classes: int, **arrays: np.ndarray) -> None:
+def _check(folder: Path, n: int, size: int | list[int], n_classes: int, **arrays: np.ndarray) -> None:
     """Raise NrcgError unless `arrays`, some of PARTS, are of `n` images, and their values mean something."""
     for part, array in arrays.items():
-        place, shape = folder / f"{part}.npy", (n, size, size, 3) if part == "images" else (n,)
+        place, shape = folder / f"{part}.npy", (n, *sides(size), 3) if part == "images" else (n,)
         if array.dtype != PARTS[part] or array.shape != shape:
             found, wanted = f"{array.dtype} {array.shape}", f"{np.dtype(PARTS[part])} {shape}"
             raise NrcgError(f"{place}: holds {found}, its card says {wanted}; make the image set again")
@@ -95,7 +99,7 @@ def write_image_set(
     """Write an image set and open it. Each file is whole or absent; without its card, the last, the set is not open.
 
     Args:
-        images: uint8 N×S×S×3, or its parts along the first axis, in order, of which one is held at a time.
+        images: uint8 N×H×W×3, or its parts along the first axis, in order, of which one is held at a time.
         labels: integers N, index into `classes`.
         split: integers N, see SPLITS.
         seed: None where the data were not drawn by the project.
@@ -110,11 +114,12 @@ def write_image_set(
     _check(folder, n, 0, len(classes), labels=labels, split=split)
     with closing(_parts(images)) as parts:  # a progress bar behind them ends before an error is printed
         first = next(parts, np.zeros((0, 0, 0, 3), np.uint8))
-        size = first.shape[1]
+        height, width = (*first.shape, 0, 0)[1:3]
+        size = height if height == width else [height, width]
         _check(folder, len(first), size, len(classes), images=first)
         with writing(folder / "card.json"):
             (folder / "card.json").unlink(missing_ok=True)  # an old card must not vouch for half-replaced files
-        write_array_batches(folder / "images.npy", chain([first], parts), (n, size, size, 3))
+        write_array_batches(folder / "images.npy", chain([first], parts), (n, height, width, 3))
     write_array(folder / "labels.npy", labels)
     write_array(folder / "split.npy", split)
     card = {"name": name, "classes": list(classes), "n": n, "size": size, "seed": seed, "parameters": parameters}

@@ -1,61 +1,135 @@
 """Picture files of others, as 8 bits a channel, and the rules that data sets made of them share."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageFile, ImageOps
 from tqdm import tqdm
 
-from nrcg.checks import NAME, Rule, listed, whole
+from nrcg.checks import NAME, Rule, listed, one_of, one_or_two, sides, whole
+from nrcg.datasets.names import one_name
 from nrcg.errors import NrcgError, one_line
 
 DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's grey modes of more than 8 bits, whose conversion clips
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # Pillow knows others, some of which start other programs
 BATCH, BATCH_BYTES = 256, 1 << 28  # most that is held at a time: images, bytes
 
 SIDE = whole(8, 65_536)
+SIZE = one_or_two(SIDE)  # [height, width]
+FIT = one_of("resize", "crop")
 PLACE = Rule("a path", lambda value: isinstance(value, Path) or NAME.holds(value))
+COLOUR = Rule(
+    "a colour: a name that Pillow knows, such as white, or #rrggbb",
+    lambda value: (
+        isinstance(value, str)
+        and (value.lower() in ImageColor.colormap or bool(re.fullmatch("#[0-9a-fA-F]{6}", value)))
+    ),
+)
 TWO_CLASSES = Rule(
     "two different names, for the labels 0 and 1",
-    lambda value: listed(NAME, 2).holds(value) and len(value) == len(set(value)) == 2,
+    lambda value: listed(NAME, 2).holds(value) and len(value) == len(set(map(one_name, value))) == 2,
 )
 
 
-def read_picture(
-    file: Path | bytes, where: object, advice: str, *, mode: str = "RGB", upright: bool = False
-) -> Image.Image:
-    """A picture, from a path or its encoded bytes, in `mode`; `upright` turns it as its EXIF note says.
+@cache
+def formats() -> tuple[str, ...]:
+    """Pillow's formats, but for those that it only recognises, or reads by another program (EPS, by Ghostscript)."""
+    Image.init()
+    stubs = {
+        name
+        for name, (factory, _) in Image.OPEN.items()
+        if isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile)
+    }
+    return tuple(name for name in Image.OPEN if name not in {*stubs, "EPS", "MPEG"})
 
-    Raises NrcgError, which begins with `where` and ends with `advice`, for one that cannot be read.
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Suffixes, in lower case and with their dot, of the files that `read_picture` may read."""
+    known = {*formats(), "MPO"}  # Pillow opens it as JPEG
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
+
+
+def read_picture(
+    file: Path | bytes,
+    where: object,
+    advice: str,
+    *,
+    mode: str = "RGB",
+    upright: bool = False,
+    background: str | None = None,
+) -> Image.Image:
+    """The first picture of a file, from a path or its bytes, in `mode`; `upright` turns it as its EXIF note says.
+
+    What is transparent is laid over `background`; None drops it. Raises NrcgError, which begins with `where` and ends
+    with `advice`, for a picture that cannot be read.
     """
     try:
-        with Image.open(BytesIO(file) if not isinstance(file, Path) else file, formats=FORMATS) as picture:
-            return _eight_bits(ImageOps.exif_transpose(picture) if upright else picture).convert(mode)
+        with Image.open(BytesIO(file) if not isinstance(file, Path) else file, formats=formats()) as picture:
+            turned = ImageOps.exif_transpose(picture) if upright else picture
+            return opaque(turned, background) if background is not None else _eight_bits(turned).convert(mode)
     except Exception as error:  # PIL raises half a dozen kinds for a damaged file, or one of too many pixels
         raise NrcgError(f"{where}: not a readable image ({one_line(error)}); {advice}") from None
 
 
-def resized(picture: Image.Image, size: int) -> np.ndarray:
-    """uint8 size×size×3: straight to that size, bilinear and antialiased, as torchvision's `Resize((size, size))`."""
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+def opaque(picture: Image.Image, background: str) -> Image.Image:
+    """The picture as RGB of 8 bits a channel, laid over a colour where it is transparent."""
+    picture = _eight_bits(picture)
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    below = Image.new("RGBA", picture.size, background)
+    return Image.alpha_composite(below, picture.convert("RGBA")).convert("RGB")
+
+
+def fitted(picture: Image.Image, size: int | Sequence[int], fit: str) -> np.ndarray:
+    """uint8 H×W×3 of an RGB picture, resized bilinearly, antialiased, as torchvision does it.
+
+    "resize" is straight to the size, as `Resize((height, width))`; "crop" keeps the picture's shape, as `Resize` of the
+    side that is the shorter one for this size, then `CenterCrop((height, width))`.
+    """
+    height, width = sides(size)
+    if fit == "resize":
+        return resized(picture, size)
+    wide = picture.width * height >= picture.height * width
+    tall = height if wide else width * picture.height // picture.width
+    broad = height * picture.width // picture.height if wide else width
+    left, top = round((broad - width) / 2), round((tall - height) / 2)
+    return resized(picture, (tall, broad))[top : top + height, left : left + width]
+
+
+def resized(picture: Image.Image, size: int | Sequence[int]) -> np.ndarray:
+    """uint8 H×W×3: straight to that size, bilinear and antialiased, as torchvision's `Resize((height, width))`."""
+    return np.asarray(picture.resize(sides(size)[::-1], Image.Resampling.BILINEAR))
 
 
 def batches(
-    make: Callable[[Any], np.ndarray], items: Iterable[Any], *, n: int, size: int, title: str, threads: int
+    make: Callable[[Any], np.ndarray],
+    items: Iterable[Any],
+    *,
+    n: int,
+    size: int | Sequence[int],
+    title: str,
+    threads: int,
 ) -> Iterator[np.ndarray]:
-    """What `make` makes of each of `n` items, uint8 size×size×3, in order and stacked; 0 threads are one a core."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    step, items = max(1, min(BATCH, BATCH_BYTES // (3 * size**2))), iter(items)
-    with ThreadPoolExecutor(threads or cores) as pool, tqdm(total=n, desc=title, unit=" images") as bar:
+    """What `make` makes of each of `n` items, uint8 H×W×3, in order and stacked; 0 threads are one a core."""
+    height, width = sides(size)
+    step, items = max(1, min(BATCH, BATCH_BYTES // (3 * height * width))), iter(items)
+    with ThreadPoolExecutor(threads or cores()) as pool, tqdm(total=n, desc=title, unit=" images") as bar:
         while some := list(islice(items, step)):
             yield np.stack(list(map(make, some) if threads == 1 else pool.map(make, some)))
             bar.update(len(some))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

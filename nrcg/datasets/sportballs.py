@@ -19,6 +19,7 @@ from PIL import Image
 from nrcg.checks import NAME, SEED, check_fields, listed, maybe, number, whole
 from nrcg.datasets.imageset import SPLITS, ImageSet, write_image_set
 from nrcg.datasets.kinds import kinds
+from nrcg.datasets.names import distinct
 from nrcg.datasets.pictures import PLACE, SIDE, batches, read_picture
 from nrcg.errors import NrcgError
 
@@ -122,9 +123,7 @@ class SportBalls:
         for name in names:
             if name not in there:
                 raise NrcgError(f"ball: {name!r} is not among {', '.join(there)} ({self.icons or 'of the project'})")
-        if len(set(names)) < len(names):
-            raise NrcgError(f"ball {', '.join(names)}: name each class once")
-        return {name: there[name] for name in names}
+        return {name: there[name] for name in distinct(names, "ball")}
 
     @cached_property
     def _icons(self) -> dict[str, Image.Image]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nrcg.checks import sides
 from nrcg.errors import NrcgError
 from nrcg.io.arrays import UNREADABLE
-from nrcg.io.images import height_and_width, to_float
+from nrcg.io.images import to_float
 from nrcg.models.classifier import features, load_classifier
 from nrcg.registry import Registry
 
@@ -72,5 +73,5 @@ def classifier(weights: Path | None, device: torch.device | str = "cpu") -> Extr
     model, card = load_classifier(weights, device)
     side = card.get("size") or getattr(model, "size", None) or PROBED
     with torch.inference_mode():
-        dim = features(model, torch.zeros(1, 3, *height_and_width(side), device=device)).shape[1]
+        dim = features(model, torch.zeros(1, 3, *sides(side), device=device)).shape[1]
     return Extractor(dim, lambda images: features(model, images), device)

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from nrcg.checks import NAME, check, maybe
+from nrcg.checks import NAME, check, maybe, shown_size, sides
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError
 from nrcg.evaluation.extractors import Extractor, extractors
 from nrcg.evaluation.frechet import FeatureStatistics, metrics
 from nrcg.io.arrays import read_array
-from nrcg.io.images import height_and_width, to_float
+from nrcg.io.images import to_float
 from nrcg.io.shards import open_shards, verify
 from nrcg.io.tables import SCORE_COLUMNS
 from nrcg.models.classifier import predictions
@@ -102,8 +102,8 @@ def score(
     for name, (_, card) in classifiers.items():
         if card["classes"] != classes:
             raise NrcgError(f"classes {card['classes']} of the {name} classifier, {classes} of the judge")
-        if "size" in card and height_and_width(card["size"]) != size:
-            own, given = ("×".join(map(str, each)) for each in (height_and_width(card["size"]), size))
+        if "size" in card and sides(card["size"]) != size:
+            own, given = shown_size(card["size"]), shown_size(size)
             raise NrcgError(f"{opened[0].path}: images of {given} pixels; the {name} classifier was trained on {own}")
     found: dict[str, list[np.ndarray]] = {name: [] for name in classifiers}
     statistics = {name: FeatureStatistics(extractor.dim) for name, (extractor, *_) in references.items()}

@@ -1,7 +1,5 @@
 """The one place where uint8 images on disk become float images in code, and back; and colours what a network takes."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
@@ -36,8 +34,3 @@ def to_rgb(images: torch.Tensor) -> torch.Tensor:
         return images
     colours, alpha = images[:, :3], (images[:, 3:] + 1) / 2
     return colours * alpha + (1 - alpha)
-
-
-def height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
-    """Of a config's size: one number for a square, or [height, width]."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])

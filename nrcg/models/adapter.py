@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from nrcg.checks import Rule, check, listed, maybe, number, one_of, whole
+from nrcg.checks import Rule, check, listed, maybe, number, one_of, sides, whole
 from nrcg.errors import NrcgError
-from nrcg.io.images import height_and_width, to_rgb
+from nrcg.io.images import to_rgb
 
 SIZE = Rule(
     "a number of pixels, or two, height and width",
@@ -27,7 +27,7 @@ class Adapter(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network.eval()
-        self.size = None if size is None else height_and_width(size)
+        self.size = None if size is None else sides(size)
         self.interpolation = interpolation
         self.centre: torch.Tensor  # as on [−1, 1]
         self.spread: torch.Tensor

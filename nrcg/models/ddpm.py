@@ -1,6 +1,6 @@
 """Noise predictors and schedulers, kept as a diffusers folder that `DDPMPipeline.from_pretrained` opens."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.utils import logging
 from safetensors.torch import save
 
-from nrcg.checks import FLAG, NAME, Rule, check, listed, maybe, number, one_of, spread, whole
+from nrcg.checks import FLAG, NAME, Rule, check, listed, maybe, number, one_of, sides, spread, whole
 from nrcg.errors import NrcgError, first_line
 from nrcg.guidance.step import LEARNED
 from nrcg.io.files import atomic, read_card, require_digest, sha256, write_json, write_text
@@ -96,9 +96,9 @@ def check_channels(where: str, config: Mapping[str, Any], variance_type: str) ->
         raise NrcgError(f"{where}: out_channels {out}, in_channels {n}: with variance_type {variance_type}, {wanted}")
 
 
-def takes_images(sample_size: Any, size: int) -> bool:
-    """Whether a U-Net whose configuration says `sample_size`, one number or two, is for square images of `size`."""
-    return sample_size == size or (isinstance(sample_size, list | tuple) and list(sample_size) == [size, size])
+def takes_images(sample_size: Any, size: int | Sequence[int]) -> bool:
+    """Whether a U-Net whose configuration says `sample_size` is for images of `size`; each is one number or two."""
+    return UNET_RULES["sample_size"].holds(sample_size) and sides(sample_size) == sides(size)
 
 
 def build_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:

@@ -14,12 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from nrcg.checks import sides
 from nrcg.errors import NrcgError, first_line
 from nrcg.guidance.gradient import frozen, image_gradient
 from nrcg.guidance.objectives import ClassValue
 from nrcg.io.download import require_digest
 from nrcg.io.files import sha256
-from nrcg.io.images import height_and_width
 from nrcg.models.adapter import adapt
 from nrcg.models.architectures import build_classifier
 from nrcg.models.classifier import load_classifier, save_classifier
@@ -191,7 +191,7 @@ def import_classifier(
     except Exception as error:  # whatever the library of the source, or the user's own code, raises
         raise NrcgError(f"{section}: no classifier from there ({type(error).__name__}: {first_line(error)})") from error
     seen, groups = {**found.input, **(input or {})}, None if outputs is None else ordered(outputs, classes)
-    image = torch.zeros(1, 3, *height_and_width(size))
+    image = torch.zeros(1, 3, *sides(size))
     n_logits = _probe(call(adapt, "input", seen, found.network), image, section).shape[1]
     if groups is None and n_logits != len(classes) and (n_logits, len(classes)) != (1, 2):
         names = ", ".join(classes)

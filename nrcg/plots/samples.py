@@ -1,7 +1,7 @@
 """Sample grids (figure 9), and the same seeds side by side across setups and scales. Samples stay pixel-exact."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 
-from nrcg.checks import check, whole
+from nrcg.checks import check, shown_size, whole
 from nrcg.errors import NrcgError
 from nrcg.io.shards import Shard, open_shards
 from nrcg.io.tables import read_points
@@ -98,9 +98,14 @@ def plot_side_by_side(
 
 def plot_contact_sheet(image_set: "ImageSet", path: File, n: int = 100, columns: int = 10) -> Figure:
     """Draw the first `n` images (or all, if fewer) above the names of their classes, as a .png or .pdf file."""
-    firsts, size = zip(image_set.images[:n], image_set.labels[:n], strict=True), image_set.card["size"]
-    cells = [Cell(image, lost=False, lines=((image_set.classes[label], False),)) for image, label in firsts]
-    title = f"{image_set.card['name']}: the first {len(cells)} of {len(image_set)} images of {size}×{size}"
+    names, size = [image_set.classes[label] for label in image_set.labels[:n]], shown_size(image_set.card["size"])
+    title = f"{image_set.card['name']}: the first {len(names)} of {len(image_set)} images of {size}"
+    return plot_named(image_set.images[:n], names, title, path, columns)
+
+
+def plot_named(images: Iterable[np.ndarray], names: Sequence[str], title: str, path: File, columns: int = 10) -> Figure:
+    """Draw images, each uint8 H×W×3, above the names of their classes, as a .png or .pdf file."""
+    cells = [Cell(image, lost=False, lines=((name, False),)) for image, name in zip(images, names, strict=True)]
     with styled(None):
         fig = draw_sheet(cells, min(columns, len(cells)), title, "Below each image: its class.", span=columns)
         save(fig, [path])

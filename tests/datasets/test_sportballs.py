@@ -192,7 +192,7 @@ def test_card(small):
         ({"valid_fraction": 1.0}, "valid_fraction 1.0"),
         ({"seed": -1}, "seed -1"),
         ({"ball": ["tennis"]}, "'tennis' is not among baseball"),
-        ({"ball": ["soccer", "soccer"]}, "once"),
+        ({"ball": ["soccer", "soccer"]}, "ball: the classes 'soccer' and 'soccer' have one name; give each its own"),
         ({"icons": "nowhere"}, "nowhere: no such folder"),
     ],
 )
@@ -234,7 +234,7 @@ def test_broken_image_sets_are_refused(tmp_path):
     with pytest.raises(NrcgError, match=r"labels\.npy: labels outside 0 to 1"):
         tiny(tmp_path, labels=[0, 1, 2, 0])
     with pytest.raises(NrcgError, match=r"images\.npy: holds"):
-        tiny(tmp_path, images=np.zeros((4, 8, 6, 3), np.uint8))
+        tiny(tmp_path, images=np.zeros((4, 8, 8, 4), np.uint8))
     card = tiny(tmp_path).card
     write_array(tmp_path / "split.npy", np.zeros(3, np.uint8))
     with pytest.raises(NrcgError, match=r"split\.npy: holds uint8 \(3,\)"):
@@ -338,8 +338,10 @@ def test_kinds_are_light_to_import_and_unknown_ones_are_named():
     heavy = "'torch', 'scipy', 'pandas', 'pyarrow', 'huggingface_hub', 'matplotlib'"
     code = f"import sys, nrcg.datasets; print([name for name in ({heavy}) if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-    assert list(kinds) == ["celeba", "celebahq", "sportballs"]
-    with pytest.raises(NrcgError, match="kind of data set 'mnist': unknown; use one of celeba, celebahq, sportballs"):
+    assert list(kinds) == ["celeba", "folder", "hub", "sportballs", "torchvision"]
+    with pytest.raises(
+        NrcgError, match="kind of data set 'mnist': unknown; use one of celeba, folder, hub, sportballs, torchv"
+    ):
         check_images("mnist", {})
     with pytest.raises(NrcgError, match="images: 3: give an object"):
         check_images("sportballs", 3)

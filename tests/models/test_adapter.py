@@ -118,9 +118,7 @@ def no_grad(logits):
 @pytest.mark.parametrize("how", [no_grad, lambda x: x.detach(), lambda x: nn.functional.one_hot(x.argmax(1)).float()])
 def test_a_network_without_a_gradient_is_one_line(how):
     value = nrcg.ClassValue(adapt(Returns(how)), 0, "logit")
-    with pytest.raises(
-        NrcgError, match=r"classifier: no gradient passes Returns.*no_grad, detach"
-    ):
+    with pytest.raises(NrcgError, match=r"classifier: no gradient passes Returns.*no_grad, detach"):
         image_gradient(value, torch.zeros(2, 3, 8, 8))
 
 

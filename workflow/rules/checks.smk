@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 PROBLEMS = []
 MOST_SHARDS = 10_000  # of a point
-AUTHORS_EXPECT = {  # what the released weights were made for
+AUTHORS_EXPECT = {  # what the released weights were made for, by data set
     "celeba": {"size": 64, "attribute": "Male"},
     "sportballs": {"size": 64, "ball": ["baseball", "basketball", "volleyball", "soccer"]},
     "celebahq": {"size": 256},
@@ -84,8 +84,10 @@ def check_images(place, dataset, data):
         if strange := [name for name in classes if not name.isprintable()]:
             wrong(place, f"class {strange[0]!r} has characters that cannot be printed; rename it")
     if data["weights"] == "authors":
-        for key, value in AUTHORS_EXPECT[data["kind"]].items():
-            if images[key] != value:
+        if dataset not in AUTHORS:
+            wrong(f"{place}.weights", f"no {dataset!r} in {config['authors_weights']}; write own, or add its files")
+        for key, value in AUTHORS_EXPECT.get(dataset, {}).items():
+            if images.get(key) != value:
                 wrong(f"{place}.images.{key}", f"the authors' weights need {value}")
 
 
@@ -93,6 +95,7 @@ def check_classifier(place, dataset, name, given):
     """The settings of a training, or a folder of the user's, whose classes, size and architecture must fit."""
     from nrcg.io.files import read_card
     from nrcg.models.classifier import JUDGES
+    from nrcg.models.ddpm import takes_images
     from nrcg.registry import call
     from nrcg.training.settings import ClassifierTraining
 
@@ -111,7 +114,7 @@ def check_classifier(place, dataset, name, given):
         if card["classes"] != class_names(dataset):
             wrong(place, f"{folder} knows the classes {card['classes']}, not {class_names(dataset)}")
         size = config["datasets"][dataset]["images"]["size"]
-        if card.get("size", size) != size:
+        if not takes_images(card.get("size", size), size):
             wrong(place, f"{folder} was trained on images of {card['size']} pixels, not {size}")
         if name == "judge" and card["architecture"] not in JUDGES:
             wrong(place, f"{folder} is a {card['architecture']}; a judge is one of {', '.join(JUDGES)}")

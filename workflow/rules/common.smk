@@ -3,6 +3,9 @@ import json
 from functools import cache
 from math import ceil
 
+from nrcg.checks import shown_size
+from nrcg.io.files import fingerprint
+
 IMAGE_SET = [f"<run>/{{dataset}}/data/{name}" for name in ("card.json", "images.npy", "labels.npy", "split.npy")]
 CLASSIFIER = ["model.safetensors", "card.json"]
 DDPM = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json"]
@@ -110,8 +113,7 @@ def needed_classifiers(dataset):
 
 def by_authors(dataset, role):
     """Whether the authors' released weights serve a role: they have no judge, and no DDPM for CelebA-HQ."""
-    data = config["datasets"][dataset]
-    return data["weights"] == "authors" and role in AUTHORS.get(data["kind"], {})
+    return config["datasets"][dataset]["weights"] == "authors" and role in AUTHORS.get(dataset, {})
 
 
 def classifier_folder(dataset, name, forward=False):
@@ -145,6 +147,12 @@ def ddpm(dataset):
 def hub_record(repo_type, source):
     """What is written last where a hub repository `owner/name` or `owner/name@revision` is kept."""
     return f"<downloads>/{repo_type}s/{'--'.join(Path(source).parts)}/download.json"
+
+
+def torchvision_record(images):
+    """What is written last where a data set of torchvision is kept; one with arguments has a folder of its own."""
+    folder = f"torchvision/{fingerprint(**images['arguments'])}" if images.get("arguments") else "torchvision"
+    return f"<downloads>/{folder}/{images['name']}.json"
 
 
 def guidance(dataset, setup):

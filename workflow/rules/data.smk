@@ -69,6 +69,24 @@ rule download_celeba:
         "nrcg get celeba --out {params.out:q} --log {log:q}"
 
 
+rule download_torchvision:
+    output:
+        "<downloads>/torchvision/{place}.json",
+    log:
+        "<downloads>/logs/torchvision_{place}.log",
+    wildcard_constraints:
+        place="([0-9a-f]+/)?[A-Za-z0-9]+",
+    localrule: True
+    conda:
+        "../envs/nrcg.yaml"
+    params:
+        out=subpath(output[0], parent=True),
+        name=subpath(output[0], basename=True, strip_suffix=".json"),
+        options=torchvision_options,
+    shell:
+        "nrcg get torchvision {params.name:q} {params.options} --out {params.out:q} --log {log:q}"
+
+
 rule download_hub:
     output:
         "<downloads>/{repo_type}s/{repo}/download.json",
@@ -96,21 +114,21 @@ rule download_hub:
 
 rule download_authors:
     output:
-        "<downloads>/authors/{kind}/{role}.safetensors",
+        "<downloads>/authors/{dataset}/{role}.safetensors",
     log:
-        "<downloads>/logs/authors_{kind}_{role}.log",
+        "<downloads>/logs/authors_{dataset}_{role}.log",
     localrule: True
     conda:
         "../envs/nrcg.yaml"
     params:
-        file=lambda w: flags(AUTHORS[w.kind][w.role]),
+        file=lambda w: flags(AUTHORS[w.dataset][w.role]),
     shell:
         "nrcg get file {params.file} --out {output:q} --log {log:q}"
 
 
 rule import_classifier:
     input:
-        lambda w: f"<downloads>/authors/{settings(w)['kind']}/{w.role}.safetensors",
+        "<downloads>/authors/{dataset}/{role}.safetensors",
     output:
         "<run>/{dataset}/imported/{role}/model.safetensors",
         "<run>/{dataset}/imported/{role}/card.json",
@@ -127,7 +145,7 @@ rule import_classifier:
             {
                 "architecture": settings(w)["classifiers"][w.role.removesuffix("_forward")]["architecture"],
                 "classes": class_names(w.dataset),
-                **AUTHORS[settings(w)["kind"]][w.role],
+                **AUTHORS[w.dataset][w.role],
             }
         ),
     shell:

@@ -32,7 +32,7 @@ def run_note(dataset, *setups, paper_as=""):
     size, total, sampling = data["images"]["size"], data["scheduler"]["num_train_timesteps"], data["sampling"]
     n, free, steps = (sampling[key] for key in ("n_samples", "n_unconditional", "num_inference_steps"))
     within = "" if steps == total else f" in {steps} steps"
-    text = f"{n} guided samples per point, {free} unguided, {size}×{size} pixels, T = {total}{within}"
+    text = f"{n} guided samples per point, {free} unguided, {shown_size(size)} pixels, T = {total}{within}"
     lines = [f"Run “{config['run']}”: {text}."]
     rows = [SETUPS[setup].get("guidance", {}) for setup in setups or scales_of(dataset)]
     whole = [row for row in rows if row.keys() <= {"on", "objective", "stabilizer"}]  # others have fewer gradients
@@ -41,14 +41,14 @@ def run_note(dataset, *setups, paper_as=""):
     theirs = data["paper"].get("run", [size, total, n])
     if paper_as and [size, total, n] != theirs:
         count = f"{theirs[2]:,}".replace(",", " ")
-        lines.append(f"{paper_as}: {theirs[0]}×{theirs[0]}, T = {theirs[1]}, n = {count}: not comparable.")
+        lines.append(f"{paper_as}: {shown_size(theirs[0])}, T = {theirs[1]}, n = {count}: not comparable.")
     return lines
 
 
 def forward_note(dataset):
     """Small print of figures 1 to 4."""
     data = config["datasets"][dataset]
-    images = f"validation images of {data['images']['size']}×{data['images']['size']}, target {data['target']}"
+    images = f"validation images of {shown_size(data['images']['size'])}, target {data['target']}"
     own = "" if data["paper"].get("forward") else " The paper shows figures 1 to 4 for CelebA alone."
     return [f"Run “{config['run']}”: {images}, T = {data['scheduler']['num_train_timesteps']}.{own}"]
 
@@ -71,7 +71,7 @@ def classifiers_note(dataset):
     counts = [data["classifiers"][name].get("valid_images", 0) for name in classifier_logs(dataset)]
     counts = ", ".join(str(n or "all") for n in dict.fromkeys(counts))
     noised = f"Noised: by the forward process, t uniform in 1 to T = {total}."
-    return [f"Run “{config['run']}”: {counts} validation images of {size}×{size}. {noised}"]
+    return [f"Run “{config['run']}”: {counts} validation images of {shown_size(size)}. {noised}"]
 
 
 def weights_note(dataset):

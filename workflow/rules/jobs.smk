@@ -6,20 +6,30 @@ INCEPTION = config["inception_weights"] or "<downloads>/pt_inception-2015-12-05-
 
 def image_sources(wildcards):
     """The files that a data set is made from: the user's icons, or a download where it names no folder."""
-    data = settings(wildcards)
-    source = data["images"].get("source")
-    if data["kind"] == "celeba" and not source:
+    kind, images = settings(wildcards)["kind"], settings(wildcards)["images"]
+    source = images.get("source")
+    if kind == "celeba" and not source:
         return ["<downloads>/celeba/list_attr_celeba.txt"]
-    if data["kind"] == "celebahq" and not Path(source).is_dir():
+    if kind == "torchvision" and not source:
+        return [torchvision_record(images)]
+    if kind == "hub" and not Path(source).is_dir():
         return [hub_record("dataset", source)]
-    icons = data["images"].get("icons")
+    icons = images.get("icons")
     return sorted(map(str, Path(icons).glob("*.[pP][nN][gG]"))) if icons else []
+
+
+def torchvision_options(wildcards):
+    """The arguments of the data set of torchvision that is kept at a place; those of equal ones are equal."""
+    every = [data["images"] for data in config["datasets"].values() if data["kind"] == "torchvision"]
+    place = f"<downloads>/torchvision/{wildcards.place}.json"
+    given = next(each.get("arguments") for each in every if torchvision_record(each) == place)
+    return flags({"arguments": given or None})
 
 
 def image_settings(wildcards, input):
     """The section `images`, with the folder of what was downloaded."""
     images = settings(wildcards)["images"]
-    downloaded = {"source": str(Path(input[0]).parent)} if "source" in images and input else {}
+    downloaded = {"source": str(Path(input[0]).parent)} if input and not images.get("icons") else {}
     return as_json({**images, **downloaded})
 
 
@@ -27,7 +37,7 @@ def ddpm_sources(wildcards):
     """The file that an import of a DDPM waits for; none where it is a folder of the user's."""
     data = settings(wildcards)
     if not data["ddpm"]["pretrained"]:
-        return [f"<downloads>/authors/{data['kind']}/ddpm.safetensors"]
+        return [f"<downloads>/authors/{wildcards.dataset}/ddpm.safetensors"]
     folder = Path(data["ddpm"]["pretrained"]).is_dir()
     return [] if folder else [hub_record("model", data["ddpm"]["pretrained"])]
 
@@ -37,7 +47,7 @@ def ddpm_import_options(wildcards, input):
     data = settings(wildcards)
     if data["ddpm"]["pretrained"]:
         return flags({"source": Path(input[0]).parent if input else data["ddpm"]["pretrained"]})
-    origin = AUTHORS[data["kind"]]["ddpm"]
+    origin = AUTHORS[wildcards.dataset]["ddpm"]
     return flags({"source": input[0], **origin, "unet": data["ddpm"]["unet"], "scheduler": data["scheduler"]})
 
 
@@ -49,9 +59,7 @@ def needed_downloads(wildcards):
         files += [] if data["images"].get("icons") else image_sources(place)
         files += ddpm_sources(place) if data["ddpm"]["pretrained"] else []
         if data["weights"] == "authors":
-            files += collect(
-                "<downloads>/authors/{kind}/{role}.safetensors", kind=data["kind"], role=AUTHORS[data["kind"]]
-            )
+            files += collect("<downloads>/authors/{dataset}/{role}.safetensors", dataset=name, role=AUTHORS[name])
     return files
 
 

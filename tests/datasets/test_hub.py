@@ -26,7 +26,7 @@ from nrcg.io.files import sha256
 
 
 def convert(source, folder, *, threads=0, **settings):
-    return make_images("celebahq", folder, {"source": str(source), **settings}, threads=threads)
+    return make_images("hub", folder, {"source": str(source), "size": 16} | settings, threads=threads)
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +63,52 @@ def test_labels_splits_and_pixels_are_those_of_the_librarys_loader(hub, tmp_path
     assert len(made.indices("train")) == 13 and len(made.indices("valid")) == 6 and len(made) == 19
 
 
+def test_cropped_to_a_rectangle_as_torchvision_does(hub, tmp_path):
+    made = convert(hub, tmp_path / "set", size=[24, 16], fit="crop")
+    steps = transforms.Compose([transforms.Resize(24), transforms.CenterCrop((24, 16))])
+    images, _ = loaded(hub, "validation", tmp_path / "cache")
+    assert np.array_equal(made.images[13:], [np.asarray(steps(image)) for image in images])
+    assert made.card["size"] == [24, 16]
+
+
+def test_names_as_labels_and_other_columns_and_splits(source, tmp_path):
+    """Sorted names become classes; the validation split is drawn, or another one."""
+    words = {path: pq.read_table(path)["label"].to_pylist() for path in source.rglob("*.parquet")}
+    for path, labels in words.items():
+        rows = pq.read_table(path)["image"].to_pylist()
+        table = {"picture": rows, "sex": [["zoe", "Adam"][label] for label in labels]}
+        pq.write_table(pa.table(table), path.with_name(path.name.replace("train", "all").replace("validation", "dev")))
+        path.unlink()
+    columns = {"image": "picture", "label": "sex", "train": "all"}
+    made = convert(source, tmp_path / "a", **columns, valid="dev")
+    assert made.classes == ["Adam", "zoe"] and len(made.indices("valid")) == 6
+    numbers = [label for path in sorted(words) for label in words[path]]
+    assert made.labels.tolist() == [1 - label for label in numbers]
+    turned = convert(source, tmp_path / "b", **columns, valid="dev", classes=["zoe", "Adam"])
+    assert turned.labels.tolist() == numbers and np.array_equal(turned.images, made.images)
+    drawn = convert(source, tmp_path / "c", **columns, valid=None, valid_fraction=0.25, seed=3)
+    assert len(drawn) == 13 and drawn.card["seed"] == 3
+    for label in (0, 1):
+        n = int((drawn.labels == label).sum())
+        assert len(drawn.indices("valid", label)) == max(1, round(n / 4))
+    with pytest.raises(NrcgError, match=r"row \d has sex zoe; name a column of 0 to 1, or the right classes"):
+        convert(source, tmp_path / "d", **columns, valid="dev", classes=["Adam", "eve"])
+
+
+def test_numbers_without_names_ask_for_them(source, tmp_path):
+    for path in source.rglob("*.parquet"):
+        rewrite(path)
+    with pytest.raises(NrcgError, match=r"classes: none, and .*hub has no names for the column label; give them"):
+        convert(source, tmp_path / "set")
+    assert convert(source, tmp_path / "set", classes=["f", "m"]).classes == ["f", "m"]
+
+
 def test_card(hub, tmp_path):
-    card = convert(hub, tmp_path / "set", size=16, classes=("woman", "man")).card
-    assert (card["name"], card["seed"], card["classes"]) == ("celebahq", None, ["woman", "man"])
+    card = convert(hub, tmp_path / "set", classes=["woman", "man"]).card
+    assert (card["name"], card["seed"], card["classes"]) == ("hub", None, ["woman", "man"])
     files = {path.name: sha256(path) for path in sorted(hub.rglob("*.parquet"))}
-    assert card["parameters"] == {"label": "label", "files": files}
+    told = {"image": "image", "label": "label", "fit": "resize", "background": "white", "valid_fraction": None}
+    assert card["parameters"] == {**told, "files": files}
 
 
 def test_no_network_and_no_cache(hub, tmp_path, monkeypatch):
@@ -100,7 +141,7 @@ def test_files_of_another_writer(source, tmp_path):
         encoded.append({"bytes": file.getvalue(), "path": None})
     path = shard(source, "train-00000")
     rewrite(path, image=encoded[: pq.read_metadata(path).num_rows])
-    made = convert(source, tmp_path / "set", size=40)
+    made = convert(source, tmp_path / "set", size=40, classes=["f", "m"])
     grey = np.asarray(Image.open(BytesIO(encoded[0]["bytes"])).convert("RGB"))
     assert np.array_equal(made.images[0], grey) and made.images[1].shape == (40, 40, 3)
 
@@ -143,16 +184,16 @@ SPOILED = {
     "no image": (lambda s: rewrite(shard(s, "validation"), image=None), r"no column 'image'; it has label"),
     "label 2": (
         lambda s: rewrite(shard(s, "validation"), label=[0, 1, 1, 2, 0, 1]),
-        r"validation-.*: row 3 has label 2; name a column of 0 and 1",
+        r"validation-.*: row 3 has label 2; name a column of 0 to 1, or the right classes",
     ),
     "label -1": (lambda s: rewrite(shard(s, "validation"), label=[-1] * 6), r"validation-.*: row 0 has label -1"),
     "words": (
-        lambda s: rewrite(shard(s, "validation"), label=["male"] * 6),
-        r"validation-.*: row 0 has label male; name a column of 0 and 1",
+        lambda s: rewrite(shard(s, "validation"), label=["Male"] * 6),
+        r"validation-.*: row 0 has label Male; name a column of 0 to 1",
     ),
     "empty label": (
         lambda s: rewrite(shard(s, "validation"), label=[None, *[1] * 5]),
-        r"row 0 has label nan; name a col",
+        r"row 0 has label None; name a col",
     ),
     "broken image": (
         lambda s: spoil_image(shard(s, "train-00001"), {"bytes": b"no image", "path": None}),
@@ -191,11 +232,20 @@ def test_data_damaged_in_the_middle_is_named(source, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": ["face"]}, r"classes \['face'\]: must be two different names"),
-        ({"source": "owner/name@main"}, "owner/name@main: holds the train files .none. of"),
+        ({"classes": ["face"]}, r"classes \['face'\]: must be a list, at least 2 long, each a name"),
+        ({"classes": ["face", "Face "]}, r"classes: the classes 'face' and 'Face ' have one name"),
+        ({"classes": ["f", "m"], "source": "owner/name@main"}, "owner/name@main: holds the train files .none. of"),
+        ({"source": "owner/name@main"}, "classes: none, and owner/name@main is not here yet"),
         ({"source": "owner"}, "source owner: no such folder; name one, or a hub id"),
         ({"label": "gender"}, "no column 'gender'; it has image, label"),
+        ({"image": "picture"}, "no column 'picture'; it has image, label"),
+        ({"valid": "test"}, r"holds the test files \(none\) of test-….*or name another split"),
+        ({"valid": "train"}, "valid train: is train too"),
+        ({"fit": "stretch"}, "fit 'stretch': must be one of resize, crop"),
+        ({"background": "whitish"}, "background 'whitish': must be a colour"),
         ({"size": 0}, "size 0"),
+        ({"size": [16, 16, 16]}, r"size \[16, 16, 16\]: must be a whole number from 8 to 65536, or two"),
+        ({"size": [16, 7]}, r"size \[16, 7\]: must be"),
     ],
 )
 def test_bad_values_are_named(arguments, message, hub, tmp_path):
@@ -211,16 +261,17 @@ def test_threads_change_nothing(hub, tmp_path):
 
 def test_checks_touch_no_image(hub):
     for source in (str(hub), "owner/some-name", "owner/name@a/branch"):
-        assert check_images("celebahq", {"source": source, "classes": ["f", "m"]}) == ["f", "m"]
+        assert check_images("hub", {"source": source, "classes": ["f", "m"]}) == ["f", "m"]
     for source in ("./owner/name", "~/name", "/owner/name", "a/b/c", "", None):
         with pytest.raises(NrcgError, match="source"):
-            check_images("celebahq", {"source": source})
+            check_images("hub", {"source": source})
+    assert check_images("hub", {"source": str(hub)}) == ["female", "male"]  # from the hub's notes
 
 
 def test_verb(hub, tmp_path):
     settings = json.dumps({"source": str(hub), "size": 20, "classes": ["f", "m"], "label": "label"})
     options = ["--settings", settings, "--out", str(tmp_path / "set")]
-    result = CliRunner().invoke(app, ["data", "make", "celebahq", *options])
+    result = CliRunner().invoke(app, ["data", "make", "hub", *options])
     assert result.exit_code == 0, result.output
     made = ImageSet.open(tmp_path / "set")
     assert made.images.shape == (19, 20, 20, 3) and made.classes == ["f", "m"]
@@ -229,19 +280,19 @@ def test_verb(hub, tmp_path):
 
 def test_full_disk_is_one_line_and_leaves_no_half_file(hub, tmp_path):
     settings = json.dumps({"source": str(hub), "size": 32})
-    command = [sys.executable, "-m", "nrcg.cli", "data", "make", "celebahq", "--settings", settings]
+    command = [sys.executable, "-m", "nrcg.cli", "data", "make", "hub", "--settings", settings]
     command += ["--out", tmp_path / "set"]
     small_disk = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (30_000, 30_000))  # the images need 58 496 bytes
     result = subprocess.run(command, capture_output=True, text=True, preexec_fn=small_disk)
     assert result.returncode == 2
-    lines = [line for line in result.stderr.splitlines() if line and "CelebA-HQ:" not in line]
+    lines = [line for line in result.stderr.splitlines() if line and "Images:" not in line]
     assert len(lines) == 1 and lines[0].startswith("error: ") and "images.npy: cannot be written (File too" in lines[0]
     assert os.listdir(tmp_path / "set") == []
 
 
-def named(source, names):
+def named(source, names, part=""):
     """The files with other names for the labels in the hub's own metadata."""
-    for path in source.rglob("*.parquet"):
+    for path in source.rglob(f"{part}*.parquet"):
         table = pq.read_table(path)
         metadata = json.loads(table.schema.metadata[b"huggingface"])
         metadata["info"]["features"]["label"]["names"] = names
@@ -250,11 +301,16 @@ def named(source, names):
 
 def test_classes_in_another_order_than_the_files_own_names_are_refused(source, tmp_path):
     named(source, ["Male", "Female"])
-    with pytest.raises(NrcgError, match=r"classes female, male: .*calls its 0 and 1 Male, Female; swap them"):
-        convert(source, tmp_path / "set", size=8)
-    assert convert(source, tmp_path / "set", size=8, classes=("male", "female")).classes == ["male", "female"]
+    with pytest.raises(
+        NrcgError, match=r"classes female, male: .*train-00000-.* itself calls .* Male, Female; give them in that order"
+    ):
+        convert(source, tmp_path / "set", size=8, classes=["female", "male"])
+    assert convert(source, tmp_path / "set", size=8, classes=["male", "female"]).classes == ["male", "female"]
+    named(source, ["female", "male"], "train")
+    with pytest.raises(NrcgError, match=r"classes female, male: .*validation-.* Male, Female"):
+        convert(source, tmp_path / "set", size=8)  # by the notes of its first file
 
 
 def test_other_words_for_the_classes_are_said(source, tmp_path, caplog):
-    convert(source, tmp_path / "set", size=8, classes=("woman", "man"))
-    assert "label 0 and 1 female, male; here they are woman, man" in caplog.text
+    convert(source, tmp_path / "set", size=8, classes=["woman", "man"])
+    assert "calls its classes female, male; here they are woman, man" in caplog.text

@@ -1,0 +1,172 @@
+"""Parquet files of a data set of the Hugging Face hub, as an image set. Needs no network, and copies nothing."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from nrcg.checks import NAME, SEED, check_fields, listed, maybe, number
+from nrcg.datasets.imageset import SPLITS, ImageSet, write_image_set
+from nrcg.datasets.kinds import kinds
+from nrcg.datasets.names import compare_names, distinct, drawn_split
+from nrcg.datasets.pictures import BATCH, COLOUR, FIT, PLACE, SIZE, batches, fitted, read_picture
+from nrcg.errors import NrcgError, one_line
+from nrcg.io.files import sha256
+from nrcg.io.hub import HUB_ID
+
+AGAIN = "delete it, then fetch it again (`nrcg get hub`)"
+
+
+@kinds.register("hub")
+@dataclass(frozen=True)
+class Hub:
+    """The files of the train split, then those of the validation split: `SPLIT-00000-of-00002.parquet` and so on."""
+
+    source: Annotated[str | Path, PLACE]  # a folder with the parquet files at any depth; or a hub id, to be fetched
+    size: Annotated[int | list[int], SIZE] = 64  # width and height, pixels; or [height, width]
+    fit: Annotated[str, FIT] = "resize"  # straight to the size; or crop: the shorter side to fit, then the central part
+    background: Annotated[str, COLOUR] = "white"  # colour behind what is transparent: a name, or "#rrggbb"
+    image: Annotated[str, NAME] = "image"  # the column of pictures
+    label: Annotated[str, NAME] = "label"  # the column of classes: numbers from 0, or names
+    train: Annotated[str, NAME] = "train"  # the split to train with, as the files' names begin
+    valid: Annotated[str | None, maybe(NAME)] = "validation"  # the split to validate with; None draws it from train
+    classes: Annotated[list[str] | None, maybe(listed(NAME, 2))] = None  # names by label; None: those in the files
+    valid_fraction: Annotated[float, number(0, 1, without=(0, 1))] = 0.2  # of each class, where valid is None
+    seed: Annotated[int, SEED] = 0  # of that draw
+
+    def __post_init__(self) -> None:
+        check_fields("hub", self)
+
+    def check(self) -> list[str]:
+        if self.valid == self.train:
+            raise NrcgError(f"valid {self.valid}: is train too; name another split, or null")
+        if not (here := Path(self.source).is_dir()) and not HUB_ID.fullmatch(str(self.source)):
+            raise NrcgError(f"source {self.source}: no such folder; name one, or a hub id such as owner/name")
+        if self.classes is not None:
+            return distinct(self.classes, "classes")
+        if not here:
+            raise NrcgError(
+                f"classes: none, and {self.source} is not here yet to tell them; give their names, by label"
+            )
+        return distinct(self._own_names(), f"{self.source}: column {self.label}; name the classes yourself")
+
+    def make(self, folder: Path, threads: int = 0) -> ImageSet:
+        classes, shards = self.check(), self._shards
+        codes: dict[Any, int] = {key: i for i, name in enumerate(classes) for key in (i, name)}
+        labels = [_coded(path, self.label, self._column(path), codes, len(classes)) for path, _ in shards]
+        for path, _ in shards:
+            if own := _noted_names(path, self.label):
+                compare_names(classes, own, str(path))
+        split = np.repeat([SPLITS[part] for _, part in shards], [len(own) for own in labels])
+        if self.valid is None:
+            split = drawn_split(np.concatenate(labels), classes, self.valid_fraction, self.seed)
+        rows = chain.from_iterable(_rows(path, self.image) for path, _ in shards)
+        return write_image_set(
+            folder,
+            batches(self._decode, rows, n=len(split), size=self.size, title="Images", threads=threads),
+            np.concatenate(labels),
+            split,
+            name="hub",
+            classes=classes,
+            seed=self.seed if self.valid is None else None,
+            parameters={
+                "image": self.image,
+                "label": self.label,
+                "fit": self.fit,
+                "background": self.background,
+                "valid_fraction": self.valid_fraction if self.valid is None else None,
+                "files": {path.name: sha256(path) for path, _ in shards},
+            },
+        )
+
+    def _decode(self, row: tuple[str, bytes]) -> np.ndarray:
+        where, encoded = row
+        return fitted(
+            read_picture(encoded, where, AGAIN, upright=True, background=self.background), self.size, self.fit
+        )
+
+    @property
+    def _shards(self) -> list[tuple[Path, str]]:
+        """The files in order, each with our name of its split."""
+        parts = {"train": self.train} | ({"valid": self.valid} if self.valid is not None else {})
+        return [(path, part) for part, name in parts.items() for path in _files(Path(self.source), name)]
+
+    def _column(self, path: Path) -> list[Any]:
+        """The labels of one file as they are; a column that it lacks is named."""
+        import pyarrow as pa  # slow to import
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(path) as file:
+                for column in (self.image, self.label):
+                    if column not in (names := file.schema_arrow.names):
+                        raise NrcgError(f"{path}: no column {column!r}; it has {', '.join(names)}")
+                return file.read(columns=[self.label]).column(self.label).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise NrcgError(f"{path}: not a complete parquet file ({one_line(error)}); {AGAIN}") from None
+
+    def _own_names(self) -> list[str]:
+        """The names of the classes in the hub's own notes, or those that the column holds, sorted."""
+        shards = self._shards
+        if noted := _noted_names(shards[0][0], self.label):
+            return noted
+        names = set(chain.from_iterable(self._column(path) for path, _ in shards))
+        if len(names) < 2 or not all(isinstance(name, str) for name in names):
+            raise NrcgError(f"classes: none, and {self.source} has no names for the column {self.label}; give them")
+        return sorted(names)
+
+
+def _files(source: Path, split: str) -> list[Path]:
+    """The files of a split below `source`, in order; all that their names promise must be there."""
+    shard = re.compile(rf"{re.escape(split)}-(\d{{5}})-of-(\d{{5}})(-\w+)?\.parquet")
+    found = [(match, path) for path in source.rglob("*.parquet") if (match := shard.fullmatch(path.name))]
+    mine = sorted((int(match[1]), int(match[2]), path) for match, path in found)
+    numbers, total = [number for number, _, _ in mine], mine[0][1] if mine else 1
+    if numbers != list(range(total)):
+        raise NrcgError(
+            f"{source}: holds the {split} files {', '.join(map(str, numbers)) or '(none)'} of {split}-…-of-….parquet "
+            f"where 0 to {total - 1} are needed, each once; fetch them (`nrcg get hub`), or name another split"
+        )
+    return [path for _, _, path in mine]
+
+
+def _noted_names(path: Path, label: str) -> list[str] | None:
+    """The names of the classes in the hub's own notes in a file."""
+    from pyarrow.parquet import read_schema
+
+    try:
+        notes = json.loads(read_schema(path).metadata[b"huggingface"])
+        return list(map(str, notes["info"]["features"][label]["names"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _coded(path: Path, label: str, values: list[Any], codes: dict[Any, int], n: int) -> np.ndarray:
+    """int64 labels of one file; `codes` has the label of each number and name."""
+    labels = [codes.get(value, -1) if isinstance(value, int | float | str) else -1 for value in values]
+    if -1 in labels:
+        row = labels.index(-1)
+        raise NrcgError(
+            f"{path}: row {row} has {label} {values[row]}; name a column of 0 to {n - 1}, or the right classes"
+        )
+    return np.array(labels, np.int64)
+
+
+def _rows(path: Path, column: str) -> Iterator[tuple[str, bytes]]:
+    """The place and the encoded bytes of each picture of one file, which holds them alone or as the hub stores them."""
+    from pyarrow.parquet import ParquetFile
+
+    row = 0
+    try:
+        with ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH, columns=[column]):
+                for value in batch.column(column).to_pylist():
+                    yield f"{path}: row {row}", value["bytes"] if isinstance(value, dict) else value
+                    row += 1
+    except Exception as error:  # pyarrow raises a dozen kinds for damaged data
+        raise NrcgError(f"{path}: row {row}: not a readable image ({one_line(error)}); {AGAIN}") from None
