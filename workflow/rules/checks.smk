@@ -92,32 +92,35 @@ def check_images(place, dataset, data):
 
 
 def check_classifier(place, dataset, name, given):
-    """The settings of a training, or a folder of the user's, whose classes, size and architecture must fit."""
+    """The settings of a training, a source, or a folder of the user's, whose classes and size must fit."""
     from nrcg.io.files import read_card
-    from nrcg.models.classifier import JUDGES
     from nrcg.models.ddpm import takes_images
+    from nrcg.models.sources import check_source
     from nrcg.registry import call
     from nrcg.training.settings import ClassifierTraining
 
     folder, place = given["pretrained"], f"{place}.classifiers.{name}"
     with noted(place):
-        training = {key: value for key, value in given.items() if key != "pretrained"}
-        architecture = call(ClassifierTraining, "classifier training", training).architecture
-        if name == "judge" and architecture not in JUDGES:
-            wrong(f"{place}.architecture", f"{architecture!r} is not one of {', '.join(JUDGES)}")
+        training = {key: value for key, value in given.items() if key not in OF_SOURCE}
+        call(ClassifierTraining, "classifier training", training)
+    if isinstance(folder, dict):
+        with noted(place):
+            check_source(folder, class_names(dataset), given.get("outputs"))
+        return
+    for key in OF_SOURCE[1:]:
+        if given.get(key) is not None:
+            wrong(f"{place}.{key}", "only of a classifier whose `pretrained` names a source; leave it out")
     if not folder:
         return
     place = f"{place}.pretrained"
     check_place(place, Path(folder, "model.safetensors"))
     with noted(place):
-        card = read_card(Path(folder, "card.json"), classes=list, architecture=str)
+        card = read_card(Path(folder, "card.json"), classes=list, architecture=(str, dict))
         if card["classes"] != class_names(dataset):
             wrong(place, f"{folder} knows the classes {card['classes']}, not {class_names(dataset)}")
         size = config["datasets"][dataset]["images"]["size"]
         if not takes_images(card.get("size", size), size):
             wrong(place, f"{folder} was trained on images of {card['size']} pixels, not {size}")
-        if name == "judge" and card["architecture"] not in JUDGES:
-            wrong(place, f"{folder} is a {card['architecture']}; a judge is one of {', '.join(JUDGES)}")
 
 
 def check_ddpm(place, dataset, data):
@@ -125,7 +128,7 @@ def check_ddpm(place, dataset, data):
     from nrcg.guidance.step import set_timesteps
     from nrcg.io.files import read_card
     from nrcg.io.hub import HUB_ID
-    from nrcg.models.ddpm import build_scheduler, check_unet, load_scheduler
+    from nrcg.models.ddpm import build_scheduler, check_channels, check_unet, load_scheduler
     from nrcg.registry import call
     from nrcg.training.settings import DDPMTraining
 
@@ -147,9 +150,10 @@ def check_ddpm(place, dataset, data):
             )
         if Path(pretrained).is_dir():
             with noted(f"{place}.pretrained"):
-                check_size(f"{place}.pretrained", data, read_card(ddpm_part(pretrained, "unet") / "config.json"))
-            with noted(f"{place}.pretrained"):
+                unet = read_card(ddpm_part(pretrained, "unet") / "config.json")
+                check_unets_images(f"{place}.pretrained", dataset, unet)
                 scheduler = load_scheduler(ddpm_part(pretrained, "scheduler"))
+                check_channels("unet", unet, scheduler.config.variance_type)
                 set_timesteps(scheduler, steps)
                 if scheduler.config.num_train_timesteps != total:
                     own = scheduler.config.num_train_timesteps
@@ -157,7 +161,7 @@ def check_ddpm(place, dataset, data):
     elif ddpm_is_trained(dataset) and not (model["unet"] and model["training"]):
         wrong(place, "without `pretrained`, it needs `unet` and `training`")
     else:
-        check_size(f"{place}.unet", data, model["unet"])
+        check_unets_images(f"{place}.unet", dataset, model["unet"])
         with noted(f"{place}.unet"):
             check_unet(model["unet"])
         with noted(f"{place}.training"):
@@ -172,24 +176,38 @@ def ddpm_part(folder, name):
     return Path(folder, name) if Path(folder, name).is_dir() else Path(folder)
 
 
-def check_size(where, data, unet):
-    """The U-Net must have the size and the colours of the images."""
+def check_unets_images(where, dataset, unet):
+    """The U-Net must have the size of the images, the noise of robust classifiers its channels; and know its class."""
     from nrcg.models.ddpm import takes_images
 
-    size, found = data["images"]["size"], unet.get("sample_size")
+    data, place = config["datasets"][dataset], f"datasets.{dataset}"
+    size, found, channels = data["images"]["size"], unet.get("sample_size"), unet.get("in_channels", 3)
     if not takes_images(found, size):
         wrong(where, f"sample_size {found}, but images.size is {size}; they must be equal")
-    for key in ("in_channels", "out_channels"):
-        if unet.get(key, 3) != 3:
-            wrong(where, f"{key} {unet[key]}, but images have 3 channels")
+    for name in filter(data["classifiers"].get, needed_classifiers(dataset)):
+        if is_trained(dataset, name) and (own := data["classifiers"][name].get("channels", 3)) != channels:
+            wrong(f"{place}.classifiers.{name}.channels", f"{own}, but the U-Net has {channels}; make them equal")
+    conditional, label = unet.get("num_class_embeds") or unet.get("class_embed_type"), data["ddpm"]["class_label"]
+    if bool(conditional) != (label is not None):
+        word = (
+            "needed by this class-conditional U-Net; name one"
+            if conditional
+            else "of no use to this U-Net; leave it out"
+        )
+        wrong(f"{place}.ddpm.class_label", word)
 
 
-def check_extractors():
+def check_extractors(place, dataset, data):
+    """The judge, and the extractors: registered ones, or classifiers of the data set."""
     from nrcg.evaluation.extractors import extractors
 
+    known = [name for name in extractors if name != "classifier"]
+    if data["judge"] not in data["classifiers"]:
+        wrong(f"{place}.judge", f"no {data['judge']!r} under {place}.classifiers; name one of them")
     for name in config["extractors"]:
-        with noted("extractors"):
-            extractors[name]
+        if name not in data["classifiers"] and name not in known:
+            there = ", ".join([*known, *data["classifiers"]])
+            wrong("extractors", f"extractor {name!r}: unknown; {dataset} has {there}")
 
 
 def check_config():
@@ -201,10 +219,9 @@ def check_config():
     for key in ("paper_results", "style", "inception_weights"):
         check_place(key, config[key])
     check_setups()
-    check_extractors()
     for dataset in DATASETS:
         place, data = f"datasets.{dataset}", config["datasets"][dataset]
-        for check in (check_points, check_images, check_ddpm):
+        for check in (check_points, check_images, check_extractors, check_ddpm):
             check(place, dataset, data)
         for name in [] if PROBLEMS else needed_classifiers(dataset):
             check_classifier(place, dataset, name, data["classifiers"][name])

@@ -1,5 +1,6 @@
 # Points, networks and options of jobs, derived from the config; nothing is run here.
 import json
+import re
 from functools import cache
 from math import ceil
 
@@ -11,12 +12,14 @@ CLASSIFIER = ["model.safetensors", "card.json"]
 DDPM = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json"]
 POINT = "{setup}/scale_{scale}"
 PICTURED = 256  # samples of a point that are kept for pictures when its shards are deleted
+CLASSIFIERS = sorted({re.escape(name) for dataset in DATASETS for name in config["datasets"][dataset]["classifiers"]})
+OF_SOURCE = ("pretrained", "input", "outputs")  # keys of a classifier that are not its training's
 WATCHING = ("checkpoint_every", "preview_every")  # keys of a training that change no result
 
 
 wildcard_constraints:
     dataset="|".join(DATASETS),
-    classifier="|".join({name for dataset in DATASETS for name in config["datasets"][dataset]["classifiers"]}),
+    classifier="|".join(CLASSIFIERS),
     on="xt|x0",
     setup="[A-Za-z0-9_.]+",
     scale="none|[0-9.]+",
@@ -105,10 +108,20 @@ def guiding_classifiers(dataset):
     return sorted({SETUPS[setup]["classifier"] for setup in scales_of(dataset)})
 
 
+def judge(dataset):
+    """The classifier that scores samples, and never guides where it can be helped."""
+    return config["datasets"][dataset]["judge"]
+
+
+def extracting_classifiers(dataset):
+    """The classifiers whose features are compared."""
+    return [name for name in config["extractors"] if name in config["datasets"][dataset]["classifiers"]]
+
+
 def needed_classifiers(dataset):
     """The classifiers that this run uses, the judge last."""
-    needed = {*guiding_classifiers(dataset), SETUPS[UNGUIDED]["classifier"], "judge"}
-    return sorted(needed, key=lambda name: (name == "judge", name))
+    needed = {*guiding_classifiers(dataset), SETUPS[UNGUIDED]["classifier"], *extracting_classifiers(dataset)}
+    return [*sorted(needed - {judge(dataset)}), judge(dataset)]
 
 
 def by_authors(dataset, role):
@@ -117,9 +130,9 @@ def by_authors(dataset, role):
 
 
 def classifier_folder(dataset, name, forward=False):
-    """A classifier's folder: the user's, the authors' (others for figures 1 to 4 of SportBalls), or trained here."""
+    """A classifier's folder: the user's, imported (others for figures 1 to 4 of SportBalls), or trained here."""
     if pretrained := config["datasets"][dataset]["classifiers"][name]["pretrained"]:
-        return pretrained
+        return pretrained if isinstance(pretrained, str) else f"<run>/{dataset}/imported/{name}"
     if not by_authors(dataset, name):
         return f"<run>/{dataset}/classifiers/{name}"
     other = f"{name}_forward"
@@ -129,6 +142,11 @@ def classifier_folder(dataset, name, forward=False):
 def classifier(dataset, name, forward=False):
     """Weights and card of a classifier."""
     return [f"{classifier_folder(dataset, name, forward)}/{file}" for file in CLASSIFIER]
+
+
+def is_trained(dataset, name):
+    """Whether a classifier is trained here."""
+    return not (config["datasets"][dataset]["classifiers"][name]["pretrained"] or by_authors(dataset, name))
 
 
 def ddpm_is_trained(dataset):

@@ -65,6 +65,21 @@ def located(path):
     return str(next((found for found in (place, PROJECT / place) if found.exists()), path))
 
 
+def located_source(pretrained):
+    """The same of a classifier: a folder, or a source whose `path`, or the file of whose `function`, is looked up."""
+    if not isinstance(pretrained, dict):
+        return located(pretrained)
+    found = {}
+    for name, arguments in pretrained.items():
+        found[name] = dict(arguments) if isinstance(arguments, dict) else arguments
+        if isinstance(arguments, dict) and isinstance(arguments.get("path"), str):
+            found[name]["path"] = located(arguments["path"])
+        file, colon, function = str((arguments or {}).get("function", "")).rpartition(":")
+        if file.endswith(".py"):
+            found[name]["function"] = f"{located(file)}{colon}{function}"
+    return found
+
+
 refuse(violations(config, "config", "config"))
 for key in ("setups", "paper_results", "style", "inception_weights", "authors_weights"):
     config[key] = located(config[key])
@@ -75,7 +90,7 @@ for data in config["datasets"].values():
     for key in {"icons", "source"} & set(data["images"]):
         data["images"][key] = located(data["images"][key])
     for classifier in data["classifiers"].values():
-        classifier["pretrained"] = located(classifier["pretrained"])
+        classifier["pretrained"] = located_source(classifier["pretrained"])
 
 SETUPS = checked("setups")
 UNGUIDED = next((name for name, row in SETUPS.items() if "guidance" not in row), None)

@@ -128,28 +128,23 @@ rule download_authors:
 
 rule import_classifier:
     input:
-        "<downloads>/authors/{dataset}/{role}.safetensors",
+        classifier_sources,
     output:
         "<run>/{dataset}/imported/{role}/model.safetensors",
         "<run>/{dataset}/imported/{role}/card.json",
     log:
         "<joblogs>/import_{role}.log",
     wildcard_constraints:
-        role="(nonrobust|robust)(_forward)?",
+        role="|".join(f"{name}(_forward)?" for name in CLASSIFIERS),
     localrule: True
     conda:
         "../envs/nrcg.yaml"
     params:
         out=subpath(output[0], parent=True),
-        options=lambda w: flags(
-            {
-                "architecture": settings(w)["classifiers"][w.role.removesuffix("_forward")]["architecture"],
-                "classes": class_names(w.dataset),
-                **AUTHORS[w.dataset][w.role],
-            }
-        ),
+        options=import_options,
+        modules=lambda w, threads: flags({"module": config["modules"]}),
     shell:
-        "nrcg get classifier --file {input:q} {params.options} --out {params.out:q} --log {log:q}"
+        "nrcg get classifier {params.options} {params.modules} --out {params.out:q} --log {log:q}"
 
 
 rule import_ddpm:

@@ -22,13 +22,13 @@ rule reference:
         data=subpath(input[0], parent=True),
         options=lambda w, input: flags(
             {
-                "weights": extractor_weights(w.extractor, input.weights),
+                **extractor_options(w.dataset, w.extractor, input.weights),
                 "target": settings(w)["target"] if w.part == "target" else None,
             }
         ),
         machine=machine(),
     shell:
-        "nrcg measure reference --data {params.data:q} --extractor {wildcards.extractor:q} {params.options}"
+        "nrcg measure reference --data {params.data:q} {params.options}"
         " {params.machine} --out {output:q} --log {log:q}"
 
 
@@ -42,7 +42,7 @@ rule score:
         ),
         guiding=lambda w: classifier(w.dataset, SETUPS[w.setup]["classifier"]),
         also=lambda w: [file for name in also_scored_by(w) for file in classifier(w.dataset, name)],
-        judge=lambda w: classifier(w.dataset, "judge"),
+        judge=lambda w: classifier(w.dataset, judge(w.dataset)),
     output:
         scores="<run>/{dataset}/scores/{setup}_scale_{scale}.csv",
         verdicts="<run>/{dataset}/verdicts/{setup}_scale_{scale}.csv",

@@ -1,6 +1,4 @@
 # What fills the table of figures and tables, workflow/figures.yaml, for each data set of a run.
-import re
-
 from nrcg.plots.decay import decay_note
 
 FIGURES = read_yaml(PROJECT / "workflow/figures.yaml")
@@ -60,7 +58,7 @@ def classifier_logs(dataset):
     return {
         name: File(file)
         for name, file in logs.items()
-        if (Path(file).is_file() if given[name]["pretrained"] else not by_authors(dataset, name))
+        if (Path(file).is_file() if isinstance(given[name]["pretrained"], str) else is_trained(dataset, name))
     }
 
 
@@ -77,8 +75,9 @@ def classifiers_note(dataset):
 def weights_note(dataset):
     """Whose networks were run, in words, for the comparison with the paper."""
     data = config["datasets"][dataset]
-    folders = [data["classifiers"][name]["pretrained"] for name in guiding_classifiers(dataset)]
-    found = "the authors'" if data["weights"] == "authors" else ", ".join(filter(None, folders)) or "trained here"
+    given = [data["classifiers"][name]["pretrained"] for name in guiding_classifiers(dataset)]
+    places = [place if isinstance(place, str) else as_json(place) for place in given if place]
+    found = "the authors'" if data["weights"] == "authors" else ", ".join(places) or "trained here"
     given = data["ddpm"]["pretrained"]
     return f"DDPM {given}, classifiers {found}" if given else found
 

@@ -34,6 +34,7 @@ rule forward:
             {
                 **{key: settings(w)[key] for key in ("target", "objective")},
                 **{key: settings(w)["forward"][key] for key in ("images", "stride")},
+                "class_label": settings(w)["ddpm"]["class_label"],
                 "seed": config["seed"],
             }
         ),

@@ -33,6 +33,15 @@ def image_settings(wildcards, input):
     return as_json({**images, **downloaded})
 
 
+def classifier_sources(wildcards):
+    """The file that an import of a classifier waits for: the authors', or a local one of weights."""
+    source = settings(wildcards)["classifiers"].get(wildcards.role, {}).get("pretrained")
+    if not source:
+        return [f"<downloads>/authors/{wildcards.dataset}/{wildcards.role}.safetensors"]
+    path = next(iter(source.values()), None) or {}
+    return [path["path"]] if "path" in path else []
+
+
 def ddpm_sources(wildcards):
     """The file that an import of a DDPM waits for; none where it is a folder of the user's."""
     data = settings(wildcards)
@@ -68,6 +77,7 @@ def point_options(dataset, setup, scale):
     """Options of `nrcg sample` that all shards of a point have; unguided samples have no guidance."""
     data = config["datasets"][dataset]
     options = {"precision": data["sampling"]["precision"], "seed": config["seed"]}
+    options["class_label"] = data["ddpm"]["class_label"]
     if setup != UNGUIDED:
         options |= {"target": data["target"], "scale": scale, "guidance": guidance(dataset, setup)}
     return flags({**options, "num_inference_steps": data["sampling"]["num_inference_steps"]})
@@ -83,12 +93,29 @@ def shard_options(wildcards):
 
 def extractor_files(dataset, extractor):
     """The files of an extractor's weights, if it has any."""
-    return {"inception": [INCEPTION], "judge": classifier(dataset, "judge")}.get(extractor, [])
+    if extractor in config["datasets"][dataset]["classifiers"]:
+        return classifier(dataset, extractor)
+    return [INCEPTION] if extractor == "inception" else []
 
 
-def extractor_weights(extractor, files):
-    """What an extractor is loaded from: Inception's file, the judge's folder, or nothing."""
-    return str(Path(files[0]).parent if extractor == "judge" else files[0]) if files else None
+def extractor_options(dataset, extractor, files):
+    """A registered extractor and what it is loaded from: a classifier's folder, a file, or nothing."""
+    if extractor in config["datasets"][dataset]["classifiers"]:
+        return {"extractor": "classifier", "weights": str(Path(files[0]).parent)}
+    return {"extractor": extractor, "weights": str(files[0]) if files else None}
+
+
+def import_options(wildcards, input):
+    """The source of a classifier, as the config or the authors' table names it, and what it is to classify."""
+    data, name = settings(wildcards), wildcards.role.removesuffix("_forward")
+    given = data["classifiers"][name]
+    source = given["pretrained"]
+    if not source:
+        n = len(class_names(wildcards.dataset))
+        weights = {"path": str(input[0]), "architecture": given["architecture"], "n_logits": 1 if n == 2 else n}
+        source = {"file": {**weights, "prefix": "classifier.", **AUTHORS[wildcards.dataset][wildcards.role]}}
+    options = {"source": source, "input": given.get("input"), "outputs": given.get("outputs")}
+    return flags({**options, "classes": class_names(wildcards.dataset), "size": data["images"]["size"]})
 
 
 def also_scored_by(wildcards):
@@ -101,7 +128,7 @@ def references(wildcards, input):
     """For each extractor its weights and the statistics of the training images."""
     return {
         name: {
-            "weights": extractor_weights(name, input.get(f"weights_{name}")),
+            **extractor_options(wildcards.dataset, name, input.get(f"weights_{name}")),
             "all": input[f"all_{name}"],
             "target": input[f"target_{name}"],
         }

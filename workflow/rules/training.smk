@@ -21,7 +21,7 @@ rule train_classifier:
         data=subpath(input[0], parent=True),
         out=subpath(output[0], parent=True),
         scheduler=section("scheduler"),
-        settings=section("classifiers/{classifier}", "pretrained"),
+        settings=section("classifiers/{classifier}", *OF_SOURCE),
         checkpoint=lambda w, output: Path(output[0]).parents[2] / f"checkpoints/{w.classifier}.pt",
         machine=machine(),
     shell:
