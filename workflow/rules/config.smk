@@ -83,6 +83,7 @@ def located_source(pretrained):
 refuse(violations(config, "config", "config"))
 for key in ("setups", "paper_results", "style", "inception_weights", "authors_weights"):
     config[key] = located(config[key])
+config["roles"] = {role: setup for role, setup in config["roles"].items() if setup is not None}
 config["modules"] = [located(name) if name.endswith(".py") else name for name in config["modules"]]
 for data in config["datasets"].values():
     data["scores_from"] = located(data["scores_from"])
