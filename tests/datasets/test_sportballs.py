@@ -339,7 +339,9 @@ def test_kinds_are_light_to_import_and_unknown_ones_are_named():
     code = f"import sys, nrcg.datasets; print([name for name in ({heavy}) if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     assert list(kinds) == ["celeba", "folder", "hub", "sportballs", "torchvision"]
-    with pytest.raises(NrcgError, match="kind of data set 'mnist': unknown; use one of celeba, folder, hub, sportballs, torchv"):
+    with pytest.raises(
+        NrcgError, match="kind of data set 'mnist': unknown; use one of celeba, folder, hub, sportballs, torchv"
+    ):
         check_images("mnist", {})
     with pytest.raises(NrcgError, match="images: 3: give an object"):
         check_images("sportballs", 3)
