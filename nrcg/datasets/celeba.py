@@ -17,7 +17,7 @@ import numpy as np
 from nrcg.checks import NAME, check_fields, maybe, whole
 from nrcg.datasets.imageset import ImageSet, write_image_set
 from nrcg.datasets.kinds import kinds
-from nrcg.datasets.pictures import PLACE, SIDE, TWO_CLASSES, batches, read_picture, resized
+from nrcg.datasets.pictures import PLACE, SIZE, TWO_CLASSES, batches, read_picture, resized
 from nrcg.errors import NrcgError, one_line
 from nrcg.io.files import read_text, sha256
 
@@ -32,7 +32,7 @@ class CelebA:
     """CelebA in the order of its partition list, in its own three splits."""
 
     source: Annotated[str | Path | None, maybe(PLACE)] = None  # a folder in its authors' layout; None: not fetched yet
-    size: Annotated[int, SIDE] = 64  # width and height, pixels; an image is resized straight to it
+    size: Annotated[int | list[int], SIZE] = 64  # width and height, pixels, or [height, width]; resized straight to it
     attribute: Annotated[str, NAME] = "Male"  # one of the 40, which gives the classes
     classes: Annotated[Sequence[str], TWO_CLASSES] = ("female", "male")  # names for the attribute's −1 and 1
     crop: Annotated[int | None, maybe(whole(1))] = None  # side of the central square to cut out first; None is all

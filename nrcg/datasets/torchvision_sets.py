@@ -116,6 +116,7 @@ class Torchvision:
         source = Path(self.source or "")
         try:
             parts = list(_open(self.name, source, self._given))
+            empty = not all(map(len, parts))
         except Exception as error:  # torchvision raises a dozen kinds
             if isinstance(error, NrcgError):
                 raise
@@ -123,9 +124,8 @@ class Torchvision:
             raise NrcgError(
                 f"source {source}: {self.name} cannot be read there ({reason}); fetch it by {self._fetch}"
             ) from None
-        for part in parts:
-            if not len(part):
-                raise NrcgError(f"source {source}: {self.name} has no image there; fetch it by {self._fetch}")
+        if empty:
+            raise NrcgError(f"source {source}: {self.name} has no image there; fetch it by {self._fetch}")
         return parts
 
     def _labels(self, part: Any) -> np.ndarray:

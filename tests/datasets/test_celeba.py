@@ -19,6 +19,7 @@ from torchvision.datasets import CelebA
 from torchvision.datasets.utils import USER_AGENT
 from typer.testing import CliRunner
 
+from nrcg.checks import sides
 from nrcg.cli import app
 from nrcg.datasets import check_images, make_images
 from nrcg.datasets.celeba import download_celeba
@@ -66,10 +67,10 @@ def test_labels_splits_and_pixels_are_torchvisions(official, faces, monkeypatch,
     assert set(faces.labels[chosen]) == {0, 1}
 
 
-@pytest.mark.parametrize(("crop", "size"), [(140, 64), (101, 24), (178, 178)])
+@pytest.mark.parametrize(("crop", "size"), [(140, 64), (101, 24), (178, 178), (101, (40, 24))])
 def test_crop_is_torchvisions(official, tmp_path, monkeypatch, crop, size):
     cropped = convert(official, tmp_path, size=size, crop=crop)
-    steps = transforms.Compose([transforms.CenterCrop(crop), transforms.Resize((size, size))])
+    steps = transforms.Compose([transforms.CenterCrop(crop), transforms.Resize(sides(size))])
     assert np.array_equal(cropped.images, reference(official, monkeypatch, "all", steps)[0])
     assert cropped.card["parameters"]["crop"] == crop
 

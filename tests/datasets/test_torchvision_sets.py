@@ -242,6 +242,7 @@ WRONG = {
     "no source": ({"source": None}, "source: none; name a folder with FashionMNIST, as `nrcg get torchvision Fash"),
     "no folder": ({"source": "nowhere"}, "source nowhere: no such folder; fetch FashionMNIST into it by `nrcg get tor"),
     "no files": ({"name": "MNIST"}, r"source .*: MNIST cannot be read there \(Dataset not found.\); fetch it by"),
+    "no data set": ({"name": "VisionDataset", "classes": ["a", "b"]}, r"cannot be read there \(NotImplementedError\)"),
     "argument": ({"arguments": {"trian": 1}}, "arguments: FashionMNIST takes no trian here, but none at all"),
     "ours": ({"arguments": {"download": True}}, "arguments: FashionMNIST takes no download here"),
     "near": ({"name": "EMNIST", "arguments": {"spilt": "x"}}, "arguments: EMNIST takes no spilt here, but split"),
