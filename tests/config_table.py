@@ -8,6 +8,7 @@ import yaml
 
 from nrcg.datasets import kinds
 from nrcg.guidance import ClassifierGuidance, objectives, stabilizers
+from nrcg.models.sources import sources
 from nrcg.training.settings import ClassifierTraining, DDPMTraining
 
 ROOT = Path(__file__).parent.parent
@@ -89,13 +90,10 @@ def made(name):
         but = ("classifier", "target", "scale") if kind == "guidance" else ()
         return table(["key", "default", "meaning"], arguments(functions[kind](), but))
     rows = []
-    for thing, entry in {"stabilizers": stabilizers, "objectives": objectives}[kind].items():
-        signature = (
-            [f"{key}: {value}" for key, value, _ in arguments(entry, ("logits", "target"))]
-            if kind == "stabilizers"
-            else []
-        )
-        rows.append((thing, ", ".join(signature).replace("`", "") or "–", (entry.__doc__ or "").partition("\n")[0]))
+    for thing, entry in {"stabilizers": stabilizers, "objectives": objectives, "sources": sources}[kind].items():
+        given = [each for each in inspect.signature(entry).parameters.values() if each.name not in ("logits", "target")]
+        words = [each.name + (f": {shown(each.default)}" if each.default is not each.empty else "") for each in given]
+        rows.append((thing, ", ".join(words).replace("`", "") or "–", (entry.__doc__ or "").partition("\n")[0]))
     return table(["name", "arguments and defaults", "meaning"], rows)
 
 

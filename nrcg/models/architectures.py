@@ -1,6 +1,8 @@
 """Architectures of classifiers: functions from the number of logits to a network with random weights."""
 
+import sys
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -64,9 +66,9 @@ def _timm(n_logits: int, name: str, **arguments: Any) -> nn.Module:
 @architectures.register("transformers")
 def _transformers(n_logits: int, config: dict[str, Any]) -> nn.Module:
     """An image classifier of transformers by its configuration."""
-    from transformers import AutoConfig, AutoModelForImageClassification  # of the extra `models`
-
-    return AutoModelForImageClassification.from_config(AutoConfig.for_model(**config, num_labels=n_logits))
+    library = import_transformers()
+    made = library.AutoConfig.for_model(**config, num_labels=n_logits)
+    return library.AutoModelForImageClassification.from_config(made)
 
 
 @architectures.register("module")
@@ -92,6 +94,13 @@ def build_classifier(architecture: Any, n_logits: int) -> nn.Module:
         raise
     except Exception as error:  # whatever another library makes of the arguments
         raise NrcgError(f"architecture {architecture}: cannot be made ({first_line(error)})") from error
+
+
+def import_transformers() -> Any:
+    """transformers, of the extra `models`, also where the command line has hidden it from diffusers."""
+    if sys.modules.get("transformers", ...) is None:
+        del sys.modules["transformers"]
+    return import_module("transformers")
 
 
 def _nearest(name: str, known: list[str]) -> str:

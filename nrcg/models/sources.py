@@ -21,7 +21,7 @@ from nrcg.guidance.objectives import ClassValue
 from nrcg.io.download import require_digest
 from nrcg.io.files import sha256
 from nrcg.models.adapter import adapt
-from nrcg.models.architectures import build_classifier
+from nrcg.models.architectures import build_classifier, import_transformers
 from nrcg.models.classifier import load_classifier, save_classifier
 from nrcg.models.ddpm import refuse_others
 from nrcg.registry import Registry, call, check_arguments, load_function
@@ -76,10 +76,9 @@ def from_timm(name: str, **arguments: Any) -> Found:
 @sources.register("transformers")
 def from_transformers(name: str) -> Found:
     """An image classifier of transformers: a hub id, or a local folder; safetensors alone."""
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
-
-    network = AutoModelForImageClassification.from_pretrained(name, use_safetensors=True)
-    seen: Any = AutoImageProcessor.from_pretrained(name)
+    library = import_transformers()
+    network = library.AutoModelForImageClassification.from_pretrained(name, use_safetensors=True)
+    seen: Any = library.AutoImageProcessor.from_pretrained(name)
     size: Any = seen.crop_size if getattr(seen, "do_center_crop", None) else seen.size
     side = size.get("shortest_edge") if "height" not in size else [size["height"], size["width"]]
     own: dict[str, Any] = {"size": side, "mean": 0.0, "std": 1.0}
