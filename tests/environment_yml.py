@@ -53,10 +53,6 @@ def environment(comment: str, name: str, packages: set[str] | None = None, *more
 def environments() -> dict[Path, str]:
     """Each file and its text. The rules' environment has what the verbs need: neither nrcg itself nor Snakemake."""
     verbs = {each.name for each in wanted("workflow", "models", "imagenet") if not each.name.startswith("snakemake")}
-        requirement.name
-        for requirement in wanted("workflow", "models", "imagenet")
-        if not requirement.name.startswith("snakemake")
-    }
     made = "Made from requirements.lock by `make lock`:"
     return {
         ROOT / "environment.yml": environment(
