@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import pytest
 import yaml
 from published_layouts import make_folder, make_mnist
 from scratch import jobs, snakemake
@@ -68,18 +67,27 @@ def test_a_folder_of_pictures_that_are_not_square(checkout, tmp_path):
     assert "datasets.mine.images: source" in snakemake(checkout, "-n", *words, check=False)
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ({"images": {"size": 16}}, "datasets.mine.images: images: no key name; give one"),
-        ({"images": {"name": "SVHN", "size": 16}}, "datasets.mine.images: classes: SVHN itself does not tell"),
-        ({"kind": "hub", "images": {"source": "owner/name", "size": 16}}, "classes: none, and owner/name is not here"),
-        ({"kind": "hub", "images": {"size": 16}}, "datasets.mine.images: images: no key source; give one"),
-        ({"kind": "folder", "images": {"source": "nowhere", "size": 16}}, "source nowhere: no such folder"),
-        ({"weights": "authors"}, "datasets.mine.weights: no 'mine' in config/authors_weights.yaml"),
-        ({"target": "Ball"}, "datasets.mine.target: no class 'Ball'; classes are T-shirt/top"),
-    ],
-)
-def test_mistakes_are_named_before_the_first_job(checkout, tmp_path, data, message):
-    output = snakemake(checkout, "-n", *configured(checkout, tmp_path, **FASHION | data), check=False)
-    assert message in output and "Traceback" not in output, output
+MISTAKES = [  # in one data set each
+    ({"images": {"size": 16}}, "images: images: no key name; give one"),
+    ({"images": {"name": "SVHN", "size": 16}}, "images: classes: SVHN itself does not tell"),
+    (
+        {"kind": "hub", "images": {"source": "owner/name", "size": 16}},
+        "images: classes: none, and owner/name is not here",
+    ),
+    ({"kind": "hub", "images": {"size": 16}}, "images: images: no key source; give one"),
+    ({"kind": "folder", "images": {"source": "nowhere", "size": 16}}, "images: source nowhere: no such folder"),
+    ({"weights": "authors"}, "weights: no 'd5' in config/authors_weights.yaml"),
+    ({"target": "Ball"}, "target: no class 'Ball'; classes are T-shirt/top"),
+]
+
+
+def test_mistakes_are_named_before_the_first_job(checkout, tmp_path):
+    words = configured(checkout, tmp_path, **FASHION)
+    config = yaml.safe_load(words[-1].read_text())
+    mine = config["datasets"].pop("mine")
+    config["datasets"] = {f"d{i}": mine | data for i, (data, _) in enumerate(MISTAKES)}
+    words[-1].write_text(yaml.safe_dump(config | {"run_datasets": list(config["datasets"])}))
+    output = snakemake(checkout, "-n", *words, check=False)
+    for i, (_, message) in enumerate(MISTAKES):
+        assert f"datasets.d{i}.{message}" in output, output
+    assert "Traceback" not in output
