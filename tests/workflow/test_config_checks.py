@@ -60,9 +60,20 @@ OF_SECTIONS = {  # what the functions say that the sections configure; a wrong o
     f"{BALLS}.images.n": (320.0, f"{BALLS}.images: .*n 320.0: must be a whole number"),
     f"{BALLS}.images.valid_fraction": (float("nan"), f"{BALLS}.images: .*valid_fraction nan"),
     f"{BALLS}.images.seeed": (1, f"{BALLS}.images: .*unknown key seeed; nearest are seed"),
-    f"{BALLS}.classifiers.judge.architecture": ("mobilenet_v3_small", f"{BALLS}.classifiers.judge.architecture"),
+    f"{BALLS}.classifiers.judge.architecture": ("vgg", f"{BALLS}.classifiers.judge: architecture 'vgg': unknown"),
+    f"{BALLS}.classifiers.judge.pretrained": (
+        {"timm": {"nam": "resnet18"}},
+        f"{BALLS}.classifiers.judge: source of classifiers timm: no key name",
+    ),
+    f"{BALLS}.classifiers.judge": (
+        {"pretrained": {"timm": {"name": "resnet18"}}, "outputs": {"baseball": 429, "soccer": 805}},
+        f"{BALLS}.classifiers.judge: outputs: no class 'basketball'; the classes are baseball, basketball, soccer",
+    ),
+    f"{BALLS}.classifiers.judge.input": ({"size": 32}, f"{BALLS}.classifiers.judge.input: only of a classifier whose"),
+    f"{BALLS}.judge": ("jury", f"{BALLS}.judge: no 'jury' under {BALLS}.classifiers; name one of them"),
+    f"{BALLS}.ddpm.class_label": (3, f"{BALLS}.ddpm.class_label: of no use to this U-Net; leave it out"),
     f"{BALLS}.classifiers.robust.max_epoch": (3, f"{BALLS}.classifiers.robust: .*max_epoch; nearest are max_epochs"),
-    "extractors": (["dino"], "extractors: extractor 'dino': unknown; use one of inception, judge"),
+    "extractors": (["dino"], "extractors: extractor 'dino': unknown; sportballs has inception, nonrobust, "),
     "roles.ema": ("ema", "roles.ema: no setup 'ema'"),
     "modules": (["no_such_module"], "modules: module no_such_module: cannot be imported"),
 }
@@ -99,12 +110,12 @@ def test_a_folder_that_is_not_there_is_no_repository(checkout, tmp_path, source)
 def test_a_ddpm_of_other_images_and_steps(checkout, tmp_path):
     ddpm = tmp_path / "ddpm"
     shutil.copytree(ROOT / "resources/sportballs32", ddpm)
-    changes = (("unet/config", "in_channels", 1), ("scheduler/scheduler_config", "num_train_timesteps", 140))
+    changes = (("unet/config", "in_channels", 2), ("scheduler/scheduler_config", "num_train_timesteps", 140))
     for part, key, value in changes:
         path = ddpm / f"{part}.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     output = refused(checkout, tmp_path, {f"{BALLS}.ddpm.pretrained": str(ddpm)})
-    assert "in_channels 1, but images have 3 channels" in output
+    assert "in_channels 2: must be 1 (grey), 3 (RGB) or 4 (RGBA)" in output
     assert "trained with 140 timesteps; num_train_timesteps is 100" in output
 
 
@@ -112,7 +123,7 @@ def test_a_classifier_of_other_images_and_classes(checkout, tmp_path):
     card = {"architecture": "mobilenet_v3_small", "classes": ["a", "b", "c"], "size": 64}
     (tmp_path / "card.json").write_text(json.dumps(card))
     output = refused(checkout, tmp_path, {f"{BALLS}.classifiers.judge.pretrained": str(tmp_path)})
-    for message in ("knows the classes", "images of 64 pixels, not 32", "a judge is one of", "no such file or folder"):
+    for message in ("knows the classes", "images of 64 pixels, not 32", "no such file or folder"):
         assert message in output
 
 
@@ -183,3 +194,12 @@ def test_names_are_names(checkout, tmp_path, name):
     output = snakemake(checkout, "-n", "--configfile", tmp_path / "mine.yaml", check=False)
     assert "run: " in output and "datasets: " in output and "must be a name of letters" in output
     assert not list(Path(checkout).glob("PWNED*"))
+
+
+def test_the_noise_of_trained_classifiers_has_the_unets_channels(checkout, tmp_path):
+    unet = {"in_channels": 1, "out_channels": 1}
+    changes = {f"{BALLS}.ddpm.unet.{key}": value for key, value in unet.items()}
+    changes[f"{BALLS}.classifiers.judge.channels"] = 1
+    output = refused(checkout, tmp_path, {"run_datasets": ["sportballs"], **changes}, base="test")
+    assert f"{BALLS}.classifiers.robust.channels: 3, but the U-Net has 1; make them equal" in output
+    assert "judge.channels" not in output

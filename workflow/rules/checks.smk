@@ -153,11 +153,11 @@ def check_ddpm(place, dataset, data):
                 unet = read_card(ddpm_part(pretrained, "unet") / "config.json")
                 check_unets_images(f"{place}.pretrained", dataset, unet)
                 scheduler = load_scheduler(ddpm_part(pretrained, "scheduler"))
-                check_channels("unet", unet, scheduler.config.variance_type)
                 set_timesteps(scheduler, steps)
                 if scheduler.config.num_train_timesteps != total:
                     own = scheduler.config.num_train_timesteps
                     wrong(f"{place}.pretrained", f"trained with {own} timesteps; num_train_timesteps is {total}")
+                check_channels("unet", unet, scheduler.config.variance_type)
     elif ddpm_is_trained(dataset) and not (model["unet"] and model["training"]):
         wrong(place, "without `pretrained`, it needs `unet` and `training`")
     else:
