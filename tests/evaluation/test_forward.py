@@ -19,7 +19,7 @@ from nrcg.errors import NrcgError, Stopped
 from nrcg.evaluation.forward import forward_analysis, other_probability
 from nrcg.io.tables import CURVE_COLUMNS, select_curves
 from nrcg.models.architectures import build_classifier
-from nrcg.models.classifier import save_classifier
+from nrcg.models.classifier import save_classifier, seeing
 from nrcg.rng import keyed_generator
 
 T, SEED, TARGET = 6, 3, 1
@@ -58,9 +58,10 @@ def curve(table: pd.DataFrame, setup: str, metric: str, column: str = "mean") ->
 class Naive:
     """x_t, logits and gradient of one image at one t, from the formulas alone."""
 
-    def __init__(self, image, index, classifier, unet, on, objective):
-        self.x0 = torch.tensor(image / 127.5 - 1).permute(2, 0, 1)[None]
-        self.noise = torch.randn(3, 8, 8, generator=keyed_generator("forward noise", SEED, index)).double()
+    def __init__(self, image, index, classifier, unet, on, objective, channels):
+        grey = image @ np.array([[0.299], [0.587], [0.114]])
+        self.x0 = torch.tensor((grey if channels == 1 else image) / 127.5 - 1).permute(2, 0, 1)[None]
+        self.noise = torch.randn(channels, 8, 8, generator=keyed_generator("forward noise", SEED, index)).double()
         self.alphas = np.cumprod(1 - np.linspace(1e-4, 0.3, T))
         self.classifier, self.unet, self.on, self.objective = classifier, unet, on, objective
         self.gradients = {}
@@ -75,7 +76,7 @@ class Naive:
         if self.on == "x0" and t:
             a = self.alphas[t - 1]
             seen = ((x - (1 - a) ** 0.5 * self.unet(x, t - 1).sample) / a**0.5).clamp(-1, 1)
-        logits = self.classifier(seen)
+        logits = self.classifier(seen.expand(1, 3, 8, 8))
         value = logits.softmax(1)[0, TARGET].log() if self.objective == "log_prob" else logits[0, TARGET]
         (gradient,) = torch.autograd.grad(value, x)
         return logits.detach()[0], gradient
@@ -96,11 +97,11 @@ class Naive:
         return m / (v**0.5 + 1e-4) if name == "adam" else m
 
 
-def naive_curves(images, labels, unet, on, objective, grid) -> dict:
+def naive_curves(images, labels, unet, on, objective, grid, channels=3) -> dict:
     """(setup, metric) → per-image values, images × t upwards."""
     classifier, curves = make_classifier(), {}
     for i, image in enumerate(images):
-        one = Naive(image, i, classifier, unet, on, objective)
+        one = Naive(image, i, classifier, unet, on, objective, channels)
         for t, s in reversed(list(pairwise(grid))):
             distance = (one.x(t) - one.x(s)).norm()
             logits, below = one.logits_and_gradient(t)[0], one.logits_and_gradient(s)[0]
@@ -126,10 +127,14 @@ def naive_curves(images, labels, unet, on, objective, grid) -> dict:
         ("x0", "logit", 4, [6, 2, 0]),
     ],
 )
-def test_equals_the_naive_evaluation(on, objective, stride, grid):
+@pytest.mark.parametrize("channels", [3, 1])
+def test_equals_the_naive_evaluation(on, objective, stride, grid, channels):
     images, labels, unet, scheduler = make_case(3)
-    table = analyse(images, labels, unet, scheduler, on=on, objective=objective, stride=stride)
-    expected = naive_curves(images, labels, unet, on, objective, grid)
+    if channels == 1:
+        unet = UNet2DModel(**TINY_UNET | {"in_channels": 1, "out_channels": 1}).double().eval()
+    how = {"on": on, "objective": objective, "stride": stride, "channels": channels}
+    table = analyse(images, labels, unet, scheduler, classifier=seeing(make_classifier(), channels), **how)
+    expected = naive_curves(images, labels, unet, on, objective, grid, channels)
     assert list(table.columns) == CURVE_COLUMNS and (table.n == len(images)).all()
     changes = {setup: expected.pop((setup, "change")) for setup in SETUPS}
     others = {(setup, "relative_sensitivity") for setup in SETUPS} | {("raw", "one_class")}
