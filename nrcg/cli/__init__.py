@@ -7,12 +7,13 @@ from nrcg.cli import data, draw, get, measure, plan, sample, train  # noqa: F401
 from nrcg.cli.console import open_console
 from nrcg.cli.options import app
 from nrcg.errors import NrcgError, Stopped, first_line
+from nrcg.runtime.imports import hide_transformers
 from nrcg.runtime.preemption import end, on_signals
 
 
 def main() -> None:
     """Run a verb; bad input, no memory or a failing disk is one line and status 2, a stop on request one and 75."""
-    sys.modules.setdefault("transformers", None)  # type: ignore[arg-type]  # diffusers' imports of it cost half a second
+    hide_transformers()
     open_console()
     sys.argv[1:] = _common_first(sys.argv[1:])
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,8 +1,6 @@
 """Architectures of classifiers: functions from the number of logits to a network with random weights."""
 
-import sys
 from difflib import get_close_matches
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -12,6 +10,7 @@ from torchvision.models import get_model, list_models, mobilenet_v3_small, resne
 
 from nrcg.errors import NrcgError, first_line
 from nrcg.registry import Registry, load_function
+from nrcg.runtime.imports import transformers
 
 JUDGE_FEATURES = 64  # few, so that a covariance over some hundred samples has full rank
 
@@ -66,7 +65,7 @@ def _timm(n_logits: int, name: str, **arguments: Any) -> nn.Module:
 @architectures.register("transformers")
 def _transformers(n_logits: int, config: dict[str, Any]) -> nn.Module:
     """An image classifier of transformers by its configuration."""
-    library = import_transformers()
+    library = transformers()
     made = library.AutoConfig.for_model(**config, num_labels=n_logits)
     return library.AutoModelForImageClassification.from_config(made)
 
@@ -94,13 +93,6 @@ def build_classifier(architecture: Any, n_logits: int) -> nn.Module:
         raise
     except Exception as error:  # whatever another library makes of the arguments
         raise NrcgError(f"architecture {architecture}: cannot be made ({first_line(error)})") from error
-
-
-def import_transformers() -> Any:
-    """transformers, of the extra `models`, also where the command line has hidden it from diffusers."""
-    if sys.modules.get("transformers", ...) is None:
-        del sys.modules["transformers"]
-    return import_module("transformers")
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -21,10 +21,11 @@ from nrcg.guidance.objectives import ClassValue
 from nrcg.io.download import require_digest
 from nrcg.io.files import sha256
 from nrcg.models.adapter import adapt
-from nrcg.models.architectures import build_classifier, import_transformers
+from nrcg.models.architectures import build_classifier
 from nrcg.models.classifier import load_classifier, save_classifier
 from nrcg.models.ddpm import refuse_others
 from nrcg.registry import Registry, call, check_arguments, load_function
+from nrcg.runtime.imports import transformers
 
 sources = Registry("source of classifiers")  # functions (**arguments) → Found; a config's section names one
 
@@ -76,7 +77,7 @@ def from_timm(name: str, **arguments: Any) -> Found:
 @sources.register("transformers")
 def from_transformers(name: str) -> Found:
     """An image classifier of transformers: a hub id, or a local folder; safetensors alone."""
-    library = import_transformers()
+    library = transformers()
     network = library.AutoModelForImageClassification.from_pretrained(name, use_safetensors=True)
     seen: Any = library.AutoImageProcessor.from_pretrained(name)
     size: Any = seen.crop_size if getattr(seen, "do_center_crop", None) else seen.size

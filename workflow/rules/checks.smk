@@ -2,6 +2,8 @@
 # known to the function that takes it, which is asked here.
 from contextlib import contextmanager
 
+from nrcg.runtime.imports import hide_transformers, show_transformers
+
 PROBLEMS = []
 MOST_SHARDS = 10_000  # of a point
 AUTHORS_EXPECT = {  # what the released weights were made for, by data set
@@ -229,4 +231,6 @@ def check_config():
 
 
 if workflow.is_main_process:
+    hide_transformers()
     check_config()
+    show_transformers()
