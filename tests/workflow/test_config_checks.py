@@ -9,6 +9,7 @@ import pytest
 import yaml
 from environment_yml import ROOT
 from scratch import snakemake
+from snakemake.utils import update_config
 
 BALLS = "datasets.sportballs"
 OF_SCHEMA = {  # keys below the overlay's top, the wrong value, and what is said of it
@@ -56,34 +57,55 @@ def refused(checkout, tmp_path, changes, base="demo"):
     return output
 
 
-OF_SECTIONS = {  # what the functions say that the sections configure; a wrong one may hide others of its data set
-    f"{BALLS}.images.n": (320.0, f"{BALLS}.images: .*n 320.0: must be a whole number"),
-    f"{BALLS}.images.valid_fraction": (float("nan"), f"{BALLS}.images: .*valid_fraction nan"),
-    f"{BALLS}.images.seeed": (1, f"{BALLS}.images: .*unknown key seeed; nearest are seed"),
-    f"{BALLS}.classifiers.judge.architecture": ("vgg", f"{BALLS}.classifiers.judge: architecture 'vgg': unknown"),
-    f"{BALLS}.classifiers.judge.pretrained": (
-        {"timm": {"nam": "resnet18"}},
-        f"{BALLS}.classifiers.judge: source of classifiers timm: no key name",
-    ),
-    f"{BALLS}.classifiers.judge": (
+OF_SECTIONS = [  # what the functions say that the sections configure: a key, the wrong value, and what is said of it
+    ("images.n", 320.0, "images: .*n 320.0: must be a whole number"),
+    ("images.valid_fraction", float("nan"), "images: .*valid_fraction nan"),
+    ("images.seeed", 1, "images: .*unknown key seeed; nearest are seed"),
+    ("images.source", "data", "images: .*unknown key source"),
+    ("kind", "mnist", "images: .*'mnist': unknown; use one of celeba"),
+    ("target", "tennis", "target: no class 'tennis'"),
+    ("scales.robots", [1], "scales: no setup 'robots' in .*there are"),
+    ("weights", "authors", "weights: no"),
+    ("classifiers.judge.architecture", "vgg", "classifiers.judge: architecture 'vgg': unknown"),
+    ("classifiers.judge.pretrained", {"timm": {"nam": "a"}}, "classifiers.judge: source .* timm: no key name"),
+    (
+        "classifiers.judge",
         {"pretrained": {"timm": {"name": "resnet18"}}, "outputs": {"baseball": 429, "soccer": 805}},
-        f"{BALLS}.classifiers.judge: outputs: no class 'basketball'; the classes are baseball, basketball, soccer",
+        "classifiers.judge: outputs: no class 'basketball'; the classes are baseball, basketball, soccer",
     ),
-    f"{BALLS}.classifiers.judge.input": ({"size": 32}, f"{BALLS}.classifiers.judge.input: only of a classifier whose"),
-    f"{BALLS}.judge": ("jury", f"{BALLS}.judge: no 'jury' under {BALLS}.classifiers; name one of them"),
-    f"{BALLS}.ddpm.class_label": (3, f"{BALLS}.ddpm.class_label: of no use to this U-Net; leave it out"),
-    f"{BALLS}.classifiers.robust.max_epoch": (3, f"{BALLS}.classifiers.robust: .*max_epoch; nearest are max_epochs"),
-    "extractors": (["dino"], "extractors: extractor 'dino': unknown; sportballs has inception, nonrobust, "),
-    "roles.ema": ("ema", "roles.ema: no setup 'ema'"),
-    "modules": (["no_such_module"], "modules: module no_such_module: cannot be imported"),
-}
+    ("classifiers.judge.input", {"size": 32}, "classifiers.judge.input: only of a classifier whose"),
+    ("classifiers.robust.max_epoch", 3, "classifiers.robust: .*max_epoch; nearest are max_epochs"),
+    ("judge", "jury", "judge: no 'jury' under .*classifiers; name one of them"),
+    ("ddpm.class_label", 3, "ddpm.class_label: of no use to this U-Net; leave it out"),
+]
+OF_THE_RUN = [
+    ("extractors", ["dino"], "extractors: extractor 'dino': unknown; sportballs has inception, nonrobust, "),
+    ("roles", {"ema": "ema"}, "roles.ema: no setup 'ema'"),
+    ("modules", ["no_such_module"], "modules: module no_such_module: cannot be imported"),
+]
 
 
-@pytest.mark.parametrize("section", OF_SECTIONS)
-def test_what_a_section_must_hold_is_known_to_its_function(checkout, tmp_path, section):
-    value, message = OF_SECTIONS[section]
-    output = refused(checkout, tmp_path, {section: value})
-    assert re.search(message, output), output
+def test_what_a_section_must_hold_is_known_to_its_function(checkout, tmp_path):
+    """Each mistake in a data set of its own, since one may hide others of the same."""
+    changes = {}
+    for i, (key, value, _) in enumerate(OF_SECTIONS):
+        data = changes[f"d{i}"] = json.loads(json.dumps(demo_data(checkout)))
+        update_config(data, nested({key: value}))
+    output = refused(checkout, tmp_path, {"datasets": changes, "run_datasets": list(changes)})
+    for i, (_, _, message) in enumerate(OF_SECTIONS):
+        assert re.search(rf"datasets\.d{i}\.{message}", output), f"{message}\nnot in\n{output}"
+    output = refused(checkout, tmp_path, {key: value for key, value, _ in OF_THE_RUN})
+    for _, _, message in OF_THE_RUN:
+        assert re.search(message, output), f"{message}\nnot in\n{output}"
+
+
+def demo_data(checkout):
+    """The data set of the demo, whole."""
+    data = {}
+    for name in ("config", "demo"):
+        config = yaml.safe_load((checkout / f"config/{name}.yaml").read_text())
+        update_config(data, config["datasets"]["sportballs"])
+    return data
 
 
 @pytest.mark.parametrize("mistakes", [OF_SCHEMA, OF_MEANING], ids=["schema", "meaning"])
@@ -101,10 +123,14 @@ def test_settings_that_no_sample_can_be_drawn_with(checkout, tmp_path, key, valu
     assert key.split(".")[1] in output and value in output
 
 
-@pytest.mark.parametrize("source", ["/nowhere/hq", "./nowhere/hq", "~/no-such-folder", "nowhere"])
-def test_a_folder_that_is_not_there_is_no_repository(checkout, tmp_path, source):
-    output = refused(checkout, tmp_path, {f"{BALLS}.ddpm.pretrained": source})
-    assert f"{BALLS}.ddpm.pretrained: no such folder" in output
+def test_a_folder_that_is_not_there_is_no_repository(checkout, tmp_path):
+    places, datasets = ["/nowhere/hq", "./nowhere/hq", "~/no-such-folder", "nowhere"], {}
+    for i, place in enumerate(places):
+        datasets[f"d{i}"] = json.loads(json.dumps(demo_data(checkout)))
+        datasets[f"d{i}"]["ddpm"]["pretrained"] = place
+    output = refused(checkout, tmp_path, {"datasets": datasets, "run_datasets": list(datasets)})
+    for i, place in enumerate(places):
+        assert f"datasets.d{i}.ddpm.pretrained: no such folder: {place}" in output
 
 
 def test_a_ddpm_of_other_images_and_steps(checkout, tmp_path):
@@ -201,5 +227,5 @@ def test_the_noise_of_trained_classifiers_has_the_unets_channels(checkout, tmp_p
     changes = {f"{BALLS}.ddpm.unet.{key}": value for key, value in unet.items()}
     changes[f"{BALLS}.classifiers.judge.channels"] = 1
     output = refused(checkout, tmp_path, {"run_datasets": ["sportballs"], **changes}, base="test")
-    assert f"{BALLS}.classifiers.robust.channels: 3, but the U-Net has 1; make them equal" in output
+    assert f"{BALLS}.classifiers.robust.channels: the U-Net has 1; make them equal" in output
     assert "judge.channels" not in output

@@ -233,23 +233,35 @@ def test_figures_are_redrawn_from_given_scores_without_sampling(finished, tmp_pa
 
 @pytest.mark.parametrize(
     ("overlays", "points", "shipped"),
-    [(["demo"], 25, "sportballs32"), (["demo", "large_balls"], 25, "sportballs32_large")],
+    [
+        (["demo"], 25, "sportballs32"),
+        (["demo", "large_balls"], 25, "sportballs32_large"),
+        (["fashion"], 23, "fashion32"),
+    ],
 )
-def test_the_demo_takes_shipped_networks_that_its_config_would_train(checkout, overlays, points, shipped):
+def test_the_demos_take_shipped_networks_that_their_configs_would_train(checkout, overlays, points, shipped):
     files = [checkout / f"config/{name}.yaml" for name in overlays]
-    planned = jobs(snakemake(checkout, "-n", "--quiet", "rules", "--configfile", *files, "--", "contrast", "figure8"))
+    planned = jobs(snakemake(checkout, "-n", "--quiet", "rules", "--configfile", *files, "--", "contrast", "findings"))
     assert planned["score"] == points and "train_ddpm" not in planned
-    training = {}
+    training, name = {}, "fashion" if shipped == "fashion32" else "sportballs"
     for file in files:
-        training |= yaml.safe_load(file.read_text())["datasets"]["sportballs"]["ddpm"].get("training", {})
-    trained = yaml.safe_load(files[-1].read_text())["datasets"]["sportballs"]["classifiers"]
+        training |= yaml.safe_load(file.read_text())["datasets"][name]["ddpm"].get("training", {})
+    trained = yaml.safe_load(files[-1].read_text())["datasets"][name]["classifiers"]
     for name, section in trained.items():
         if folder := section.pop("pretrained"):
             settings = json.loads((ROOT / folder / "card.json").read_text())["training"]
             assert settings.items() >= section.items(), name
     card = json.loads((ROOT / "resources" / shipped / "card.json").read_text())
     assert training.items() >= {key: card["training"][key] for key in training.keys() & card["training"].keys()}.items()
-    assert card["steps"] == training["epochs"] * (32000 // training["batch_size"])
+    images = 60000 if shipped == "fashion32" else 32000
+    assert card["steps"] == training["epochs"] * (images // training["batch_size"])
+
+
+def test_an_imagenet_classifier_guides_and_judges(checkout):
+    planned = jobs(
+        snakemake(checkout, "-n", "--quiet", "rules", "--configfile", checkout / "config/imagenet_guides.yaml")
+    )
+    assert planned["import_classifier"] == 2 and planned["train_classifier"] == 3 and planned["score"] == 29
 
 
 def test_a_target_without_a_data_set_says_so(checkout):
@@ -257,40 +269,32 @@ def test_a_target_without_a_data_set_says_so(checkout):
     assert "figure5: no data set of this run has it; run_datasets are sportballs" in output
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda d: d.update(tarket="soccer"), "datasets.sportballs.*tarket"),
-        (lambda d: d["sampling"].update(n_sample=3), "datasets.sportballs.sampling.*n_sample"),
-        (lambda d: d["scales"].update(robust=[-1]), "datasets.sportballs.scales.robust.0.*-1"),
-        (lambda d: d["scales"].update(robots=[1]), "datasets.sportballs.scales.*robots.*there are"),
-        (lambda d: d.update(target="tennis"), "datasets.sportballs.target.*tennis"),
-        (lambda d: d.update(showcase={"scale": 3}), "datasets.sportballs.showcase.*3"),
-        (lambda d: d["classifiers"]["judge"].update(architecture="vgg"), "classifiers.*architecture.*vgg"),
-        (lambda d: d["images"].update(source="data"), "datasets.sportballs.images.*source"),
-        (lambda d: d.update(kind="mnist"), "datasets.sportballs.images: .*'mnist': unknown; use one of celeba"),
-        (lambda d: d.update(weights="authors"), "datasets.sportballs.images.size: the authors' weights need 64"),
-    ],
-)
-def test_mistakes_in_the_config_are_refused_before_anything_runs(checkout, tmp_path, change, message):
-    path = overlay(checkout, tmp_path, lambda c: change(c["datasets"]["sportballs"]))
-    output = snakemake(checkout, "-n", "--configfile", path, check=False)
-    assert re.search(message, output), output
+def test_mistakes_in_the_config_are_refused_before_anything_runs(checkout, tmp_path):
+    """All at once; more are in test_config_checks.py."""
 
+    def change(config):
+        balls = config["datasets"]["sportballs"]
+        balls.update(tarket="soccer", showcase={"scale": 3})
+        balls["sampling"].update(n_sample=3)
+        balls["scales"].update(robust=[-1])
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c.update(run_datasets=["imagenet"]), "run_datasets: no 'imagenet'"),
-        (lambda c: c["datasets"]["celeba"].update(target="cat"), "datasets.celeba.target.*cat.*female, male"),
-        (lambda c: c["datasets"]["celeba"]["images"].update(classes=["one"]), "datasets.celeba.images: .*classes"),
-        (lambda c: c["datasets"]["celebahq"].update(scales={"robust": [1]}), "celebahq.scales.robust.*classifiers"),
-        (lambda c: c["datasets"]["celebahq"]["ddpm"].update(pretrained=None), "celebahq.ddpm.*pretrained"),
-    ],
-)
-def test_mistakes_about_data_sets_are_refused(checkout, tmp_path, change, message):
     output = snakemake(checkout, "-n", "--configfile", overlay(checkout, tmp_path, change), check=False)
-    assert re.search(message, output), output
+    for message in ("sportballs.*tarket", "sportballs.sampling.*n_sample", "sportballs.scales.robust.0.*-1"):
+        assert re.search(f"datasets.{message}", output), output
+
+    def change(config):
+        data = config["datasets"]
+        data["celeba"].update(target="cat")
+        data["celebahq"].update(scales={"robust": [1]})
+        data["celebahq"]["ddpm"].update(pretrained=None)
+        data["sportballs"].update(weights="authors")
+
+    output = snakemake(checkout, "-n", "--configfile", overlay(checkout, tmp_path, change), check=False)
+    messages = ["celeba.target.*cat.*female, male", "celebahq.scales.robust.*classifiers", "celebahq.ddpm.*pretrained"]
+    for message in [*messages, "sportballs.images.size: the authors' weights need 64"]:
+        assert re.search(f"datasets.{message}", output), output
+    output = snakemake(checkout, "-n", "--config", "run_datasets=[imagenet]", check=False)
+    assert "run_datasets: no 'imagenet'" in output
 
 
 def test_mistakes_in_the_setups_are_refused(checkout, tmp_path):

@@ -179,24 +179,19 @@ def ddpm_part(folder, name):
 
 
 def check_unets_images(where, dataset, unet):
-    """The U-Net must have the size of the images, the noise of robust classifiers its channels; and know its class."""
+    """The U-Net must have the size of the images, the noise of classifiers its channels; and be told its class."""
     from nrcg.models.ddpm import takes_images
 
     data, place = config["datasets"][dataset], f"datasets.{dataset}"
     size, found, channels = data["images"]["size"], unet.get("sample_size"), unet.get("in_channels", 3)
     if not takes_images(found, size):
         wrong(where, f"sample_size {found}, but images.size is {size}; they must be equal")
-    for name in filter(data["classifiers"].get, needed_classifiers(dataset)):
-        if is_trained(dataset, name) and (own := data["classifiers"][name].get("channels", 3)) != channels:
-            wrong(f"{place}.classifiers.{name}.channels", f"{own}, but the U-Net has {channels}; make them equal")
-    conditional, label = unet.get("num_class_embeds") or unet.get("class_embed_type"), data["ddpm"]["class_label"]
-    if bool(conditional) != (label is not None):
-        word = (
-            "needed by this class-conditional U-Net; name one"
-            if conditional
-            else "of no use to this U-Net; leave it out"
-        )
-        wrong(f"{place}.ddpm.class_label", word)
+    for name, given in data["classifiers"].items():
+        if is_trained(dataset, name) and given.get("channels", 3) != channels:
+            wrong(f"{place}.classifiers.{name}.channels", f"the U-Net has {channels}; make them equal")
+    told = data["ddpm"]["class_label"] is not None
+    if bool(unet.get("num_class_embeds") or unet.get("class_embed_type")) != told:
+        wrong(f"{place}.ddpm.class_label", "of no use to this U-Net; leave it out" if told else "this U-Net needs one")
 
 
 def check_extractors(place, dataset, data):
@@ -222,10 +217,10 @@ def check_config():
         check_place(key, config[key])
     check_setups()
     for dataset in DATASETS:
-        place, data = f"datasets.{dataset}", config["datasets"][dataset]
+        place, data, before = f"datasets.{dataset}", config["datasets"][dataset], len(PROBLEMS)
         for check in (check_points, check_images, check_extractors, check_ddpm):
             check(place, dataset, data)
-        for name in [] if PROBLEMS else needed_classifiers(dataset):
+        for name in needed_classifiers(dataset) if len(PROBLEMS) == before else []:
             check_classifier(place, dataset, name, data["classifiers"][name])
     refuse(PROBLEMS)
 
