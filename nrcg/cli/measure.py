@@ -56,7 +56,7 @@ def forward(
         raise NrcgError(f"{classifier}: its classes are {own}, those of {data} {other}; train one on these images")
     chosen = image_set.indices("valid")[: images or None]
     pictures, labels = image_set.images[chosen], image_set.labels[chosen]
-    size, wanted = pictures.shape[1], unet.config.sample_size
+    size, wanted = image_set.card["size"], unet.config.sample_size
     if on == "x0" and wanted is not None and not takes_images(wanted, size):
         raise NrcgError(f"{ddpm}: its U-Net draws {wanted} pixels, but {data} has images of {size}; train one on these")
     channels = unet.config.in_channels
