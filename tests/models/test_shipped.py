@@ -10,15 +10,16 @@ import nrcg
 from nrcg.models.classifier import predictions, seeing
 from nrcg.models.ddpm import load_ddpm
 
-CASES = {  # config, its data set, and a scale
-    "sportballs32": ("demo", "sportballs", 4.0),
-    "fashion32": ("fashion", "fashion", 4.0),
+EMA = nrcg.EMA(0.9, steps=100)
+CASES = {  # config, its data set, the classifier that guides, and how
+    "sportballs32": ("demo", "sportballs", "nonrobust", {"scale": 4.0, "objective": "logit", "stabilizer": EMA}),
+    "fashion32": ("fashion", "fashion", "robust", {"scale": 20.0, "on": "xt"}),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_shipped_networks_guide(name):
-    config, dataset, scale = CASES[name]
+    config, dataset, guide, how = CASES[name]
     data = yaml.safe_load((ROOT / f"config/{config}.yaml").read_text())["datasets"][dataset]
     unet, scheduler = load_ddpm(ROOT / data["ddpm"]["pretrained"])
     folders = {key: ROOT / section["pretrained"] for key, section in data["classifiers"].items()}
@@ -27,8 +28,7 @@ def test_shipped_networks_guide(name):
     target = classes.index(data.get("target", "baseball"))
     pipe = nrcg.GuidedDDPMPipeline(unet=unet, scheduler=scheduler)
     pipe.set_progress_bar_config(disable=True)
-    stabilizer = nrcg.EMA(0.9, steps=100)
-    guidance = nrcg.ClassifierGuidance(networks["nonrobust"], target, scale, objective="logit", stabilizer=stabilizer)
+    guidance = nrcg.ClassifierGuidance(networks[guide], target, **how)
     drawn = pipe(8, torch.manual_seed(0), 25, "pt", guidance=guidance).images * 2 - 1
     with torch.no_grad():
         judged = predictions(networks["judge"](drawn))
