@@ -101,9 +101,9 @@ def select_curves(
 @options.measure_verbs.command("reference")
 def reference(
     data: options.Data,
-    extractor: Annotated[str, Option(help="inception, judge, or one of a --module.")],
+    extractor: Annotated[str, Option(help="inception, classifier (its last features), or one of a --module.")],
     out: options.Out,
-    weights: Annotated[Path | None, Option(help="Inception's .pth file, the judge's folder, …")] = None,
+    weights: Annotated[Path | None, Option(help="Inception's .pth file, a classifier's folder, …")] = None,
     target: Annotated[str | None, Option(help="Class (name or index); without it, all training images.")] = None,
     batch_size: options.BatchSize = 64,
     device: options.Device = "auto",

@@ -184,26 +184,36 @@ def import_classifier(
             other outputs, or passes no gradient.
     """
     check_source(section, classes, outputs)
+    where = _words(section)
     try:
         found = sources.build(section)
     except (NrcgError, MemoryError, ModuleNotFoundError):
         raise
     except Exception as error:  # whatever the library of the source, or the user's own code, raises
-        raise NrcgError(f"{section}: no classifier from there ({type(error).__name__}: {first_line(error)})") from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise NrcgError(
+            f"{where}: no classifier from there ({reason}); is the name right, can it be reached?"
+        ) from error
     seen, groups = {**found.input, **(input or {})}, None if outputs is None else ordered(outputs, classes)
     image = torch.zeros(1, 3, *sides(size))
-    n_logits = _probe(call(adapt, "input", seen, found.network), image, section).shape[1]
+    n_logits = _probe(call(adapt, "input", seen, found.network), image, where).shape[1]
     if groups is None and n_logits != len(classes) and (n_logits, len(classes)) != (1, 2):
         names = ", ".join(classes)
-        raise NrcgError(f"{section}: {n_logits} outputs for the classes {names}; say by `outputs` which are theirs")
+        raise NrcgError(f"{where}: {n_logits} outputs for the classes {names}; say by `outputs` which are theirs")
     card: dict[str, Any] = {"architecture": found.architecture, "n_logits": n_logits, "classes": list(classes)}
     card |= {"input": seen} | ({"outputs": groups} if groups else {})
-    _probe(call(adapt, "input", seen, found.network, outputs=groups), image, section)
+    _probe(call(adapt, "input", seen, found.network, outputs=groups), image, where)
     save_classifier(folder, found.network, {**card, "data": None, "data_digest": None, "origin": found.origin})
     load_classifier(folder)  # so that no later job is the first to find that it cannot be made again
 
 
-def _probe(classifier: nn.Module, image: torch.Tensor, section: Any) -> torch.Tensor:
+def _words(section: Any) -> str:
+    """A section for an error: the source and its arguments."""
+    ((name, arguments),) = section.items() if isinstance(section, dict) else ((section, {}),)
+    return ", ".join([f"source {name}", *(f"{key} {value}" for key, value in (arguments or {}).items())])
+
+
+def _probe(classifier: nn.Module, image: torch.Tensor, where: str) -> torch.Tensor:
     """Logits of an image, once a gradient was seen to come back to it."""
     try:
         with frozen(classifier):
@@ -213,7 +223,7 @@ def _probe(classifier: nn.Module, image: torch.Tensor, section: Any) -> torch.Te
     except Exception as error:  # whatever the network makes of such an image
         size = "×".join(map(str, image.shape[2:]))
         raise NrcgError(
-            f"{section}: cannot classify an image of {size} pixels ({first_line(error)}); give it its size by `input`"
+            f"{where}: cannot classify an image of {size} pixels ({first_line(error)}); give it its size by `input`"
         ) from error
 
 
