@@ -118,8 +118,6 @@ def test_a_unet_is_checked_without_its_memory_and_draws_nothing():
         ({}, 1001, "num_inference_steps is 1001; .* from 1 to 1000"),
         ({}, 0, "num_inference_steps is 0"),
         ({}, 5.0, "num_inference_steps is 5.0"),
-        ({"variance_type": "learned"}, 10, "variance_type 'learned'"),
-        ({"variance_type": "learned_range"}, 10, "variance_type 'learned_range'"),
         ({"steps_offset": 1}, 1000, "steps_offset=1"),
     ],
 )

@@ -127,7 +127,7 @@ def check_classifier(place, dataset, name, given):
 
 def check_ddpm(place, dataset, data):
     """The diffusion model: its size, its number of steps, and whether samples can be drawn from it."""
-    from nrcg.guidance.step import set_timesteps
+    from nrcg.guidance.step import FIXED, LEARNED, set_timesteps
     from nrcg.io.files import read_card
     from nrcg.io.hub import HUB_ID
     from nrcg.models.ddpm import build_scheduler, check_channels, check_unet, load_scheduler
@@ -141,6 +141,11 @@ def check_ddpm(place, dataset, data):
     )
     with noted(f"{place}.scheduler"):
         scheduler = build_scheduler(data["scheduler"])
+        if scheduler.config.variance_type in LEARNED:
+            wrong(
+                f"{place}.scheduler.variance_type",
+                f"{scheduler.config.variance_type}: not learned here; take one of {', '.join(FIXED)}",
+            )
         with noted(f"{place}.sampling.num_inference_steps"):
             set_timesteps(scheduler, steps)
     pretrained, place = model["pretrained"], f"{place}.ddpm"
@@ -216,11 +221,12 @@ def check_config():
     for key in ("paper_results", "style", "inception_weights"):
         check_place(key, config[key])
     check_setups()
+    known = not PROBLEMS  # which classifiers are needed, the setups say
     for dataset in DATASETS:
         place, data, before = f"datasets.{dataset}", config["datasets"][dataset], len(PROBLEMS)
         for check in (check_points, check_images, check_extractors, check_ddpm):
             check(place, dataset, data)
-        for name in needed_classifiers(dataset) if len(PROBLEMS) == before else []:
+        for name in needed_classifiers(dataset) if known and len(PROBLEMS) == before else []:
             check_classifier(place, dataset, name, data["classifiers"][name])
     refuse(PROBLEMS)
 
