@@ -169,16 +169,21 @@ TABLE = (ROOT / "config/setups.yaml").read_text()
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (TABLE.replace("beta: 0.99", "beta: 1.5", 1), "nonrobust_x0_ema0.99: EMA: beta 1.5: must be"),
-        (TABLE.replace("beta: 0.99", "betta: 0.99", 1), "nonrobust_x0_ema0.99: .*unknown key betta; nearest are beta"),
-        (TABLE.replace("[0, 240]", "[240, 0]"), "nonrobust_x0_ema0.99_late: .*interval"),
-        (TABLE.replace("on: xt", "onn: xt", 1), "robust.guidance: 'on' is a required property"),
+        (
+            TABLE.replace("beta: 0.99", "beta: 1.5", 1)
+            .replace("[0, 240]", "[240, 0]")
+            .replace("beta: 0.9}", "bet: 0.9}"),
+            "x0_ema0.9: .*unknown key bet; .*\n.*x0_ema0.99: EMA: beta 1.5.*\n.*99_late: .*interval",
+        ),
+        (
+            TABLE.replace("on: xt", "onn: xt", 1).replace("label:", "lable:", 1),
+            r"(?s)(?=.*robust.guidance: 'on' is a required).*unconditional: 'label' is a required property",
+        ),
         (TABLE + TABLE[TABLE.index("\nrobust:") : TABLE.index("\nnonrobust:")], "robust stands there twice"),
         (
             TABLE.replace("classifier: nonrobust\n\nrobust", "classifier: nonrobust\n  guidance: {on: xt}\n\nrobust"),
             "0 rows without",
         ),
-        (TABLE.replace("label:", "lable:", 1), "unconditional: 'label' is a required property"),
         ("a: [", "cannot be read as YAML"),
         ("", "None is not of type 'object'"),
         (None, "no such file"),
@@ -212,7 +217,7 @@ def test_one_gpus_config_is_a_part_of_the_papers_grid_at_the_papers_size():
     assert whole["showcase"]["scale"] in overlay["scales"][whole["showcase"]["setup"]]
 
 
-@pytest.mark.parametrize("name", ["x;touch PWNED;", "x y", "x\n", "-x", "a'b"])
+@pytest.mark.parametrize("name", ["x;touch PWNED;", "x\n"])
 def test_names_are_names(checkout, tmp_path, name):
     """Names of runs and data sets become parts of paths and patterns."""
     data = yaml.safe_load((ROOT / "config/config.yaml").read_text())["datasets"]["sportballs"]
