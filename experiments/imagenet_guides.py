@@ -119,7 +119,6 @@ def main() -> None:
         "judge": nrcg.load_classifier(given.judge),
         "own": nrcg.adapt(load(), 160, 0.498, 0.502, "bicubic", BALLS),
     }
-    classifiers["own"].eval()
     rows = []
     for name, variant in tqdm(VARIANTS.items(), desc="variants"):
         tried = {}

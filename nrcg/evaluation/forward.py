@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from nrcg.errors import NrcgError
 from nrcg.guidance.gradient import frozen, image_gradient
-from nrcg.guidance.inputs import INPUTS, Labelled, clip_limit, one_step_denoiser, pred_original_sample
+from nrcg.guidance.inputs import INPUTS, clip_limit, one_step_denoiser, pred_original_sample, tell
 from nrcg.guidance.objectives import ClassValue, Objective, as_objective, log_prob
 from nrcg.guidance.stabilizers import Stabilizer, for_steps
 from nrcg.io.images import to_channels, to_float
@@ -99,9 +99,7 @@ def forward_analysis(
                 sums[name, metric].append(row)
 
         x0, noise = _batch(images[batch.start : batch.stop], channels, classifier, seed, batch.start)
-        told: Any = unet
-        if class_label is not None:
-            told = Labelled(unet, torch.full((len(x0),), class_label, device=x0.device))
+        told = None if unet is None else tell(unet, class_label, len(x0))
         truth = torch.as_tensor(labels[batch.start : batch.stop], device=x0.device)
         states = {name: stabilizer.init(x0) for name, stabilizer in stabilizers.items()}
         above = None  # x, logits and each setup's stabilised gradient at the next higher t

@@ -7,6 +7,7 @@ import torch
 
 from nrcg.errors import NrcgError
 from nrcg.guidance.gradient import Denoise
+from nrcg.guidance.objectives import as_target
 from nrcg.guidance.step import Timestep
 
 INPUTS = ("xt", "x0")
@@ -24,7 +25,23 @@ class Labelled:
         return self.unet.dtype
 
     def __call__(self, x: torch.Tensor, timestep: Timestep) -> Any:
-        return self.unet(x, timestep, class_labels=self.class_labels)
+        return self.unet(x, timestep, class_labels=self.class_labels.to(x.device))
+
+
+def tell(unet: Any, class_labels: Any, n: int) -> Any:
+    """The U-Net for n samples, told their classes, one or one for each, if it is one that must be told any."""
+    conditional = unet.config.get("class_embed_type") or unet.config.get("num_class_embeds")
+    if bool(conditional) != (class_labels is not None):
+        way = "give it class_labels" if conditional else "leave class_labels out"
+        raise NrcgError(f"unet: {'' if conditional else 'not '}class-conditional; {way}")
+    if class_labels is None:
+        return unet
+    labels, count = as_target(class_labels), unet.config.get("num_class_embeds")
+    if labels.ndim and len(labels) != n:
+        raise NrcgError(f"class_labels holds {len(labels)} for {n} samples; give one, or one per sample")
+    if count and labels.numel() and not 0 <= labels.min() <= labels.max() < count:
+        raise NrcgError(f"class_labels {labels.tolist()}: the U-Net knows the classes 0 to {count - 1}")
+    return Labelled(unet, labels.expand(n))
 
 
 def predict(unet: Any, x: torch.Tensor, timestep: Timestep) -> torch.Tensor:

@@ -12,14 +12,13 @@ from diffusers import DDPMPipeline, ImagePipelineOutput
 from huggingface_hub.errors import HTTPError
 from torch import nn
 
-from nrcg.checks import Rule, check, maybe, one_of, whole
+from nrcg.checks import Rule, check, maybe, one_of, sides, whole
 from nrcg.errors import NrcgError
 from nrcg.guidance.gradient import frozen
 from nrcg.guidance.guidance import ClassifierGuidance, Guidance, ValueGuidance
-from nrcg.guidance.inputs import Labelled
+from nrcg.guidance.inputs import tell
 from nrcg.guidance.loop import guided_ddpm
 from nrcg.guidance.noise import gaussian_draws
-from nrcg.guidance.objectives import as_target
 from nrcg.guidance.step import set_timesteps
 
 
@@ -114,9 +113,8 @@ class GuidedDDPMPipeline(DDPMPipeline):
             if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
                 name = type(network).__name__
                 raise NrcgError(f"{name}: made under torch.inference_mode, without gradients; load it outside")
-        unet = self._told(class_labels, batch_size)
-        size = self.unet.config.sample_size
-        shape = (batch_size, self.unet.config.in_channels, *((size, size) if isinstance(size, int) else size))
+        unet = tell(self.unet, class_labels, batch_size)
+        shape = (batch_size, self.unet.config.in_channels, *sides(self.unet.config.sample_size))
         dtype = torch.promote_types(self.unet.dtype, torch.float32)
         count = 1 + int((timesteps > 0).sum())  # x_T, and one for each step but that at t = 0
         on_step_end = callback_on_step_end and partial(callback_on_step_end, self)
@@ -131,18 +129,3 @@ class GuidedDDPMPipeline(DDPMPipeline):
             images = self.numpy_to_pil(images)
         self.maybe_free_model_hooks()
         return GuidedDDPMOutput(images, diverged) if return_dict else (images, diverged)
-
-    def _told(self, class_labels: Any, n: int) -> Any:
-        """The U-Net, told these classes if it is one that must be told any."""
-        conditional = self.unet.config.get("class_embed_type") or self.unet.config.get("num_class_embeds")
-        if bool(conditional) != (class_labels is not None):
-            way = "give it class_labels" if conditional else "leave class_labels out"
-            raise NrcgError(f"unet: {'' if conditional else 'not '}class-conditional; {way}")
-        if class_labels is None:
-            return self.unet
-        labels, count = as_target(class_labels), self.unet.config.get("num_class_embeds")
-        if labels.ndim and len(labels) != n:
-            raise NrcgError(f"class_labels holds {len(labels)} for batch_size={n}; give one, or one per sample")
-        if count and labels.numel() and not 0 <= labels.min() <= labels.max() < count:
-            raise NrcgError(f"class_labels {labels.tolist()}: the U-Net knows the classes 0 to {count - 1}")
-        return Labelled(self.unet, labels.expand(n).to(self._execution_device))

@@ -7,14 +7,11 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from nrcg.checks import Rule, check, listed, maybe, number, one_of, sides, whole
+from nrcg.checks import check, maybe, number, one_of, one_or_two, sides, whole
 from nrcg.errors import NrcgError
 from nrcg.io.images import to_rgb
 
-SIZE = Rule(
-    "a number of pixels, or two, height and width",
-    lambda value: whole(1).holds(value) or (listed(whole(1), 2).holds(value) and len(value) == 2),
-)
+SIZE = one_or_two(whole(1))
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
 Outputs = Sequence[int | Sequence[int]] | Mapping[str, int | Sequence[int]]
 

@@ -9,7 +9,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.utils import logging
 from safetensors.torch import save
 
-from nrcg.checks import FLAG, NAME, Rule, check, listed, maybe, number, one_of, sides, spread, whole
+from nrcg.checks import FLAG, NAME, Rule, check, listed, maybe, number, one_of, one_or_two, sides, spread, whole
 from nrcg.errors import NrcgError, first_line
 from nrcg.guidance.step import LEARNED
 from nrcg.io.files import atomic, read_card, require_digest, sha256, write_json, write_text
@@ -17,7 +17,6 @@ from nrcg.runtime.memory import is_out_of_memory
 
 WEIGHTS = "diffusion_pytorch_model"  # .safetensors or .bin, as diffusers names them
 COUNT, STEPS, POSITIVE = whole(1, 65_536), whole(1, 100_000), number(0, without=(0,))
-PAIR = listed(COUNT, 2)
 CHANNELS = Rule("1 (grey), 3 (RGB) or 4 (RGBA)", lambda value: whole(1, 4).holds(value) and value != 2)
 SCHEDULER_RULES = spread(
     {
@@ -38,7 +37,7 @@ SCHEDULER_RULES = spread(
 )
 UNET_RULES = spread(  # what fails in a trial, such as an unknown kind of block, is left to that
     {
-        "sample_size": Rule(f"{COUNT.words}, or two", lambda v: COUNT.holds(v) or (PAIR.holds(v) and len(v) == 2)),
+        "sample_size": one_or_two(COUNT),
         "in_channels out_channels": CHANNELS,
         "center_input_sample flip_sin_to_cos add_attention": FLAG,
         "time_embedding_type": one_of("positional", "fourier", "learned"),
@@ -77,8 +76,7 @@ def check_unet(config: Mapping[str, Any]) -> None:
         raise NrcgError(f"unet: out_channels {config.get('out_channels', 3)}, in_channels {channels}; make them equal")
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            shape = (side, side) if isinstance(side, int) else side
-            UNet2DModel(**config)(torch.empty(1, channels, *shape), torch.zeros(1, dtype=torch.long))
+            UNet2DModel(**config)(torch.empty(1, channels, *sides(side)), torch.zeros(1, dtype=torch.long))
     except Exception as error:  # whatever diffusers and torch make of it
         raise NrcgError(
             f"unet: no network has these arguments ({first_line(error)}); check that down_block_types, up_block_types "
@@ -148,6 +146,7 @@ def load_unet(weights: Path, name: Path | None = None) -> UNet2DModel:
         raise NrcgError(f"{name or weights}: cannot be read as a U-Net ({first_line(error)}){pickle}") from None
     wrong = info["missing_keys"], info["unexpected_keys"], [key for key, *_ in info["mismatched_keys"]]
     refuse_others(name or weights, "the U-Net that its configuration describes", *wrong)
+    unet.register_to_config(_name_or_path=None)  # a path of this machine
     return unet
 
 

@@ -41,7 +41,6 @@ def import_ddpm(
             link = Path(place, f"{ddpm.WEIGHTS}.safetensors")
             link.symlink_to(source.resolve())
             network, noise_scheduler = ddpm.load_unet(link, source), ddpm.build_scheduler(scheduler)
-    network.register_to_config(_name_or_path=None)  # a path of this machine
     ddpm.save_ddpm(folder, network, noise_scheduler, _origin(weights, url, digest))
 
 

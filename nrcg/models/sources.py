@@ -24,7 +24,7 @@ from nrcg.models.adapter import adapt
 from nrcg.models.architectures import build_classifier
 from nrcg.models.classifier import load_classifier, save_classifier
 from nrcg.models.ddpm import refuse_others
-from nrcg.registry import Registry, call, check_arguments, load_function
+from nrcg.registry import Registry, call, load_function
 from nrcg.runtime.imports import transformers
 
 sources = Registry("source of classifiers")  # functions (**arguments) → Found; a config's section names one
@@ -71,7 +71,7 @@ def from_timm(name: str, **arguments: Any) -> Found:
         made = {**{key: value for key, value in (read(rest)[2] or {}).items() if key != "num_classes"}, **arguments}
     seen = {"size": list(own["input_size"][1:]), "mean": list(own["mean"]), "std": list(own["std"])}
     seen["interpolation"] = own["interpolation"]
-    return Found(network, {"timm": {"name": own["architecture"], **made}}, seen, {"url": own.get("url") or name})
+    return Found(network, {"timm": {"name": own["architecture"], **made}}, seen, {"name": name})
 
 
 @sources.register("transformers")
@@ -88,7 +88,7 @@ def from_transformers(name: str) -> Found:
     own["interpolation"] = {0: "nearest", 3: "bicubic"}.get(int(getattr(seen, "resample", 2)), "bilinear")
     config = network.config.to_diff_dict()
     config = {key: value for key, value in config.items() if key not in ("id2label", "label2id", "_name_or_path")}
-    return Found(network, {"transformers": {"config": config}}, own, {"url": name})
+    return Found(network, {"transformers": {"config": config}}, own, {"name": name})
 
 
 @sources.register("file")
@@ -135,14 +135,12 @@ def from_module(function: str, arguments: dict[str, Any] | None = None) -> Found
     network = call(load_function(function), function, given)
     if not isinstance(network, nn.Module):
         raise NrcgError(f"{function}: returns {type(network).__name__}; it must return a torch module")
-    return Found(network, {"module": {"function": function, "arguments": given}}, origin={"url": function})
+    return Found(network, {"module": {"function": function, "arguments": given}}, origin={"function": function})
 
 
 def check_source(section: Any, classes: Sequence[str], outputs: Any) -> None:
     """Refuse what can be known to be wrong without the network: an unknown source, key, or class, or one that lacks."""
     sources.choose(section)
-    ((name, arguments),) = section.items() if isinstance(section, dict) else ((section, {}),)
-    check_arguments(sources[name], f"source of classifiers {name}", arguments or {})
     if outputs is not None:
         ordered(outputs, classes)
 

@@ -205,7 +205,7 @@ def test_clipping_is_counted_among_what_the_image_has_within_the_limits():
     class Far(nn.Module):
         """Predicts x̂_0 = 3 in the left half, and 0 in the right one."""
 
-        config, dtype = None, torch.float64
+        config, dtype = {}, torch.float64
 
         def forward(self, x, _t):
             seen = 0 * x
@@ -350,3 +350,15 @@ def test_the_verb_refuses_networks_that_are_not_of_the_images(blob_set, tmp_path
     assert not list(tmp_path.glob("t*"))
     run("own", "ddpm8", "--on", "x0", "--objective", "logit")
     assert "saturated" not in (tmp_path / "t.csv").read_text() and not list(tmp_path.glob("t.unfinished"))
+
+
+def test_a_class_conditional_unet_is_told_its_class_or_refused():
+    images, labels, unet, scheduler = make_case(3)
+    with pytest.raises(NrcgError, match="unet: not class-conditional; leave class_labels out"):
+        analyse(images, labels, unet, scheduler, class_label=1)
+    torch.manual_seed(0)
+    unet = UNet2DModel(**TINY_UNET, num_class_embeds=3).double().eval()
+    with pytest.raises(NrcgError, match="unet: class-conditional; give it class_labels"):
+        analyse(images, labels, unet, scheduler)
+    one, two = (analyse(images, labels, unet, scheduler, class_label=label) for label in (1, 2))
+    assert not np.allclose(curve(one, "raw", "gradient_norm"), curve(two, "raw", "gradient_norm"), rtol=1e-6)

@@ -284,6 +284,7 @@ def test_the_verbs(tmp_path, unet):
     bring = ["get", "ddpm", "--source", file, "--out", tmp_path / "ddpm", "--scheduler", json.dumps(SCHEDULER)]
     verb(*bring, "--unet", json.dumps(UNET))
     assert same_network(load_ddpm(tmp_path / "ddpm")[0], unet)
+    assert load_ddpm(tmp_path / "ddpm")[0].config["_name_or_path"] is None  # no path of a machine goes on
     assert json.loads((tmp_path / "ddpm" / "card.json").read_text())["origin"] == {"sha256": sha256(file)}
     with pytest.raises(NrcgError, match="needs the arguments"):
         verb(*bring)

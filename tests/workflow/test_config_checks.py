@@ -68,6 +68,7 @@ OF_SECTIONS = [  # what the functions say that the sections configure: a key, th
     ("weights", "authors", "weights: no"),
     ("classifiers.judge.architecture", "vgg", "classifiers.judge: architecture 'vgg': unknown"),
     ("classifiers.judge.pretrained", {"timm": {"nam": "a"}}, "classifiers.judge: source .* timm: no key name"),
+    ("classifiers.judge.pretrained", {"timm": "resnet18"}, "classifiers.judge: source .* timm: .*give an object"),
     (
         "classifiers.judge",
         {"pretrained": {"timm": {"name": "resnet18"}}, "outputs": {"baseball": 429, "soccer": 805}},

@@ -113,14 +113,10 @@ def judge(dataset):
     return config["datasets"][dataset]["judge"]
 
 
-def extracting_classifiers(dataset):
-    """The classifiers whose features are compared."""
-    return [name for name in config["extractors"] if name in config["datasets"][dataset]["classifiers"]]
-
-
 def needed_classifiers(dataset):
     """The classifiers that this run uses, the judge last."""
-    needed = {*guiding_classifiers(dataset), SETUPS[UNGUIDED]["classifier"], *extracting_classifiers(dataset)}
+    needed = {*guiding_classifiers(dataset), SETUPS[UNGUIDED]["classifier"]}
+    needed |= set(config["extractors"]) & set(config["datasets"][dataset]["classifiers"])
     return [*sorted(needed - {judge(dataset)}), judge(dataset)]
 
 

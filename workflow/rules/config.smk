@@ -67,17 +67,19 @@ def located(path):
 
 def located_source(pretrained):
     """The same of a classifier: a folder, or a source whose `path`, or the file of whose `function`, is looked up."""
+
+    def argument(key, value):
+        file, colon, function = str(value).rpartition(":")
+        if key == "function" and file.endswith(".py"):
+            return f"{located(file)}{colon}{function}"
+        return located(value) if key == "path" and isinstance(value, str) else value
+
     if not isinstance(pretrained, dict):
         return located(pretrained)
-    found = {}
-    for name, arguments in pretrained.items():
-        found[name] = dict(arguments) if isinstance(arguments, dict) else arguments
-        if isinstance(arguments, dict) and isinstance(arguments.get("path"), str):
-            found[name]["path"] = located(arguments["path"])
-        file, colon, function = str((arguments or {}).get("function", "")).rpartition(":")
-        if file.endswith(".py"):
-            found[name]["function"] = f"{located(file)}{colon}{function}"
-    return found
+    return {
+        name: {key: argument(key, value) for key, value in given.items()} if isinstance(given, dict) else given
+        for name, given in pretrained.items()
+    }
 
 
 refuse(violations(config, "config", "config"))

@@ -107,8 +107,9 @@ def extractor_options(dataset, extractor, files):
 
 def import_options(wildcards, input):
     """The source of a classifier, as the config or the authors' table names it, and what it is to classify."""
-    data, name = settings(wildcards), wildcards.role.removesuffix("_forward")
-    given = data["classifiers"][name]
+    data = settings(wildcards)
+    known = data["classifiers"]  # the authors have others for figures 1 to 4
+    given = known[wildcards.role if wildcards.role in known else wildcards.role.removesuffix("_forward")]
     source = given["pretrained"]
     if not source:
         n = len(class_names(wildcards.dataset))
