@@ -70,6 +70,10 @@ def one_or_two(rule: Rule) -> Rule:
     )
 
 
+FRACTIONS = Rule(
+    "two numbers (low, high) with 0 <= low <= high <= 1",
+    lambda v: listed(number(0, 1), 2).holds(v) and len(v) == 2 and v[0] <= v[1],
+)
 FLAG = Rule("true or false", lambda value: isinstance(value, bool | np.bool_))
 NAME = Rule("a name", lambda value: isinstance(value, str) and bool(value.strip()))
 SEED = whole(0, 2**64 - 1)

@@ -38,7 +38,9 @@ class Registry(dict[str, Callable[..., Any]]):
         return file
 
     def choose(self, section: Any, given: int = 0) -> Callable[..., Any]:
-        """What a section names, with the section's arguments bound; the caller gives `given` positional ones."""
+        """What a section names, with its arguments bound, for `given` positional ones; a function stays what it is."""
+        if callable(section) and not isinstance(section, type):
+            return section
         if isinstance(section, str):
             section = {section: {}}
         if not isinstance(section, Mapping) or len(section) != 1:

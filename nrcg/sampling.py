@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from nrcg.diffusion.steps import set_timesteps
 from nrcg.errors import NrcgError
-from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline, ValueGuidance
-from nrcg.guidance.step import set_timesteps
+from nrcg.guidance import ClassifierGuidance, GuidedPipeline, ValueGuidance
 from nrcg.io.arrays import write_array
 from nrcg.io.files import alone, fingerprint, read_card, require_writable, sha256, write_json
 from nrcg.io.images import to_rgb, to_uint8
@@ -34,7 +34,7 @@ def sample_shard(
     out: str | Path,
     seeds: range,
     *,
-    pipeline: GuidedDDPMPipeline,
+    pipeline: GuidedPipeline,
     guidance: ClassifierGuidance | ValueGuidance | None,
     num_inference_steps: int,
     batch_size: int,

@@ -7,8 +7,8 @@ import torch
 from conftest import TINY_UNET
 
 from nrcg.datasets import check_images, make_images
+from nrcg.diffusion.steps import set_timesteps
 from nrcg.errors import NrcgError
-from nrcg.guidance.step import set_timesteps
 from nrcg.models.ddpm import build_scheduler, build_unet, check_unet
 from nrcg.training.settings import ClassifierTraining, DDPMTraining
 

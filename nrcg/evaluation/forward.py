@@ -15,9 +15,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from nrcg.diffusion.denoise import clip_limit, one_step_denoiser, pred_original_sample, tell
+from nrcg.diffusion.steps import Level
 from nrcg.errors import NrcgError
 from nrcg.guidance.gradient import frozen, image_gradient
-from nrcg.guidance.inputs import INPUTS, clip_limit, one_step_denoiser, pred_original_sample, tell
+from nrcg.guidance.guidance import INPUTS
 from nrcg.guidance.objectives import ClassValue, Objective, as_objective, log_prob
 from nrcg.guidance.stabilizers import Stabilizer, for_steps
 from nrcg.io.images import to_channels, to_float
@@ -106,8 +108,9 @@ def forward_analysis(
         for t in steps:
             stop.check()
             x = scheduler.add_noise(x0, noise, torch.tensor([t - 1])) if t else x0
-            denoise = one_step_denoiser(told, scheduler, t - 1) if on == "x0" and t else None
-            gradient, logits, output = image_gradient(value, x, denoise)
+            level = Level(t - 1, scheduler.alphas_cumprod[t - 1], scheduler.one)  # of the image, t = 0, unused
+            denoise = one_step_denoiser(told, scheduler, level) if on == "x0" and t else None
+            gradient, logits, output, _ = image_gradient(value, x, denoise)
             directions = {}
             for name, stabilizer in stabilizers.items():
                 directions[name], states[name] = stabilizer.update(gradient, states[name])
@@ -129,7 +132,7 @@ def forward_analysis(
                 if objective is log_prob:
                     add(setups, "saturated", other_probability(logits, target) < SATURATED)
                 if clip is not None:
-                    clipped = pred_original_sample(scheduler, output, t - 1, x).abs() >= clip
+                    clipped = pred_original_sample(scheduler, output, level, x).abs() >= clip
                     add(setups, "clipped", _share(clipped, x0.abs() < clip))
             above = x, logits, directions
             progress.update(len(batch))

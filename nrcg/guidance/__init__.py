@@ -1,11 +1,31 @@
-"""Classifier guidance of a DDPM: the paper's contribution, for any diffusers U-Net and any image classifier."""
+"""Classifier guidance of a diffusion model: five slots, for any diffusers U-Net and any image classifier."""
 
+from nrcg.guidance.apply import Compress, Inner, Recur, applications
+from nrcg.guidance.copies import Augment, Noise, copies
 from nrcg.guidance.guidance import ClassifierGuidance, ValueGuidance, guidance_from, stabilizer_from
 from nrcg.guidance.objectives import ClassValue, WeightedSum, objectives
-from nrcg.guidance.pipeline import GuidedDDPMPipeline
-from nrcg.guidance.stabilizers import EMA, Adam, Stabilizer, stabilizers
+from nrcg.guidance.pipeline import GuidedDDPMPipeline, GuidedPipeline
+from nrcg.guidance.sizes import schedules, step_sizes
+from nrcg.guidance.stabilizers import (
+    EMA,
+    AdaBelief,
+    Adam,
+    Chain,
+    Clip,
+    Lion,
+    Momentum,
+    Nesterov,
+    RMSProp,
+    Sign,
+    Stabilizer,
+    Unit,
+    stabilizers,
+)  # fmt: skip
+from nrcg.methods import methods
 
 __all__ = [
-    "EMA", "Adam", "ClassValue", "ClassifierGuidance", "GuidedDDPMPipeline", "Stabilizer", "ValueGuidance",
-    "WeightedSum", "guidance_from", "objectives", "stabilizer_from", "stabilizers",
+    "EMA", "AdaBelief", "Adam", "Augment", "Chain", "ClassValue", "ClassifierGuidance", "Clip", "Compress",
+    "GuidedDDPMPipeline", "GuidedPipeline", "Inner", "Lion", "Momentum", "Nesterov", "Noise", "RMSProp", "Recur",
+    "Sign", "Stabilizer", "Unit", "ValueGuidance", "WeightedSum", "applications", "copies", "guidance_from", "methods",
+    "objectives", "schedules", "stabilizer_from", "stabilizers", "step_sizes",
 ]  # fmt: skip

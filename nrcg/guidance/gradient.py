@@ -1,20 +1,35 @@
 """The gradient that guides: of one value per image with respect to the noisy image x_t, and nothing else."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from nrcg.diffusion.denoise import Denoise
 from nrcg.errors import NrcgError
 from nrcg.guidance.objectives import ClassValue, Value, name_of, one_each
 
-Denoise = Callable[[torch.Tensor], tuple[torch.Tensor, Any]]  # x_t → what the classifier sees, and something besides
+
+class Gradient(NamedTuple):
+    """`gradient` N×C×H×W of `values` N; logits of a `ClassValue`, else None; what `denoise` handed back besides."""
+
+    gradient: torch.Tensor
+    logits: Any
+    aside: Any
+    values: torch.Tensor
 
 
-def image_gradient(value: Value, x: torch.Tensor, denoise: Denoise | None = None) -> tuple[torch.Tensor, Any, Any]:
-    """∇_x of each image's value, a batch N×C×H×W; logits of a `ClassValue`; what `denoise` handed back besides.
+def image_gradient(
+    value: Value,
+    x: torch.Tensor,
+    denoise: Denoise | None = None,
+    copies: Callable[[torch.Tensor], Iterable[torch.Tensor]] | None = None,
+    mean: str | None = None,
+) -> Gradient:
+    """∇_x of each image's value, a batch N×C×H×W; over `copies` of what is seen, of their `mean`.
 
     Without `denoise` x itself is seen. In any grad mode; it takes memory where a network is not `frozen`.
     """
@@ -23,27 +38,35 @@ def image_gradient(value: Value, x: torch.Tensor, denoise: Denoise | None = None
         seen, aside = (x, None) if denoise is None else denoise(x)
         logits: Any = None
         gradient: torch.Tensor | None = None
-        if isinstance(value, ClassValue):
-            values, logits = value.evaluate(seen)
-            kind, name, objective = "classifier", name_of(value.classifier), name_of(value.objective)
-        else:
-            values = one_each(value(seen.clone()), len(x), value)
-            kind = "objective"
-            name = objective = name_of(value)
+        found = []
+        for copy in [seen] if copies is None else copies(seen):
+            if isinstance(value, ClassValue):
+                values, logits = value.evaluate(copy)
+            else:
+                values = one_each(value(copy.clone()), len(x), value)
+            found.append(values)
+        if len(found) > 1:
+            of_copies = torch.stack(found)
+            values = of_copies.logsumexp(0) - math.log(len(found)) if mean == "probability" else of_copies.mean(0)
         if values.requires_grad:
             try:
                 (gradient,) = torch.autograd.grad(values.sum(), x, allow_unused=True)  # of x alone, not of any weight
             except RuntimeError as error:
                 if "implement" not in str(error):  # "derivative … is not implemented", "must implement … backward"
                     raise
-        elif logits is not None and logits.requires_grad:
-            raise NrcgError(f"objective: no gradient passes {objective}; make it differentiable, without detach")
     if gradient is None:
-        raise NrcgError(
-            f"{kind}: no gradient passes {name}; its forward must be differentiable, without no_grad, detach, argmax "
-            "or quantised layers"
-        )
-    return gradient, None if logits is None else logits.detach(), aside
+        raise NrcgError(_no_gradient(value, logits, values))
+    return Gradient(gradient, None if logits is None else logits.detach(), aside, values.detach())
+
+
+def _no_gradient(value: Value, logits: Any, values: torch.Tensor) -> str:
+    if logits is not None and logits.requires_grad and not values.requires_grad:
+        return f"objective: no gradient passes {name_of(value.objective)}; make it differentiable, without detach"
+    kind, culprit = ("classifier", value.classifier) if isinstance(value, ClassValue) else ("objective", value)
+    return (
+        f"{kind}: no gradient passes {name_of(culprit)}; its forward must be differentiable, without no_grad, detach, "
+        "argmax or quantised layers"
+    )
 
 
 @contextmanager

@@ -1,26 +1,28 @@
 """The guided loop: Algorithm 1, whatever fills its slots."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
-from nrcg.guidance.gradient import image_gradient
+from nrcg.diffusion.denoise import one_step_denoiser, pred_epsilon, pred_original_sample, predict
+from nrcg.diffusion.draws import Draws
+from nrcg.diffusion.steps import DDPMSteps, Level, SolverSteps, fractions
 from nrcg.guidance.guidance import ClassifierGuidance, ValueGuidance
-from nrcg.guidance.inputs import one_step_denoiser, pred_original_sample, predict
+from nrcg.guidance.sizes import Step
 from nrcg.guidance.stabilizers import for_steps
-from nrcg.guidance.step import posterior
+
+TENSORS = ("latents", "sample", "pred_original_sample", "gradient", "direction")  # x_{t−1}, x_t, x̂_0, g, d
 
 
 @torch.no_grad()
-def guided_ddpm(
+def guided_loop(
     unet: Any,
-    scheduler: Any,
-    noise: Iterator[torch.Tensor],
-    timesteps: Sequence[torch.Tensor] | torch.Tensor,
+    steps: DDPMSteps | SolverSteps,
+    draws: Draws | None = None,
     guidance: ClassifierGuidance | ValueGuidance | None = None,
-    on_step_end: Callable[[int, torch.Tensor, dict], Any] | None = None,
-    progress: Callable[[Any], Iterable[torch.Tensor]] = iter,
+    on_step_end: Callable[[int, Level, dict[str, Any]], torch.Tensor] = lambda _step, _level, found: found["latents"],
+    progress: Callable[[Any], Iterable[Level]] = iter,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Algorithm 1.
 
@@ -33,32 +35,43 @@ def guided_ddpm(
             draw x_{t−1} ~ N(μ_θ(x_t, t) + s · σ_t² · g, σ_t² I)              (eq. 1)
         return x_0
 
-    Here t counts from 0. `noise` yields draws of N(0, I), N×C×H×W: x_T, then one for every step at t > 0; `on_step_end`
-    is as of `GuidedDDPMPipeline`. Returns x_0, N×C×H×W, and N flags of trajectories that became non-finite.
+    Here t counts from 0, and the slots of `guidance` say how g is taken, how far it leads and what it shifts. `draws`
+    are for its `copies` and `recur`. `on_step_end` is given the step's number, its level and `TENSORS`, and returns
+    x_{t−1}. Returns x_0, N×C×H×W, and N flags of trajectories that became non-finite.
     """
-    x = next(noise)
-    planned = sum(map(guidance.covers, timesteps)) if guidance else 0
-    stabilizer = for_steps(guidance.stabilizer if guidance else None, planned)
-    state, guided_steps = stabilizer.init(x), 0
-    gradient: Any = None
+    x, scheduler = steps.start(), steps.predictor
+    passed = fractions(scheduler)
+    plan = guidance.plan(passed) if guidance else [None] * len(passed)
+    stabilizer = for_steps(guidance and guidance.stabilizer, sum(planned.times for planned in plan if planned))
+    state, found, direction = stabilizer.init(x), None, None
+    largest = max(float(level.small_variance) for level in steps.levels)
     diverged = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    for step, t in enumerate(progress(timesteps)):
-        guided = guidance if guidance and guidance.covers(t) else None
-        output = None
-        if guided and guided_steps % guided.every == 0:
-            denoise = one_step_denoiser(unet, scheduler, t, guided.jacobian) if guided.on == "x0" else None
-            gradient, _, output = image_gradient(guided.value, x, denoise)
-        if output is None:
-            output = predict(unet, x, t)
-        x0 = pred_original_sample(scheduler, output, t, x)
-        mean, variance = posterior(scheduler, x0, t, x, output)
-        x = mean + variance**0.5 * next(noise) if t > 0 else mean
-        if guided:
-            direction, state = stabilizer.update(gradient, state)
-            x = x + guided.scale * (variance if variance.ndim else float(variance)) * direction
-            guided_steps += 1
+    for number, level in enumerate(progress(steps.levels)):
+        planned, before = plan[number], x
+        for left in reversed(range(planned.times if planned else 1)):
+            seen, output, shift = steps.seen(x, level), None, None
+            if planned:
+                gradient_at = guidance.gradients(level, draws)
+                if planned.renew:
+                    on_x0 = guidance.on == "x0"
+                    denoise = one_step_denoiser(unet, scheduler, level, guidance.jacobian) if on_x0 else None
+                    found = gradient_at(seen, denoise)
+                    output = found.aside
+            if output is None:
+                output = predict(unet, seen, level.t)
+            x0 = guided_x0 = pred_original_sample(scheduler, output, level, seen)
+            variance = steps.variance(level, seen, output)
+            spread = steps.spread(level, variance, draws if left else None)
+            if planned:
+                direction, state = stabilizer.update(found.gradient, state)
+                epsilon = pred_epsilon(scheduler, output, level, seen)
+                step = Step(level, passed[number], variance, largest, x0, epsilon, found.values, spread)
+                guided_x0, shift = guidance.applied(step, direction, planned.weight, gradient_at)
+            x = steps.step(level, x, guided_x0, output, spread, shift)
+            if left:
+                x = (1 - level.beta).sqrt() * x + level.beta.sqrt() * draws.normal(1)[0]
         diverged = diverged | ~x.isfinite().flatten(1).all(1)
         x = x.masked_fill(diverged[:, None, None, None], 0.0)  # frozen at mid-grey; the others go on
-        if on_step_end is not None:
-            on_step_end(step, t, {"latents": x, "pred_original_sample": x0, "gradient": gradient if guided else None})
+        given = (found.gradient, direction) if planned else (None, None)
+        x = on_step_end(number, level, dict(zip(TENSORS, (x, before, x0, *given), strict=True)))
     return x, diverged

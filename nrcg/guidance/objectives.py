@@ -1,20 +1,19 @@
 """What is maximised: one value for each image, of a classifier's logits and the target, or of any function."""
 
 from collections.abc import Callable
-from reprlib import repr as short
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import log_softmax, logsigmoid
+from torch.nn.functional import log_softmax, logsigmoid, softplus
 
-from nrcg.checks import number
+from nrcg.checks import check, number
+from nrcg.diffusion.denoise import class_indices
 from nrcg.errors import NrcgError
 from nrcg.registry import Registry
 
 Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (logits N×C or N×1, target int64 N) → N values
 Value = Callable[[torch.Tensor], torch.Tensor]  # images N×C×H×W in [−1, 1] → N values
-INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
 
 objectives = Registry("objective")
 
@@ -31,6 +30,19 @@ def logit(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     if logits.shape[1] == 1:
         return torch.where(target == 1, logits[:, 0], -logits[:, 0])
     return logits.gather(1, target[:, None])[:, 0]
+
+
+@objectives.register("tempered")
+def tempered(logits: torch.Tensor, target: torch.Tensor, tau1: float = 1.0, tau2: float = 0.5) -> torch.Tensor:
+    """log(e^{τ1·f_y} / Σ_i e^{τ2·f_i}) (EluCD, ICLR 2024); (1, 1) is log p, (1, 0) the logit less log C.
+
+    A single logit z counts as two, 0 and z. `tau1` and `tau2` are τ1 and τ2, at least 0.
+    """
+    check("objective tempered", {"tau1": tau1, "tau2": tau2}, {"tau1": number(0), "tau2": number(0)})
+    if logits.shape[1] == 1:
+        f_y = logit(logits, target)
+        return tau1 * f_y - softplus(tau2 * f_y)
+    return tau1 * logit(logits, target) - (tau2 * logits).logsumexp(1)
 
 
 class ClassValue(nn.Module):
@@ -116,8 +128,8 @@ def one_each(values: Any, n: int, of: Any) -> torch.Tensor:
 
 
 def as_objective(objective: str | Objective) -> Objective:
-    """The function of a registered name, or the function given."""
-    return objective if callable(objective) else objectives[objective]
+    """The function of a registered name, or of {name: {argument: value}}, or the function given."""
+    return objective if callable(objective) else objectives.choose(objective, given=2)
 
 
 def name_of(objective: str | Callable) -> str:
@@ -126,11 +138,5 @@ def name_of(objective: str | Callable) -> str:
 
 
 def as_target(target: Any) -> torch.Tensor:
-    """A LongTensor on the CPU, scalar or N; kept there so that checking it never waits for a GPU."""
-    try:
-        indices = torch.as_tensor(target)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        indices = None
-    if indices is None or indices.ndim > 1 or indices.dtype not in INTEGERS:
-        raise NrcgError(f"guidance: target is {short(target)}; it must be a class index, or one per sample")
-    return indices.detach().to("cpu", torch.long, copy=True)
+    """A LongTensor on the CPU, scalar or N."""
+    return class_indices(target, "guidance: target")

@@ -1,25 +1,25 @@
-"""diffusers' DDPM pipeline, guided."""
+"""diffusers' pipeline of an unconditional U-Net, guided."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMPipeline, ImagePipelineOutput
+from diffusers import DDPMPipeline, DDPMScheduler, ImagePipelineOutput
 from huggingface_hub.errors import HTTPError
 from torch import nn
 
-from nrcg.checks import Rule, check, maybe, one_of, sides, whole
+from nrcg.checks import Rule, check, listed, maybe, number, one_of, sides, whole
+from nrcg.diffusion.denoise import tell
+from nrcg.diffusion.draws import Draws, gaussian_draws
+from nrcg.diffusion.steps import DDPMSteps, Level, SolverSteps, fractions, set_timesteps
 from nrcg.errors import NrcgError
+from nrcg.guidance.apply import sphere
 from nrcg.guidance.gradient import frozen
 from nrcg.guidance.guidance import ClassifierGuidance, Guidance, ValueGuidance
-from nrcg.guidance.inputs import tell
-from nrcg.guidance.loop import guided_ddpm
-from nrcg.guidance.noise import gaussian_draws
-from nrcg.guidance.step import set_timesteps
+from nrcg.guidance.loop import TENSORS, guided_loop
 
 
 def _are_generators(value: Any) -> bool:
@@ -31,6 +31,8 @@ RULES = {
     "generator": maybe(Rule("a torch.Generator or a list of them", _are_generators)),
     "output_type": one_of("pil", "np", "numpy", "pt"),
     "guidance": maybe(Rule("ClassifierGuidance(…) or ValueGuidance(…)", lambda value: isinstance(value, Guidance))),
+    "callback_on_step_end_tensor_inputs": listed(one_of(*TENSORS), 0),
+    "eta": number(0, 1),
 }
 
 
@@ -41,12 +43,24 @@ class GuidedDDPMOutput(ImagePipelineOutput):
     diverged: torch.Tensor
 
 
-class GuidedDDPMPipeline(DDPMPipeline):
-    """diffusers' `DDPMPipeline` with classifier guidance: `unet` a `UNet2DModel`, `scheduler` a `DDPMScheduler`."""
+class GuidedPipeline(DDPMPipeline):
+    """diffusers' pipeline of an unconditional U-Net with classifier guidance, by any scheduler of discrete time.
+
+    Args:
+        unet: a `UNet2DModel`.
+        scheduler: a `DDPMScheduler`, or a `DDIMScheduler`, `DPMSolverMultistepScheduler`, `UniPCMultistepScheduler`,
+            `DEISMultistepScheduler`, `EulerDiscreteScheduler` or another that takes one U-Net pass per step.
+    """
+
+    def __init__(self, unet: Any, scheduler: Any) -> None:
+        super().__init__(unet=unet, scheduler=scheduler)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "GuidedDDPMPipeline":
-        """Open a diffusers DDPM folder or hub id: safetensors only, unless `use_safetensors=False`; else NrcgError."""
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "GuidedPipeline":
+        """Open a diffusers DDPM folder or hub id, with another `scheduler` if given; NrcgError where it cannot be.
+
+        Weights are safetensors only, unless `use_safetensors=False`.
+        """
         try:
             defaults = {"use_safetensors": True, "low_cpu_mem_usage": False}
             return super().from_pretrained(pretrained_model_name_or_path, **{**defaults, **kwargs})
@@ -70,9 +84,11 @@ class GuidedDDPMPipeline(DDPMPipeline):
         return_dict: bool = True,
         guidance: ClassifierGuidance | ValueGuidance | None = None,
         class_labels: int | Sequence[int] | torch.Tensor | None = None,
-        callback_on_step_end: Callable[["GuidedDDPMPipeline", int, torch.Tensor, dict], Any] | None = None,
+        callback_on_step_end: Callable[["GuidedPipeline", int, torch.Tensor, dict], Any] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents", "pred_original_sample", "gradient"),
+        eta: float = 0.0,
     ) -> GuidedDDPMOutput | tuple[Any, torch.Tensor]:
-        """Draw images; without guidance the very ones that `DDPMPipeline` draws. The trajectory is always float32.
+        """Draw images; without guidance the very ones that diffusers draws. The trajectory is always float32.
 
         Args:
             batch_size: N, at least 1.
@@ -81,47 +97,67 @@ class GuidedDDPMPipeline(DDPMPipeline):
             num_inference_steps: 1 to T; None takes all T steps of the schedule, but at most 1000.
             output_type: "pil" images, "np" or "numpy" N×H×W×3, or "pt" N×C×H×W, both float32 in [0, 1].
             return_dict: False returns (images, diverged).
-            guidance: takes no random draws.
+            guidance: takes none of the draws of `generator`; its own follow from the generator's state.
             class_labels: of a class-conditional U-Net, the class that it is told: an index, or one per sample.
-            callback_on_step_end: called after each step with the pipeline, the step's number, its timestep and a dict,
-                each N×C×H×W: `latents`, the sample after the step, `pred_original_sample`, x̂_0 before it, and
-                `gradient`, of the guidance before the stabiliser (None without). What it returns is not used.
+            callback_on_step_end: called after each step with the pipeline, the step's number, its timestep and a dict
+                of tensors N×C×H×W. It may return a dict whose `latents` take the place of the sample.
+            callback_on_step_end_tensor_inputs: which tensors: `latents`, the sample after the step; `sample`, before
+                it; `pred_original_sample`, x̂_0 before guidance; `gradient`, and `direction`, what the stabiliser makes
+                of it (None where there is no guidance).
+            eta: η of a DDIM, 0 to 1; other schedulers have none.
 
         Returns:
             `GuidedDDPMOutput(images, diverged)`.
 
         Raises:
             NrcgError: before it draws anything, for arguments of another type or range, another number of generators
-                than samples, timesteps that the scheduler does not have and an interval without any of them; in the
-                first guided step, for a classifier, objective or target that does not fit, and as `one_step_denoiser`.
+                than samples, a scheduler or timesteps that do not serve, an interval without any timestep, and
+                guidance that has no meaning for the scheduler; in the first guided step, for a classifier, objective
+                or target that does not fit, and as `one_step_denoiser`.
         """
-        given = {"batch_size": batch_size, "generator": generator, "output_type": output_type, "guidance": guidance}
-        check("pipeline", given, RULES)
+        inputs, given = callback_on_step_end_tensor_inputs, {"batch_size": batch_size, "generator": generator}
+        given |= {"output_type": output_type, "guidance": guidance, "eta": eta}
+        check("pipeline", given | {"callback_on_step_end_tensor_inputs": inputs}, RULES)
         if isinstance(generator, list) and len(generator) != batch_size:
             raise NrcgError(f"generator holds {len(generator)} for batch_size={batch_size}; give one per sample")
         timesteps = set_timesteps(self.scheduler, num_inference_steps)
-        if guidance and not any(map(guidance.covers, timesteps)):
-            first, last = timesteps.max(), timesteps.min()
-            raise NrcgError(
-                f"guidance: interval is {guidance.interval}, with none of the timesteps from {first} to {last}"
-            )
         if guidance and guidance.scale == 0:
             guidance = None
-        seen_by: Any = getattr(guidance, "classifier", guidance and guidance.value)
+        seen_by: Any = guidance and guidance.value
         networks = [self.unet, seen_by] if isinstance(seen_by, nn.Module) else [self.unet]
         for network in networks if guidance else ():
             if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
-                name = type(network).__name__
+                name = type(getattr(network, "classifier", network)).__name__
                 raise NrcgError(f"{name}: made under torch.inference_mode, without gradients; load it outside")
+        require_fit(self.scheduler, self.unet, guidance)
+        if guidance and not any(guidance.plan(passed := fractions(self.scheduler))):
+            raise NrcgError(
+                f"guidance: interval is {guidance.interval}, with none of the timesteps from {passed[0]:g} to "
+                f"{passed[-1]:g} of T"
+            )
         unet = tell(self.unet, class_labels, batch_size)
         shape = (batch_size, self.unet.config.in_channels, *sides(self.unet.config.sample_size))
-        dtype = torch.promote_types(self.unet.dtype, torch.float32)
-        count = 1 + int((timesteps > 0).sum())  # x_T, and one for each step but that at t = 0
-        on_step_end = callback_on_step_end and partial(callback_on_step_end, self)
+        dtype, device = torch.promote_types(self.unet.dtype, torch.float32), self._execution_device
+
+        def on_step_end(number: int, level: Level, tensors: dict[str, Any]) -> torch.Tensor:
+            if callback_on_step_end is None:
+                return tensors["latents"]
+            returned = callback_on_step_end(self, number, level.t, {name: tensors[name] for name in inputs}) or {}
+            check(
+                "callback_on_step_end", returned, {name: Rule("latents alone", lambda _: True) for name in ["latents"]}
+            )
+            x = returned.get("latents", tensors["latents"])
+            return x
+
         with frozen(*networks), torch.inference_mode(False):
-            noise = gaussian_draws(shape, generator, count, self._execution_device, dtype)
-            how = guidance, on_step_end, self.progress_bar
-            x, diverged = guided_ddpm(unet, self.scheduler, noise, timesteps, *how)
+            if isinstance(self.scheduler, DDPMScheduler):
+                count = 1 + int((timesteps > 0).sum())  # x_T, and one for each step but that at t = 0
+                steps: Any = DDPMSteps(self.scheduler, gaussian_draws(shape, generator, count, device, dtype))
+            else:
+                noise = gaussian_draws(shape, generator, 1, device, dtype)
+                steps = SolverSteps(self.scheduler, guidance is not None, noise, generator=generator, eta=eta)
+            draws = Draws(shape, generator, device) if guidance and (guidance.copies or guidance.recur) else None
+            x, diverged = guided_loop(unet, steps, draws, guidance, on_step_end, self.progress_bar)
             images: Any = (x / 2 + 0.5).clamp(0, 1)
         if output_type != "pt":
             images = images.cpu().permute(0, 2, 3, 1).numpy()
@@ -129,3 +165,36 @@ class GuidedDDPMPipeline(DDPMPipeline):
             images = self.numpy_to_pil(images)
         self.maybe_free_model_hooks()
         return GuidedDDPMOutput(images, diverged) if return_dict else (images, diverged)
+
+
+class GuidedDDPMPipeline(GuidedPipeline):
+    """diffusers' `DDPMPipeline` with classifier guidance: `unet` a `UNet2DModel`, `scheduler` a `DDPMScheduler`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> GuidedDDPMOutput | tuple[Any, torch.Tensor]:
+        """As of `GuidedPipeline`; NrcgError with another scheduler."""
+        if not isinstance(self.scheduler, DDPMScheduler):
+            name = type(self.scheduler).__name__
+            raise NrcgError(f"scheduler: {name} cannot be used; take a DDPMScheduler, or nrcg.GuidedPipeline")
+        return super().__call__(*args, **kwargs)
+
+
+def same_shape(x: torch.Tensor) -> Rule:
+    """A tensor of the shape of another."""
+    return Rule(f"a tensor {tuple(x.shape)}", lambda value: isinstance(value, torch.Tensor) and value.shape == x.shape)
+
+
+def require_fit(scheduler: Any, unet: Any, guidance: Guidance | None) -> None:
+    """Refuse what has no meaning for a scheduler."""
+    if isinstance(scheduler, DDPMScheduler):
+        return
+    name = type(scheduler).__name__
+    if unet.config.out_channels != unet.config.in_channels:
+        raise NrcgError(f"scheduler: {name} has no use for the variance that this U-Net predicts; take a DDPMScheduler")
+    if guidance and guidance.apply is sphere:
+        raise NrcgError(
+            f"guidance: apply sphere needs the noise of each step, which {name} keeps; take a DDPMScheduler"
+        )
+    if guidance and guidance.recur and hasattr(scheduler, "step_index"):
+        raise NrcgError(
+            f"guidance: recur needs a scheduler without a memory of steps; {name} has one; take DDPM or DDIM"
+        )

@@ -10,8 +10,8 @@ from diffusers.utils import logging
 from safetensors.torch import save
 
 from nrcg.checks import FLAG, NAME, Rule, check, listed, maybe, number, one_of, one_or_two, sides, spread, whole
+from nrcg.diffusion.steps import LEARNED
 from nrcg.errors import NrcgError, first_line
-from nrcg.guidance.step import LEARNED
 from nrcg.io.files import atomic, read_card, require_digest, sha256, write_json, write_text
 from nrcg.runtime.memory import is_out_of_memory
 

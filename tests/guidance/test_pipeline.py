@@ -8,9 +8,9 @@ from pipelines import STEPS, T, draw, generator, make_guidance, make_pipeline
 from torch import nn
 
 from nrcg import EMA, Adam, ClassifierGuidance, GuidedDDPMPipeline
+from nrcg.diffusion.steps import DDPMSteps
 from nrcg.errors import NrcgError
-from nrcg.guidance.loop import guided_ddpm
-from nrcg.guidance.step import posterior
+from nrcg.guidance.loop import guided_loop
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"clip_sample": False}, {"clip_sample_range": 0.5}, {"thresholding": True}])
@@ -73,8 +73,8 @@ def test_steps_are_the_schedules_own_by_default():
         ({"generator": [None, None]}, r"generator \[None, None\]"),
         ({"batch_size": "2"}, "batch_size '2'"),
         ({"guidance": {"scale": 1.0}}, r"guidance \{'scale'"),
-        ({"guidance": make_guidance(interval=(T, 10 * T))}, r"interval is \(40, 400\).*from 35 to 0"),
-        ({"guidance": make_guidance(interval=(1, 4))}, "interval"),
+        ({"guidance": make_guidance(interval=(0.9, 1))}, r"interval is \(0.9, 1\).*from 0.875 to 0 of T"),
+        ({"guidance": make_guidance(interval=(0.01, 0.1))}, "interval"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused_before_anything_is_drawn(arguments, message):
@@ -106,21 +106,20 @@ def test_guidance_without_signal_at_t_draws_or_is_refused(kind, jacobian):
     if jacobian and kind != "epsilon":
         assert not draw(pipe, guidance, num_inference_steps=T).diverged.any()
     else:
-        with pytest.raises(NrcgError, match=r"ᾱ_t is 0 at timestep 39.*interval=\(0, 38\)"):
+        with pytest.raises(NrcgError, match=r"ᾱ_t is 0 at timestep 39.*interval=\(0, 0.95\)"):
             draw(pipe, guidance, num_inference_steps=T)
-        guidance = make_guidance(jacobian=jacobian, interval=(0, 38))
+        guidance = make_guidance(jacobian=jacobian, interval=(0, 0.95))
         assert not draw(pipe, guidance, num_inference_steps=T).diverged.any()
     assert not draw(pipe, make_guidance(on="xt"), num_inference_steps=T).diverged.any()
 
 
 def test_callbacks_get_the_step_and_what_was_computed_in_it():
-    pipe, guidance, seen = make_pipeline(), make_guidance(30.0, interval=(10, 30)), []
+    pipe, guidance, seen = make_pipeline(), make_guidance(30.0, interval=(0.25, 0.75)), []
     scheduler = DDPMScheduler(num_train_timesteps=T)
     scheduler.set_timesteps(STEPS)
 
     def callback(*arguments):
         seen.append(arguments)
-        return {"latents": None}  # not used
 
     images = draw(pipe, guidance, callback_on_step_end=callback).images
     assert [(who, step, int(t)) for who, step, t, _ in seen] == [(pipe, i, 35 - 5 * i) for i in range(STEPS)]
@@ -328,7 +327,7 @@ def test_algorithm_1_by_itself_keeps_no_graph():
     pipe = make_pipeline()
     pipe.scheduler.set_timesteps(STEPS)
     noise = (torch.randn(1, 3, 8, 8) for _ in range(STEPS))
-    x, _ = guided_ddpm(pipe.unet, pipe.scheduler, noise, pipe.scheduler.timesteps)
+    x, _ = guided_loop(pipe.unet, DDPMSteps(pipe.scheduler, noise))
     assert not x.requires_grad
 
 
@@ -366,11 +365,11 @@ def test_the_networks_are_left_as_they_were(on):
 def test_state_is_float32_though_the_unet_is_bfloat16(monkeypatch):
     pipe, seen = make_pipeline(dtype=torch.bfloat16), []
 
-    def spy(scheduler, x0, t, x, output):
-        seen.extend([x0.dtype, x.dtype, output.dtype])
-        return posterior(scheduler, x0, t, x, output)
+    def spy(self, level, x, x0, output, spread, shift, step=DDPMSteps.step):
+        seen.extend(tensor.dtype for tensor in (x, x0, output, spread, shift) if tensor is not None)
+        return step(self, level, x, x0, output, spread, shift)
 
-    monkeypatch.setattr("nrcg.guidance.loop.posterior", spy)
+    monkeypatch.setattr(DDPMSteps, "step", spy)
     out = draw(pipe, make_guidance(stabilizer=EMA(0.9)))
     assert set(seen) == {torch.float32} and out.images.dtype == torch.float32
     assert draw(pipe, output_type="np").images.dtype == np.float32

@@ -7,10 +7,10 @@ from diffusers import DDPMScheduler
 from pipelines import STEPS, T, draw, generator, make_guidance, make_pipeline
 
 from nrcg import EMA
+from nrcg.diffusion.denoise import one_step_denoiser, pred_original_sample
+from nrcg.diffusion.draws import drawn_ahead, gaussian_draws
+from nrcg.diffusion.steps import DDPMSteps, level_at
 from nrcg.errors import NrcgError
-from nrcg.guidance.inputs import one_step_denoiser, pred_original_sample
-from nrcg.guidance.noise import drawn_ahead, gaussian_draws
-from nrcg.guidance.step import posterior
 
 
 def test_draws_made_ahead_are_diffusers_draws():
@@ -31,10 +31,13 @@ def test_posterior_is_the_formulas(variance_type, steps):
     scheduler.set_timesteps(steps)
     alphas = np.cumprod(1 - np.linspace(1e-4, 0.02, T))  # float64, the scheduler's are float32
     x, output = torch.randn(2, 1, 3, 8, 8, generator=generator())
+    ours = DDPMSteps(scheduler, iter(()))
     for t in scheduler.timesteps:
         a, a_prev = alphas[t], alphas[t - T // steps] if t >= T // steps else 1.0
         beta = 1 - a / a_prev
-        mean, variance = posterior(scheduler, pred_original_sample(scheduler, output, t, x), t, x, output)
+        level = level_at(scheduler, t)
+        mean = ours.step(level, x, pred_original_sample(scheduler, output, level, x), output, None, None)
+        variance = ours.variance(level, x, output)
         x0 = (x.double() - (1 - a) ** 0.5 * output.double()) / a**0.5
         expected = (a_prev**0.5 * beta * x0 + (a / a_prev) ** 0.5 * (1 - a_prev) * x.double()) / (1 - a)
         torch.testing.assert_close(mean.double(), expected, rtol=0, atol=1e-4)
@@ -68,9 +71,9 @@ def by_hand(pipe, guidance, steps_guided) -> torch.Tensor:
     [
         ({"jacobian": False}, lambda step, t: "new"),
         ({"every": 3}, lambda step, t: "old" if step % 3 else "new"),
-        ({"interval": (10, 30)}, lambda step, t: "new" if 10 <= t <= 30 else "none"),
+        ({"interval": (0.25, 0.75)}, lambda step, t: "new" if 10 <= t <= 30 else "none"),
         (
-            {"interval": (5, 30), "every": 4},  # guided steps 1 to 6: new at the first and the fifth of them
+            {"interval": (0.125, 0.75), "every": 4},  # guided steps 1 to 6: new at the first and the fifth of them
             lambda step, t: "none" if not 5 <= t <= 30 else "old" if (step - 1) % 4 else "new",
         ),
     ],
@@ -88,8 +91,9 @@ def test_without_the_jacobian_the_slope_is_one_over_the_signal(prediction_type):
     pipe = make_pipeline(prediction_type=prediction_type, clip_sample=False)
     x, weight = torch.randn(2, 2, 3, 8, 8, generator=generator())
     x.requires_grad_()
-    x0, output = one_step_denoiser(pipe.unet, pipe.scheduler, 7, jacobian=False)(x)
-    torch.testing.assert_close(x0, pred_original_sample(pipe.scheduler, output, 7, x))
+    level = level_at(pipe.scheduler, 7)
+    x0, output = one_step_denoiser(pipe.unet, pipe.scheduler, level, jacobian=False)(x)
+    torch.testing.assert_close(x0, pred_original_sample(pipe.scheduler, output, level, x))
     (slope,) = torch.autograd.grad((x0 * weight).sum(), x)
     torch.testing.assert_close(slope, weight / pipe.scheduler.alphas_cumprod[7] ** 0.5)
 
@@ -99,7 +103,7 @@ def test_without_the_jacobian_the_slope_is_one_over_the_signal(prediction_type):
     [
         ({"jacobian": False, "on": "xt"}, "jacobian"),
         ({"every": 0}, "every 0"),
-        ({"interval": (5, 2)}, r"interval \(5, 2\)"),
+        ({"interval": (0.5, 0.2)}, r"interval \(0.5, 0.2\)"),
     ],
 )
 def test_cheaper_guidance_that_makes_no_sense_is_refused(saving, message):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from pipelines import STEPS, draw, generator, make_guidance, make_pipeline
+from pipelines import STEPS, T, draw, generator, make_guidance, make_pipeline
 from torch import nn
 
 from nrcg import EMA, Adam, ClassifierGuidance
@@ -48,12 +48,18 @@ def of(section, scale=5.0, **also):
 
 
 def test_a_section_is_what_python_says():
-    section = {"on": "xt", "objective": "logit", "stabilizer": {"ema": {"beta": 0.9}}, "every": 2, "interval": [0, 30]}
+    section = {
+        "on": "xt",
+        "objective": "logit",
+        "stabilizer": {"ema": {"beta": 0.9}},
+        "every": 2,
+        "interval": [0, 0.75],
+    }
     ours = of(section)
-    expected = make_guidance(on="xt", objective="logit", stabilizer=EMA(0.9), every=2, interval=(0, 30))
+    expected = make_guidance(on="xt", objective="logit", stabilizer=EMA(0.9), every=2, interval=(0, 0.75))
     assert ours.stabilizer == EMA(0.9) and (ours.target, ours.scale) == (1, 5.0)
     assert torch.equal(draw(make_pipeline(), ours).images, draw(make_pipeline(), expected).images)
-    assert "(0, 30)" not in str(section) and section["stabilizer"] == {"ema": {"beta": 0.9}}  # left as it was
+    assert section["stabilizer"] == {"ema": {"beta": 0.9}}  # left as it was
     empty = of({})
     assert (empty.on, empty.objective, empty.stabilizer) == ("x0", "log_prob", None)
     assert of({"stabilizer": "adam"}).stabilizer == Adam() and of({"stabilizer": None}).stabilizer is None
@@ -79,7 +85,8 @@ def test_things_of_the_users_own_by_section(registered):
         ({"stabiliser": None}, "unknown key stabiliser; nearest are stabilizer"),
         ({"scale": 2.0}, "unknown key scale; nearest are "),
         ({"every": 0}, "every 0: must be a whole number of at least 1"),
-        ({"interval": [5, 2]}, r"interval \[5, 2\]: must be two whole numbers"),
+        ({"interval": [0.5, 0.2]}, r"interval \[0.5, 0.2\]: must be two numbers"),
+        ({"interval": [0, 240]}, r"interval \[0, 240\]: must be two numbers \(low, high\) with 0 <= low <= high <= 1"),
         ({"jacobian": False, "on": "xt"}, "jacobian=False needs"),
         ({"stabilizer": {"emma": {}}}, "stabilizer 'emma': unknown; use one of ema, adam"),
         ({"stabilizer": {"ema": {"bet": 0.9}}}, "stabilizer ema: unknown key bet; nearest are beta"),
@@ -154,7 +161,7 @@ def test_decays_meant_for_other_steps_are_rescaled():
     assert for_steps(of({"stabilizer": "ema"}).stabilizer, 7) == EMA()
 
 
-@pytest.mark.parametrize(("interval", "guided"), [(None, STEPS), ((5, 20), 4)])
+@pytest.mark.parametrize(("interval", "guided"), [(None, STEPS), ((0.125, 0.5), 4)])
 def test_the_sampler_tells_the_guided_steps_that_there_are(interval, guided):
     """By a loop of its own: diffusers' step, the gradient by autograd, m = βm + (1 − β)g with β = 0.8^(16/guided)."""
     pipe, guidance = make_pipeline(), make_guidance(30.0, stabilizer=EMA(0.8, steps=16), interval=interval)
@@ -169,7 +176,7 @@ def test_the_sampler_tells_the_guided_steps_that_there_are(interval, guided):
         x0 = ((leaf - (1 - a) ** 0.5 * output) / a**0.5).clamp(-1, 1)
         (gradient,) = torch.autograd.grad(guidance.classifier(x0).log_softmax(1)[:, 1].sum(), leaf)
         x = pipe.scheduler.step(output.detach(), t, x, generator=random).prev_sample
-        if interval is None or interval[0] <= t <= interval[1]:
+        if interval is None or interval[0] <= t / T <= interval[1]:
             moment = beta * moment + (1 - beta) * gradient
             x = x + guidance.scale * pipe.scheduler._get_variance(t) * moment
     torch.testing.assert_close(ours, (x / 2 + 0.5).clamp(0, 1), rtol=0, atol=1e-5)

@@ -40,7 +40,7 @@ def test_a_sum_is_the_sum_of_gradients():
         (-0.5, ClassValue(other, 1, "logit")),
         (3.0, lambda images: torch.cosine_similarity(images.flatten(1) @ project, embedding)),
     ]
-    gradient, logits, _ = image_gradient(WeightedSum(*terms), x)
+    gradient, logits, *_ = image_gradient(WeightedSum(*terms), x)
     x.requires_grad_()
     values = one(x).log_softmax(1)[[0, 1], [2, 0]] - 0.5 * other(x)[:, 0]
     values = values + 3 * torch.cosine_similarity(x.flatten(1) @ project, embedding)
@@ -84,9 +84,7 @@ def test_on_one_line_in_a_notebook():
     def brightness(images):
         return images.mean((1, 2, 3))
 
-    assert repr(ValueGuidance(brightness, 2.0)) == (
-        "ValueGuidance(value=brightness, scale=2.0, on='x0', stabilizer=None, jacobian=True, every=1, interval=None)"
-    )
+    assert repr(ValueGuidance(brightness, 2.0)) == ("ValueGuidance(value=brightness, scale=2.0)")
     text = repr(ClassifierGuidance(nn.Flatten(), np.arange(40), 2.0, objective="logit"))
     assert text.startswith("ClassifierGuidance(classifier=Flatten, target=[0, 1, 2, ") and "..." in text
     assert text.endswith("objective='logit')")

@@ -160,7 +160,7 @@ def test_gradient_is_that_of_finite_differences():
     inner = nn.Sequential(nn.Conv2d(3, 2, 3), nn.SiLU(), nn.Flatten(), nn.Linear(2 * 14 * 14, 6)).double()
     network = adapt(inner, 16, 0.4, 0.3, "bicubic", [0, [2, 3], 5])
     x = torch.rand(2, 3, 10, 10, dtype=torch.float64) * 2 - 1
-    gradient, logits, _ = image_gradient(nrcg.ClassValue(network, 1), x)
+    gradient, logits, *_ = image_gradient(nrcg.ClassValue(network, 1), x)
     assert logits.dtype == gradient.dtype == torch.float64
     direction, h = torch.randn_like(x), 1e-5
     above, below = (nrcg.ClassValue(network, 1)(x + sign * h * direction) for sign in (1, -1))

@@ -127,7 +127,7 @@ def check_classifier(place, dataset, name, given):
 
 def check_ddpm(place, dataset, data):
     """The diffusion model: its size, its number of steps, and whether samples can be drawn from it."""
-    from nrcg.guidance.step import FIXED, LEARNED, set_timesteps
+    from nrcg.diffusion.steps import FIXED, LEARNED, set_timesteps
     from nrcg.io.files import read_card
     from nrcg.io.hub import HUB_ID
     from nrcg.models.ddpm import build_scheduler, check_channels, check_unet, load_scheduler

@@ -3,12 +3,44 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
+from nrcg.rng import keyed_generator
+
 THREADS = min(8, os.cpu_count() or 1)
+
+
+class Draws:
+    """Draws that guidance makes besides: of each sample by its own generator's state, which they leave alone.
+
+    So they are the same in any batch, and the sampler's own draws are the same with and without them.
+    """
+
+    def __init__(self, shape: tuple[int, ...], generator: Any, device: torch.device) -> None:
+        if generator is None:
+            generator = torch.default_generator if device.type == "cpu" else torch.cuda.default_generators[device.index]
+        many = generator if isinstance(generator, list) else [generator]
+        keys = [int.from_bytes(sha256(each.get_state().numpy().tobytes()).digest()) for each in many]
+        self.generators = [
+            keyed_generator("guidance", key, device=each.device) for key, each in zip(keys, many, strict=True)
+        ]
+        self.shape, self.each, self.device = shape, shape[0] // len(many), device
+
+    def normal(self, n: int) -> torch.Tensor:
+        """N(0, I), n×N×C×H×W."""
+        return self._stack(torch.randn, n, *self.shape[1:])
+
+    def uniform(self, n: int, k: int) -> torch.Tensor:
+        """U(0, 1), n×N×k."""
+        return self._stack(torch.rand, n, k)
+
+    def _stack(self, draw: Any, n: int, *shape: int) -> torch.Tensor:
+        drawn = [draw(n, self.each, *shape, generator=each, device=each.device) for each in self.generators]
+        return torch.cat(drawn, dim=1).to(self.device, non_blocking=True)
 
 
 def gaussian_draws(

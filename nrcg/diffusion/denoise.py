@@ -1,16 +1,17 @@
-"""Where the classifier looks: at x_t itself, or at x̂_0, what the U-Net predicts from it in one step."""
+"""What the U-Net makes of x_t: its output, and x̂_0, the image that it predicts in one step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from reprlib import repr as short
 from typing import Any
 
 import torch
 
+from nrcg.diffusion.steps import PREDICTIONS, Level, Timestep
 from nrcg.errors import NrcgError
-from nrcg.guidance.gradient import Denoise
-from nrcg.guidance.objectives import as_target
-from nrcg.guidance.step import Timestep
 
-INPUTS = ("xt", "x0")
+Denoise = Callable[[torch.Tensor], tuple[torch.Tensor, Any]]  # x_t → x̂_0, and the U-Net's output
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,17 @@ class Labelled:
         return self.unet(x, timestep, class_labels=self.class_labels.to(x.device))
 
 
+def class_indices(value: Any, what: str) -> torch.Tensor:
+    """A LongTensor on the CPU, scalar or N; kept there so that checking it never waits for a GPU."""
+    try:
+        indices = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        indices = None
+    if indices is None or indices.ndim > 1 or indices.dtype not in INTEGERS:
+        raise NrcgError(f"{what} is {short(value)}; it must be a class index, or one per sample")
+    return indices.detach().to("cpu", torch.long, copy=True)
+
+
 def tell(unet: Any, class_labels: Any, n: int) -> Any:
     """The U-Net for n samples, told their classes, one or one for each, if it is one that must be told any."""
     conditional = unet.config.get("class_embed_type") or unet.config.get("num_class_embeds")
@@ -36,7 +48,7 @@ def tell(unet: Any, class_labels: Any, n: int) -> Any:
         raise NrcgError(f"unet: {'' if conditional else 'not '}class-conditional; {way}")
     if class_labels is None:
         return unet
-    labels, count = as_target(class_labels), unet.config.get("num_class_embeds")
+    labels, count = class_indices(class_labels, "class_labels"), unet.config.get("num_class_embeds")
     if labels.ndim and len(labels) != n:
         raise NrcgError(f"class_labels holds {len(labels)} for {n} samples; give one, or one per sample")
     if count and labels.numel() and not 0 <= labels.min() <= labels.max() < count:
@@ -54,30 +66,41 @@ def predict(unet: Any, x: torch.Tensor, timestep: Timestep) -> torch.Tensor:
     return unet(x.to(unet.dtype), timestep).sample.to(x.dtype)
 
 
-def pred_original_sample(scheduler: Any, output: torch.Tensor, t: Timestep, x: torch.Tensor) -> torch.Tensor:
+def pred_original_sample(scheduler: Any, output: torch.Tensor, level: Level, x: torch.Tensor) -> torch.Tensor:
     """x̂_0 as the scheduler's own `step` sees it: by its prediction type, then thresholded or clipped if it does so."""
-    return _clipped(scheduler, _unclipped(scheduler, output, t, x))
+    return _clipped(scheduler, _unclipped(scheduler, output, level, x))
 
 
-def one_step_denoiser(unet: Any, scheduler: Any, timestep: Timestep, jacobian: bool = True) -> Denoise:
+def pred_epsilon(scheduler: Any, output: torch.Tensor, level: Level, x: torch.Tensor) -> torch.Tensor:
+    """ε that the U-Net finds in x_t, before x̂_0 is clipped."""
+    if scheduler.config.prediction_type == "epsilon":
+        return output[:, : x.shape[1]]
+    a = level.alpha_bar
+    return (x - a.sqrt() * _unclipped(scheduler, output, level, x)) / (1 - a).sqrt()
+
+
+def one_step_denoiser(unet: Any, scheduler: Any, level: Level, jacobian: bool | str = True) -> Denoise:
     """For `image_gradient`: maps x_t to x̂_0, and hands the U-Net's output back so that it need not run twice.
 
     Without `jacobian`, ∂x̂_0/∂x_t is taken for 1/√ᾱ_t, as if the noise that the U-Net finds in x_t did not depend on it.
-    A timestep without any signal (ᾱ_t = 0, as at T with `rescale_betas_zero_snr`) is refused where that is infinite.
+    As "identity" it is taken for 1, past the clipping too: the gradient is that at x̂_0 itself. A timestep without any
+    signal (ᾱ_t = 0, as at T with `rescale_betas_zero_snr`) is refused where that is infinite.
     """
-    if scheduler.alphas_cumprod[timestep] == 0 and (not jacobian or scheduler.config.prediction_type == "epsilon"):
+    if level.alpha_bar == 0 and (not jacobian or scheduler.config.prediction_type == "epsilon"):
         what = "x̂_0 of a U-Net that predicts epsilon" if jacobian else "the slope 1/√ᾱ_t of jacobian=False"
         raise NrcgError(
-            f"guidance: ᾱ_t is 0 at timestep {int(timestep)}, which makes {what} infinite; leave that timestep out "
-            f'with interval=(0, {int(timestep) - 1}), or use on="xt"'
+            f"guidance: ᾱ_t is 0 at timestep {int(level.t)}, which makes {what} infinite; leave that timestep out with "
+            f'interval=(0, {(int(level.t) - 1) / scheduler.config.num_train_timesteps:.4g}), or use on="xt"'
         )
 
     def denoise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.set_grad_enabled(jacobian):
-            output = predict(unet, x, timestep)
-            x0 = _unclipped(scheduler, output, timestep, x)
+        with torch.set_grad_enabled(jacobian is True):
+            output = predict(unet, x, level.t)
+            x0 = _unclipped(scheduler, output, level, x)
+        if jacobian == "identity":
+            return _clipped(scheduler, x0) + (x - x.detach()), output  # adds zero, and the slope
         if not jacobian:
-            x0 = x0 + (x - x.detach()) / scheduler.alphas_cumprod[timestep].sqrt()  # adds zero, and the slope
+            x0 = x0 + (x - x.detach()) / level.alpha_bar.sqrt()
         return _clipped(scheduler, x0), output.detach()
 
     return denoise
@@ -85,13 +108,13 @@ def one_step_denoiser(unet: Any, scheduler: Any, timestep: Timestep, jacobian: b
 
 def clip_limit(scheduler: Any) -> float | None:
     """The size that no value of x̂_0 exceeds, if there is one."""
-    if scheduler.config.thresholding:
+    if scheduler.config.get("thresholding"):
         return 1.0
-    return scheduler.config.clip_sample_range if scheduler.config.clip_sample else None
+    return scheduler.config.get("clip_sample_range", 1.0) if scheduler.config.get("clip_sample") else None
 
 
-def _unclipped(scheduler: Any, output: torch.Tensor, t: Timestep, x: torch.Tensor) -> torch.Tensor:
-    alpha_bar, kind, output = scheduler.alphas_cumprod[t], scheduler.config.prediction_type, output[:, : x.shape[1]]
+def _unclipped(scheduler: Any, output: torch.Tensor, level: Level, x: torch.Tensor) -> torch.Tensor:
+    alpha_bar, kind, output = level.alpha_bar, scheduler.config.prediction_type, output[:, : x.shape[1]]
     signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
     if kind == "epsilon":
         return (x - noise * output) / signal  # eq. 5
@@ -99,11 +122,11 @@ def _unclipped(scheduler: Any, output: torch.Tensor, t: Timestep, x: torch.Tenso
         return output
     if kind == "v_prediction":
         return signal * x - noise * output
-    raise NrcgError(f"scheduler: prediction_type {kind!r} is unknown; use epsilon, sample or v_prediction")
+    raise NrcgError(f"scheduler: prediction_type {kind!r} is unknown; use {', '.join(PREDICTIONS)}")
 
 
 def _clipped(scheduler: Any, x0: torch.Tensor) -> torch.Tensor:
-    if scheduler.config.thresholding:
+    if scheduler.config.get("thresholding"):
         return scheduler._threshold_sample(x0)
     limit = clip_limit(scheduler)
     return x0 if limit is None else x0.clamp(-limit, limit)

@@ -1,0 +1,201 @@
+"""The reverse process: what is known of a step, and how a scheduler goes from x_t to x_{t−1}."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from inspect import signature
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import DDPMScheduler
+
+from nrcg.checks import whole
+from nrcg.diffusion.draws import Draws
+from nrcg.errors import NrcgError
+
+DEFAULT_STEPS = 1000  # as in diffusers, where the schedule is as long
+Timestep = int | torch.Tensor  # t, counted from 0
+FIXED = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
+LEARNED = ("learned", "learned_range")  # of a U-Net with twice as many output channels; their second half tells
+PREDICTIONS = ("epsilon", "sample", "v_prediction")
+
+
+class Level(NamedTuple):
+    """Noise of a step: a = ᾱ_t and a' = ᾱ of the next lower timestep, 1 at the end; scalars of float32 on the CPU."""
+
+    t: Timestep
+    alpha_bar: torch.Tensor
+    alpha_bar_before: torch.Tensor
+
+    @property
+    def beta(self) -> torch.Tensor:
+        """1 − a / a'."""
+        return 1 - self.alpha_bar / self.alpha_bar_before
+
+    @property
+    def small_variance(self) -> torch.Tensor:
+        """σ² = (1 − a') / (1 − a) · (1 − a / a'), the posterior's where nothing else is said."""
+        return (1 - self.alpha_bar_before) / (1 - self.alpha_bar) * self.beta
+
+
+def level_at(scheduler: Any, t: Timestep) -> Level:
+    """The level of a timestep, of a scheduler with `alphas_cumprod` whose timesteps are set."""
+    before = scheduler.previous_timestep(t)
+    return Level(t, scheduler.alphas_cumprod[t], scheduler.alphas_cumprod[before] if before >= 0 else scheduler.one)
+
+
+class DDPMSteps:
+    """Algorithm 1's own steps, with the scheduler's variance; the very ones of its `step`.
+
+        μ_θ = √ᾱ_{t−1} · β_t / (1 − ᾱ_t) · x̂_0 + √α_t · (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · x_t     (Ho et al. 2020, eq. 7)
+        σ_t² = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · β_t, and 0 at t = 0      fixed_small, fixed_small_log
+        σ_t² = β_t                                                  fixed_large, fixed_large_log
+        σ_t² = v                                                    learned: the output's second half v, N×C×H×W
+        log σ_t² = f · log β_t + (1 − f) · log of the small one     learned_range: f = (v + 1) / 2, N×C×H×W
+                                                                    (Nichol and Dhariwal 2021, eq. 15)
+
+    Of fewer inference than training steps, t − 1 is the next timestep, and α_t = 1 − β_t = ᾱ_t / ᾱ_{t−1}.
+    """
+
+    def __init__(self, scheduler: Any, noise: Iterator[torch.Tensor]) -> None:
+        self.scheduler = self.predictor = scheduler
+        self.noise, self.levels = noise, [level_at(scheduler, t) for t in scheduler.timesteps]
+
+    def start(self) -> torch.Tensor:
+        """x_T."""
+        return next(self.noise)
+
+    def seen(self, x: torch.Tensor, level: Level) -> torch.Tensor:
+        """√ᾱ_t · x_0 + √(1 − ᾱ_t) · ε, which the networks see: the sample itself."""
+        return x
+
+    def variance(self, level: Level, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """σ_t², a scalar or N×C×H×W."""
+        beta, small, kind = level.beta, level.small_variance, self.scheduler.config.variance_type
+        if kind not in LEARNED:
+            return small if kind in FIXED[:2] else beta
+        learned = output[:, x.shape[1] :]
+        if learned.shape != x.shape:
+            raise NrcgError(
+                f"scheduler: variance_type {kind} needs a U-Net that predicts it, with {2 * x.shape[1]} output "
+                f"channels; this one has {output.shape[1]}"
+            )
+        share = (learned + 1) / 2
+        ranged = (share * beta.log() + (1 - share) * small.clamp(min=1e-20).log()).exp()
+        return learned if kind == "learned" else ranged
+
+    def spread(self, level: Level, variance: torch.Tensor, again: Draws | None) -> torch.Tensor | None:
+        """σ_t · z, with z of the sampler's own draws, or of other ones where the step is made `again`."""
+        return variance**0.5 * (again.normal(1)[0] if again else next(self.noise)) if level.t > 0 else None
+
+    def step(
+        self, level: Level, x: torch.Tensor, x0: torch.Tensor, output: torch.Tensor, spread: Any, shift: Any
+    ) -> torch.Tensor:
+        """x_{t−1}: its mean, `spread` for σ_t · z, None at t = 0, and the `shift` of guidance, if any."""
+        a, before, alpha = level.alpha_bar, level.alpha_bar_before, level.alpha_bar / level.alpha_bar_before
+        mean = before**0.5 * level.beta / (1 - a) * x0
+        mean = mean + alpha**0.5 * (1 - before) / (1 - a) * x
+        after = mean if spread is None else mean + spread
+        return after if shift is None else after + shift
+
+
+class SolverSteps:
+    """Steps of any other diffusers scheduler of discrete time, whose `step` takes an output of the U-Net.
+
+    To add δ to the mean of a DDPM's x_{t−1} is to add δ · (1 − a) / (√a' · β) to its x̂_0. This guided x̂_0 goes into a
+    copy of the scheduler, as the output of a U-Net that predicts the sample and without the scheduler's own clipping,
+    which would undo the shift. Without guidance the scheduler itself is used as diffusers' pipelines do.
+    """
+
+    def __init__(self, scheduler: Any, guided: bool, noise: Iterator[torch.Tensor], **options: Any) -> None:
+        self.scheduler, self.predictor, self.noise, self.guided = (
+            deepcopy(scheduler),
+            deepcopy(scheduler),
+            noise,
+            guided,
+        )
+        taken, timesteps = signature(scheduler.step).parameters, scheduler.timesteps
+        self.options = {name: value for name, value in options.items() if name in taken}
+        if "clip_sample" not in signature(type(scheduler).__init__).parameters:  # kept in the config, but not heeded
+            self.predictor.register_to_config(clip_sample=False)
+        sigmas = getattr(scheduler, "sigmas", None)
+        last = getattr(scheduler, "final_alpha_cumprod", torch.ones(()))
+        alphas = [*scheduler.alphas_cumprod[timesteps.long()], last] if sigmas is None else [*1 / (1 + sigmas**2)]
+        self.levels = [Level(*each) for each in zip(timesteps, alphas[:-1], alphas[1:], strict=True)]
+        if guided:
+            self.scheduler.register_to_config(prediction_type="sample", thresholding=False, clip_sample=False)
+            self._try()
+
+    def _try(self) -> None:
+        point, level = torch.zeros(1, 1, 2, 2), self.levels[0]
+        try:
+            self.seen(point, level)
+            self.scheduler.step(point, level.t, point, **{**self.options, "generator": torch.Generator()})
+        except Exception as error:  # whatever it does with a sample for an output
+            raise NrcgError(_refusal(self.scheduler, f"takes no x̂_0: {str(error).splitlines()[0]}")) from None
+        self.scheduler.set_timesteps(len(self.levels))
+
+    def start(self) -> torch.Tensor:
+        """x_T, in the scheduler's own units."""
+        return next(self.noise) * self.scheduler.init_noise_sigma
+
+    def seen(self, x: torch.Tensor, level: Level) -> torch.Tensor:
+        """As of `DDPMSteps`; a scheduler may count x in other units."""
+        return self.scheduler.scale_model_input(x, level.t)
+
+    def variance(self, level: Level, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        """σ² of a DDPM on the same timesteps."""
+        return level.small_variance
+
+    def spread(self, level: Level, variance: torch.Tensor, again: Draws | None) -> None:
+        """The scheduler draws by itself."""
+
+    def step(
+        self, level: Level, x: torch.Tensor, x0: torch.Tensor, output: torch.Tensor, spread: None, shift: Any
+    ) -> torch.Tensor:
+        """x_{t−1} in the scheduler's own units, from x_t in the same."""
+        if shift is not None:
+            x0 = x0 + shift * ((1 - level.alpha_bar) / (level.alpha_bar_before**0.5 * level.beta))
+        return self.scheduler.step(x0 if self.guided else output, level.t, x, **self.options).prev_sample
+
+
+def set_timesteps(scheduler: Any, steps: int | None) -> torch.Tensor:
+    """Let the scheduler take so many inference steps; its timesteps, t counted from 0 and downwards.
+
+    Raises:
+        NrcgError: for a scheduler of continuous time, another prediction type or several U-Net passes per step, and for
+            steps that it does not have.
+    """
+    config = getattr(scheduler, "config", {})
+    if not hasattr(scheduler, "alphas_cumprod") or config.get("timestep_type") == "continuous":
+        raise NrcgError(_refusal(scheduler, "has no discrete timesteps with an ᾱ_t each"))
+    if config.get("prediction_type", "epsilon") not in PREDICTIONS or config.get("use_flow_sigmas"):
+        raise NrcgError(_refusal(scheduler, f"prediction_type is {config.get('prediction_type')!r}"))
+    if scheduler.order != 1:
+        raise NrcgError(_refusal(scheduler, f"runs the U-Net {scheduler.order} times per step"))
+    if isinstance(scheduler, DDPMScheduler) and config.variance_type not in (*FIXED, *LEARNED):
+        raise NrcgError(_refusal(scheduler, f"variance_type is {config.variance_type!r}, none of {(*FIXED, *LEARNED)}"))
+    n = len(scheduler.alphas_cumprod)
+    steps = min(DEFAULT_STEPS, n) if steps is None else steps
+    if not whole(1, n).holds(steps):
+        raise NrcgError(f"num_inference_steps is {steps!r}; it must be an integer from 1 to {n}, the scheduler's own T")
+    try:
+        with torch.inference_mode(False):
+            scheduler.set_timesteps(steps)
+    except ValueError as error:
+        raise NrcgError(f"scheduler: {error}") from None
+    if scheduler.timesteps.max() >= n:
+        raise NrcgError(
+            f"scheduler: {steps} steps with steps_offset={scheduler.config.steps_offset} start at timestep "
+            f"{scheduler.timesteps.max()}, but alphas_cumprod ends at {n - 1}; take fewer steps or a smaller offset"
+        )
+    return scheduler.timesteps
+
+
+def fractions(scheduler: Any) -> list[float]:
+    """t / T of each timestep that is set."""
+    return [float(t) / scheduler.config.num_train_timesteps for t in scheduler.timesteps]
+
+
+def _refusal(scheduler: Any, reason: str) -> str:
+    ways = "DDPM, DDIM, DPM-Solver++, UniPC, DEIS or Euler"
+    return f"scheduler: {type(scheduler).__name__} cannot be used ({reason}); take one of diffusers' {ways}"
