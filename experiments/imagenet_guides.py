@@ -61,8 +61,8 @@ VARIANTS = {
     "input 96 pixels": Variant(size=96),
     "input 224 pixels": Variant(size=224),
     "mean over 4 shifts of ±2 pixels": Variant(shifts=(-2, 2)),
-    "noisy half only, t ≥ 50": Variant(guidance={"interval": (50, 99)}),
-    "clean half only, t < 50": Variant(guidance={"interval": (0, 49)}),
+    "noisy half only, t ≥ 50": Variant(guidance={"interval": (0.5, 1)}),
+    "clean half only, t < 50": Variant(guidance={"interval": (0, 0.49)}),
     "100 steps": Variant(steps=100),
 }
 

@@ -4,12 +4,20 @@ Notation: a = ᾱ_t, a' = ᾱ_{t−1}, α = a / a', S the unguided step, ℓ wha
 U-Net, g0 = ∇_{x̂_0} ℓ, s the scale. Here x̂_0 is clipped as the scheduler says; some of the authors' code does not.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from nrcg.registry import Registry
 
 methods = Registry("method")
 ADAM = {"adam": {"beta1": 0.9, "beta2": 0.995, "eps": 1e-8, "bias_correction": True}}
+
+
+def expanded(section: Any) -> Any:
+    """A section whose `method`, if it has one, is spelled out; what the section says besides wins."""
+    if not (isinstance(section, Mapping) and "method" in section):
+        return section
+    return {**methods.build(section["method"]), **{key: section[key] for key in section if key != "method"}}
 
 
 @methods.register("nrcg")

@@ -41,11 +41,13 @@ def sample_shard(
     seed: int,
     provenance: dict[str, Any],
     class_label: int | None = None,
+    eta: float = 0.0,
     stop: Stop | None = None,
 ) -> None:
     """Draw sample i of the run of `seed` for each i of `seeds`; write `out`, NAME.npy, and its card NAME.json.
 
-    Grey samples are written as RGB, RGBA ones laid over white. A class-conditional U-Net is told `class_label`.
+    Grey samples are written as RGB, RGBA ones laid over white. A class-conditional U-Net is told `class_label`;
+    `eta` is a DDIM's.
 
     Batches already drawn are kept in `NAME.unfinished` until then, told apart by `provenance`: what else decides the
     samples, as JSON has it, for the card too. Of two processes that draw the same shard the second waits, and finds it
@@ -71,6 +73,7 @@ def sample_shard(
             num_inference_steps=num_inference_steps,
             guidance=guidance,
             class_labels=class_label,
+            eta=eta,
             output_type="pt",
             return_dict=False,
             callback_on_step_end=lambda *_: asked.check(),

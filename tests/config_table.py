@@ -6,8 +6,9 @@ from pathlib import Path
 
 import yaml
 
+from nrcg.cli.slots import slots
 from nrcg.datasets import kinds
-from nrcg.guidance import ClassifierGuidance, objectives, stabilizers
+from nrcg.guidance import ClassifierGuidance
 from nrcg.models.sources import sources
 from nrcg.training.settings import ClassifierTraining, DDPMTraining
 
@@ -89,12 +90,20 @@ def made(name):
     if kind in functions:
         but = ("classifier", "target", "scale") if kind == "guidance" else ()
         return table(["key", "default", "meaning"], arguments(functions[kind](), but))
+    head = ["name", "arguments and defaults", "meaning"]
+    if kind == "slots":
+        parts = slots().items()
+        return "\n".join(f"`{slot}`:\n\n{table(head, [blank(row) for row in rows])}" for slot, rows in parts)
     rows = []
-    for thing, entry in {"stabilizers": stabilizers, "objectives": objectives, "sources": sources}[kind].items():
-        given = [each for each in inspect.signature(entry).parameters.values() if each.name not in ("logits", "target")]
+    for thing, entry in sources.items():
+        given = inspect.signature(entry).parameters.values()
         words = [each.name + (f": {shown(each.default)}" if each.default is not each.empty else "") for each in given]
         rows.append((thing, ", ".join(words).replace("`", "") or "–", (entry.__doc__ or "").partition("\n")[0]))
-    return table(["name", "arguments and defaults", "meaning"], rows)
+    return table(head, rows)
+
+
+def blank(row):
+    return tuple(cell or "–" for cell in row)
 
 
 def page():

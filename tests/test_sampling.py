@@ -22,7 +22,7 @@ from nrcg.models.classifier import save_classifier
 from nrcg.models.ddpm import save_ddpm
 from nrcg.sampling import sample_shard
 
-GUIDANCE = {"on": "x0", "stabilizer": {"ema": {"beta": 0.9}}, "objective": "logit", "interval": [0, 17]}
+GUIDANCE = {"on": "x0", "stabilizer": {"ema": {"beta": 0.9}}, "objective": "logit", "interval": [0, 0.85]}
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_a_killed_sampling_job_finishes_with_the_same_images(pipeline, tmp_path)
     )
     for network in ours.unet, classifier:
         nrcg.speed.prepare(network)
-    how = {"on": "x0", "stabilizer": EMA(0.9), "objective": "logit", "interval": (0, 17)}
+    how = {"on": "x0", "stabilizer": EMA(0.9), "objective": "logit", "interval": (0, 0.85)}
     guidance = ClassifierGuidance(classifier, 0, 2.0, **how)  # the verb draws what the library does
     sample_shard(
         tmp_path / "ours.npy", range(24), pipeline=ours, guidance=guidance, num_inference_steps=20, batch_size=2,

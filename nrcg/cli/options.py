@@ -65,13 +65,18 @@ def _options(
         load_module(name)
 
 
-def parse_json(text: str, option: str) -> dict[str, Any]:
-    """A JSON object, or one from a file as `@file.json`."""
+def parse_any_json(text: str, option: str) -> Any:
+    """A JSON value, or one from a file as `@file.json`."""
     text = read_text(text[1:]) if text.startswith("@") else text
     try:
-        value = json.loads(text, object_pairs_hook=_object)
+        return json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        raise NrcgError(f"{option}: not JSON ({error}); give a JSON object or @file.json") from None
+        raise NrcgError(f"{option}: not JSON ({error}); give JSON or @file.json") from None
+
+
+def parse_json(text: str, option: str) -> dict[str, Any]:
+    """A JSON object, or one from a file as `@file.json`."""
+    value = parse_any_json(text, option)
     if not isinstance(value, dict):
         raise NrcgError(f'{option}: {text[:40]} is no JSON object; give one, as {{"key": value}}, or @file.json')
     return value

@@ -7,14 +7,16 @@ from typing import Annotated, Any
 from typer import Option
 
 from nrcg.cli import options
+from nrcg.cli.slots import WithSlots
 from nrcg.errors import NrcgError
 from nrcg.runtime.preemption import stop_on_signals
 
 MAX_SAMPLES = 10**12  # more than any disk holds
 GUIDANCE = 'Arguments of ClassifierGuidance, JSON or @file.json: {"on": "x0", "stabilizer": {"ema": {"beta": 0.99}}}.'
+SCHEDULER = 'Scheduler of diffusers, JSON: "DDIMScheduler" or {"DDIMScheduler": {"eta": 1}}; null is the DDPM\'s.'
 
 
-@options.app.command()
+@options.app.command(cls=WithSlots)
 def sample(
     ddpm: options.Ddpm,
     out: Annotated[Path, Option("--out", help="Shard to write: NAME.npy, with its card NAME.json beside it.")],
@@ -25,6 +27,7 @@ def sample(
     target: options.Target = "0",
     scale: Annotated[float | None, Option(help="Guidance scale s of eq. 1; needs --classifier.", min=0)] = None,
     guidance: Annotated[str, Option(help=GUIDANCE)] = "{}",
+    scheduler: Annotated[str, Option(help=SCHEDULER)] = "null",
     class_label: options.ClassLabel = None,
     precision: Annotated[str, Option(help="Inside the networks: fp32 or bf16.")] = "fp32",
     compile: Annotated[bool, Option(help="Compile the networks where it pays: long work on CUDA.")] = True,
@@ -43,9 +46,9 @@ def sample(
     if (classifier is None) != (scale is None) or (section and classifier is None):
         raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
     where = options.set_up(device, threads)
-    from nrcg.guidance import GuidedDDPMPipeline, guidance_from
+    from nrcg.guidance import GuidedPipeline, guidance_from
     from nrcg.models.classifier import load_classifier, seeing
-    from nrcg.models.ddpm import load_ddpm, takes_images
+    from nrcg.models.ddpm import load_ddpm, sampling_scheduler, takes_images
     from nrcg.sampling import sample_shard
     from nrcg.speed import prepare, worth_compiling
 
@@ -53,7 +56,10 @@ def sample(
     ready = partial(prepare, precision=precision, compile=compile and pays)
     provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": options.network_digest(ddpm), "precision": precision}
     how = None
-    unet, scheduler = load_ddpm(ddpm, where)
+    unet, trained = load_ddpm(ddpm, where)
+    stated = options.parse_any_json(scheduler, "--scheduler")
+    sampler, eta = sampling_scheduler(trained, stated)
+    provenance |= {} if stated is None else {"scheduler": stated}
     if classifier and scale is not None:
         model, card = load_classifier(classifier, where)
         model = ready(seeing(model, unet.config.in_channels))
@@ -64,8 +70,8 @@ def sample(
     size = unet.config.sample_size
     if classifier and "size" in card and not takes_images(size, card["size"]):
         raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
-    pipeline = GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler)
+    pipeline = GuidedPipeline(unet=ready(unet), scheduler=sampler)
     run: dict[str, Any] = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
-    run["class_label"] = class_label
+    run |= {"class_label": class_label, "eta": eta}
     with stop_on_signals() as asked:
         sample_shard(out, range(start, stop), pipeline=pipeline, guidance=how, provenance=provenance, stop=asked, **run)

@@ -23,9 +23,43 @@ from nrcg.guidance.stabilizers import (
 )  # fmt: skip
 from nrcg.methods import methods
 
+SLOTS = {  # what can be named in each slot of a config's row
+    "method": methods, "objective": objectives, "copies": copies, "stabilizer": stabilizers, "step_size": step_sizes,
+    "schedule": schedules, "apply": applications,
+}  # fmt: skip
+
 __all__ = [
-    "EMA", "AdaBelief", "Adam", "Augment", "Chain", "ClassValue", "ClassifierGuidance", "Clip", "Compress",
-    "GuidedDDPMPipeline", "GuidedPipeline", "Inner", "Lion", "Momentum", "Nesterov", "Noise", "RMSProp", "Recur",
-    "Sign", "Stabilizer", "Unit", "ValueGuidance", "WeightedSum", "applications", "copies", "guidance_from", "methods",
-    "objectives", "schedules", "stabilizer_from", "stabilizers", "step_sizes",
+    "EMA",
+    "SLOTS",
+    "AdaBelief",
+    "Adam",
+    "Augment",
+    "Chain",
+    "ClassValue",
+    "ClassifierGuidance",
+    "Clip",
+    "Compress",
+    "GuidedDDPMPipeline",
+    "GuidedPipeline",
+    "Inner",
+    "Lion",
+    "Momentum",
+    "Nesterov",
+    "Noise",
+    "RMSProp",
+    "Recur",
+    "Sign",
+    "Stabilizer",
+    "Unit",
+    "ValueGuidance",
+    "WeightedSum",
+    "applications",
+    "copies",
+    "guidance_from",
+    "methods",
+    "objectives",
+    "schedules",
+    "stabilizer_from",
+    "stabilizers",
+    "step_sizes",
 ]  # fmt: skip

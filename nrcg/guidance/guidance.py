@@ -22,7 +22,7 @@ from nrcg.guidance.objectives import ClassValue, Objective, Value, as_target, na
 from nrcg.guidance.sizes import Schedule, Step, StepSize, schedules, step_sizes
 from nrcg.guidance.smooth import smoothed
 from nrcg.guidance.stabilizers import Stabilizer, make_stabilizer
-from nrcg.methods import methods
+from nrcg.methods import expanded
 from nrcg.registry import call
 
 INPUTS = ("xt", "x0")  # what the classifier sees
@@ -196,9 +196,8 @@ def guidance_from(section: Any, classifier: nn.Module, target: Any, scale: float
     `where`.
     """
     with _at(where):
-        if isinstance(section, Mapping) and "method" in section:
-            section = {**methods.build(section["method"]), **{key: section[key] for key in section if key != "method"}}
-        return call(ClassifierGuidance, "guidance", section, classifier=classifier, target=target, scale=scale)
+        given = {"classifier": classifier, "target": target, "scale": scale}
+        return call(ClassifierGuidance, "guidance", expanded(section), **given)
 
 
 def stabilizer_from(section: Any, where: str) -> Stabilizer | None:

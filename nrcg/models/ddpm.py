@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, SchedulerMixin, UNet2DModel
 from diffusers.utils import logging
 from safetensors.torch import save
 
@@ -13,6 +14,7 @@ from nrcg.checks import FLAG, NAME, Rule, check, listed, maybe, number, one_of, 
 from nrcg.diffusion.steps import LEARNED
 from nrcg.errors import NrcgError, first_line
 from nrcg.io.files import atomic, read_card, require_digest, sha256, write_json, write_text
+from nrcg.registry import check_arguments
 from nrcg.runtime.memory import is_out_of_memory
 
 WEIGHTS = "diffusion_pytorch_model"  # .safetensors or .bin, as diffusers names them
@@ -108,6 +110,34 @@ def build_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
     if config.get("beta_start", 1e-4) > config.get("beta_end", 0.02):
         raise NrcgError("scheduler: beta_start is above beta_end; exchange them")
     return DDPMScheduler(**config)
+
+
+def sampling_scheduler(trained: DDPMScheduler, section: Any) -> tuple[Any, float]:
+    """The scheduler that samples, on the schedule of the one trained with, and its η (of DDIM, else 0).
+
+    Args:
+        trained: the DDPM's own; None for `section` takes it.
+        section: name of a class of diffusers, or {name: {argument: value}}, such as
+            {"DDIMScheduler": {"eta": 1.0, "timestep_spacing": "trailing"}}.
+
+    Raises:
+        NrcgError: for another name, for arguments that the class does not take, and for one that cannot sample here.
+    """
+    if section is None:
+        return trained, 0.0
+    name, arguments = (section, {}) if isinstance(section, str) else next(iter(section.items()), (None, None))
+    kind = getattr(diffusers, str(name), None)
+    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)) or not isinstance(arguments, Mapping):
+        raise NrcgError(f"scheduler {section!r}: name one of diffusers, such as DDIMScheduler, or {{name: {{…}}}}")
+    arguments = dict(arguments)
+    eta = arguments.pop("eta", 0.0)
+    check(f"scheduler {name}", {"eta": eta}, {"eta": number(0, 1)})
+    check_arguments(kind, f"scheduler {name}", arguments)
+    try:
+        made: Any = kind.from_config({**trained.config, **arguments})
+    except Exception as error:  # whatever diffusers makes of them
+        raise NrcgError(f"scheduler {name}: {first_line(error)}") from None
+    return made, eta
 
 
 def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[UNet2DModel, DDPMScheduler]:

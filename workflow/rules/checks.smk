@@ -130,7 +130,7 @@ def check_ddpm(place, dataset, data):
     from nrcg.diffusion.steps import FIXED, LEARNED, set_timesteps
     from nrcg.io.files import read_card
     from nrcg.io.hub import HUB_ID
-    from nrcg.models.ddpm import build_scheduler, check_channels, check_unet, load_scheduler
+    from nrcg.models.ddpm import build_scheduler, check_channels, check_unet, load_scheduler, sampling_scheduler
     from nrcg.registry import call
     from nrcg.training.settings import DDPMTraining
 
@@ -146,6 +146,8 @@ def check_ddpm(place, dataset, data):
                 f"{place}.scheduler.variance_type",
                 f"{scheduler.config.variance_type}: not learned here; take one of {', '.join(FIXED)}",
             )
+        with noted(f"{place}.sampling.scheduler"):
+            scheduler, _ = sampling_scheduler(scheduler, data["sampling"]["scheduler"])
         with noted(f"{place}.sampling.num_inference_steps"):
             set_timesteps(scheduler, steps)
     pretrained, place = model["pretrained"], f"{place}.ddpm"

@@ -6,6 +6,7 @@ from math import ceil
 
 from nrcg.checks import shown_size
 from nrcg.io.files import fingerprint
+from nrcg.methods import expanded
 
 IMAGE_SET = [f"<run>/{{dataset}}/data/{name}" for name in ("card.json", "images.npy", "labels.npy", "split.npy")]
 CLASSIFIER = ["model.safetensors", "card.json"]
@@ -170,8 +171,15 @@ def torchvision_record(images):
 
 
 def guidance(dataset, setup):
-    """The arguments of a setup's guidance; one without an objective follows the data set's."""
-    return {"objective": config["datasets"][dataset]["objective"], **SETUPS[setup]["guidance"]}
+    """The arguments of a setup's guidance; one without an objective follows its method's, or else the data set's."""
+    row = SETUPS[setup]["guidance"]
+    slots = {} if row.get("method") is None else expanded({"method": row["method"]})
+    return row if "objective" in slots else {"objective": config["datasets"][dataset]["objective"], **row}
+
+
+def seen_by(setup):
+    """What a setup's classifier sees: x_t or x̂_0."""
+    return SETUPS[setup]["guidance"].get("on", "x0")
 
 
 def forward_setups(dataset, classifier=None, on=None):
@@ -181,7 +189,7 @@ def forward_setups(dataset, classifier=None, on=None):
         for setup in SETUPS
         if setup in scales_of(dataset)
         and SETUPS[setup]["guidance"].keys() <= {"on", "stabilizer"}
-        and (classifier is None or (SETUPS[setup]["classifier"], SETUPS[setup]["guidance"]["on"]) == (classifier, on))
+        and (classifier is None or (SETUPS[setup]["classifier"], seen_by(setup)) == (classifier, on))
     ]
 
 

@@ -49,7 +49,7 @@ rule curves:
         lambda w: [
             f"<run>/{w.dataset}/forward/{classifier}_{on}.csv"
             for classifier, on in dict.fromkeys(
-                (SETUPS[setup]["classifier"], SETUPS[setup]["guidance"]["on"]) for setup in forward_setups(w.dataset)
+                (SETUPS[setup]["classifier"], seen_by(setup)) for setup in forward_setups(w.dataset)
             )
         ],
     output:

@@ -1,0 +1,197 @@
+"""How guidance does on SportBalls at 32×32, by setup and scale, in the demo's 100 steps: the numbers of docs/results.
+
+    python -m experiments.guidance_study --data DATA --nets resources/sportballs32 --part methods --out methods.csv
+
+DATA is the image set of the demo, `results/demo/sportballs/data`. Scales stand in `PARTS`, or are searched for on the
+tuning samples (`nrcg.evaluation.scale_search`); what the table reports is measured on others, from sample 0 on. Other
+trainings of the guiding classifier are given by `--classifier NAME=FOLDER`; rows whose classifier is missing are left
+out. Rows that stand in `--out` already are kept.
+"""
+
+import argparse
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from nrcg.evaluation.extractors import classifier as extractor_of
+from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
+from nrcg.evaluation.scale_search import TUNING, best, find_scale, grid, trial
+from nrcg.evaluation.score import reference_statistics
+from nrcg.evaluation.uncertainty import wilson
+from nrcg.guidance import GuidedPipeline, guidance_from
+from nrcg.io.files import write_text
+from nrcg.io.images import to_float, to_rgb, to_uint8
+from nrcg.models.classifier import load_classifier, predictions
+from nrcg.models.ddpm import load_ddpm
+from nrcg.rng import keyed_generator
+from nrcg.runtime.device import pick_device, set_up_torch
+
+STEPS, SEED, TARGET = 100, 2, 0  # as the demo; the target is baseball
+EMA = {"stabilizer": {"ema": {"beta": 0.99, "steps": 400}}}
+LOG_P, LOGIT = (5.0, 20.0, 80.0, 320.0), (2.0, 10.0, 40.0, 160.0)
+
+
+class Row(NamedTuple):
+    """A setup: who guides, the slots, and the scales; none are searched for."""
+
+    classifier: str
+    guidance: dict[str, Any]
+    scales: tuple[float, ...] = ()
+
+
+def contrast(name: str) -> dict[str, Row]:
+    """log p against the logit, by one classifier."""
+    return {
+        f"{name}, log p": Row(name, {**EMA, "objective": "log_prob"}, LOG_P),
+        f"{name}, logit": Row(name, {**EMA, "objective": "logit"}, LOGIT),
+    }
+
+
+def logit(guidance: dict[str, Any], scales: tuple[float, ...] = ()) -> Row:
+    return Row("nonrobust", {"objective": "logit", **guidance}, scales)
+
+
+METHODS = (
+    *("nrcg", "cg", "cg_ddim", "dps", "lgd", "freedom", "ugd", "mpgd", "tfg", "elucd", "dsg"),
+    *("adam_dps", "adam_cg", "adam_mpgd", "polyak", "compress"),
+)
+PARTS: dict[str, dict[str, Row]] = {
+    "contrast": contrast("nonrobust") | contrast("seed11") | contrast("seed12"),
+    "cheaper": {
+        "full": logit(EMA),
+        "no stabiliser": logit({}),
+        "every 2nd step": logit({**EMA, "every": 2}),
+        "every 4th step": logit({**EMA, "every": 4}),
+        "t ≤ 0.6 T": logit({**EMA, "interval": [0, 0.6]}),
+        "t ≥ 0.4 T": logit({**EMA, "interval": [0.4, 1]}),
+        "no Jacobian, 1/√ᾱ": logit({"jacobian": False}),
+        "no Jacobian, 1/√ᾱ, EMA 0.99": logit({**EMA, "jacobian": False}),
+        "no Jacobian, 1": logit({"jacobian": "identity"}),
+        "no Jacobian, 1, EMA 0.99": logit({**EMA, "jacobian": "identity"}),
+    },
+    "stabilizers": {
+        "EMA 0.9": logit({"stabilizer": {"ema": {"beta": 0.9, "steps": 400}}}),
+        "EMA 0.99, not rescaled": logit({"stabilizer": {"ema": {"beta": 0.99}}}),
+        "ADAM": logit({"stabilizer": {"adam": {"steps": 400}}}),
+        "ADAM, not rescaled": logit({"stabilizer": "adam"}),
+    },
+    "methods": {"robust": Row("robust", {"on": "xt", "objective": "logit"})}
+    | {name: logit({"method": name}) if name != "elucd" else Row("nonrobust", {"method": name}) for name in METHODS},
+}
+
+
+class Study:
+    """The networks and the reference, on a device; what a row needs."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given, self.device = given, pick_device(given.device)
+        set_up_torch(given.threads)
+        unet, scheduler = load_ddpm(given.nets, self.device)
+        self.pipeline = GuidedPipeline(unet=unet, scheduler=scheduler)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.folders = {name: given.nets / name for name in ("nonrobust", "robust")} | dict(given.classifier)
+        self.judge, _ = load_classifier(given.judge or given.nets / "judge", self.device)
+        self.extractor = extractor_of(given.judge or given.nets / "judge", self.device)
+        self.reference = FeatureStatistics.load(given.reference)
+
+    def measured(self, part: str, name: str) -> list[dict[str, Any]]:
+        """The table's rows of a setup."""
+        row, started = PARTS[part][name], time.monotonic()
+        network, _ = load_classifier(self.folders[row.classifier], self.device)
+
+        def guidance(scale: float | None) -> Any:
+            return None if scale is None else guidance_from(row.guidance, network, TARGET, scale, name)
+
+        tuned, scales = None, row.scales
+        if not scales:
+            how = {"target": TARGET, "judge": self.judge, "extractor": self.extractor, "reference": self.reference}
+            run = {"seed": SEED, "n": self.given.tuning, "batch_size": 256, "num_inference_steps": STEPS}
+            trials = find_scale(lambda scale: trial(self.pipeline, guidance(scale), scale, **how, **run))
+            tuned, scales = best(trials).scale, tuple(grid(trials)[1:4])
+        found = []
+        for scale in scales:
+            own, judged, distance, diverged = self._point(guidance(scale), network)
+            low, high = (float(end) for end in wilson(judged, self.given.samples))
+            found.append(
+                {"part": part, "setup": name, "classifier": row.classifier, "scale": scale, "tuned": scale == tuned}
+                | {"n": self.given.samples, "own": own, "judge": judged, "low": low, "high": high}
+                | {"distance": distance, "diverged": diverged, "seconds": round(time.monotonic() - started, 1)}
+            )
+        return found
+
+    def _point(self, guidance: Any, network: torch.nn.Module) -> tuple[float, float, float, int]:
+        n, statistics, own, judged, diverged = self.given.samples, FeatureStatistics(self.extractor.dim), 0, 0, 0
+        for start in range(0, n, 256):
+            batch = range(start, min(start + 256, n))
+            generators = [keyed_generator("sampling", SEED, i) for i in batch]
+            how = {"generator": generators, "num_inference_steps": STEPS, "guidance": guidance}
+            images, lost = self.pipeline(len(batch), output_type="pt", return_dict=False, **how)
+            pictures = to_uint8(to_rgb(images * 2 - 1))
+            with torch.inference_mode():
+                inputs = to_float(pictures, self.device)
+                own += int((predictions(network(inputs)) == TARGET).sum())
+                judged += int((predictions(self.judge(inputs)) == TARGET).sum())
+            statistics.update(self.extractor(pictures))
+            diverged += int(lost.sum())
+        return own / n, judged / n, frechet_distance(statistics, self.reference), diverged
+
+
+STUDIES: list[Study] = []  # of this process
+
+
+def start(given: argparse.Namespace) -> None:
+    STUDIES.append(Study(given))
+
+
+def work(task: tuple[str, str]) -> list[dict[str, Any]]:
+    return STUDIES[0].measured(*task)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="image set of the demo")
+    parser.add_argument("--nets", type=Path, default=Path("resources/sportballs32"), help="DDPM, classifiers, judge")
+    parser.add_argument("--judge", type=Path, help="another judge's folder")
+    pair = lambda text: (text.partition("=")[0], Path(text.partition("=")[2]))  # noqa: E731
+    parser.add_argument("--classifier", type=pair, action="append", default=[], help="NAME=FOLDER; repeat")
+    parser.add_argument("--part", choices=PARTS, action="append", help="repeat for several; all by default")
+    parser.add_argument("--samples", type=int, default=256, help="reported samples per point")
+    parser.add_argument("--tuning", type=int, default=64, help="samples per trial of a search")
+    parser.add_argument("--minutes", type=float, default=600, help="rows that were not begun by then are left out")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True, help="CSV file")
+    given = parser.parse_args()
+    given.reference = given.out.with_suffix(".reference.npz")
+    judge = extractor_of(given.judge or given.nets / "judge", pick_device(given.device))
+    reference_statistics(given.data, judge, target=TARGET, batch_size=512).save(given.reference)
+    table = pd.read_csv(given.out).to_dict("records") if given.out.is_file() else []
+    there, known = {(row["part"], row["setup"]) for row in table}, {"nonrobust", "robust", *dict(given.classifier)}
+    tasks = [
+        (part, name) for part in given.part or PARTS for name, row in PARTS[part].items() if row.classifier in known
+    ]
+    tasks, ends = [task for task in tasks if task not in there], time.monotonic() + 60 * given.minutes
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.jobs, context, start, (given,)) as pool, tqdm(total=len(tasks), unit="setup") as bar:
+        waiting = {pool.submit(work, task): task for task in tasks}
+        for done in as_completed(waiting):
+            if not done.cancelled():
+                table += done.result()
+                write_text(given.out, pd.DataFrame(table).to_csv(index=False))
+            bar.update()
+            if time.monotonic() > ends:
+                for each in waiting:
+                    each.cancel()
+    last = TUNING + given.tuning - 1
+    print(f"Samples {TUNING} to {last} chose the scales; samples 0 to {given.samples - 1} are reported.")
+
+
+if __name__ == "__main__":
+    main()

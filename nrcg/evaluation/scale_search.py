@@ -1,0 +1,120 @@
+"""A guidance scale for a new setup: a short search, on samples that are not among those reported."""
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from nrcg.evaluation.extractors import Extractor
+from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
+from nrcg.evaluation.uncertainty import wilson
+from nrcg.guidance import GuidedPipeline
+from nrcg.io.images import to_float, to_rgb, to_uint8
+from nrcg.models.classifier import predictions
+from nrcg.rng import keyed_generator
+
+TUNING = 1_000_000  # number of the first sample that scales are chosen on; no point reports as many
+FACTOR = 4.0  # from one scale to the next, before the best is refined
+WORSE = 1.5  # how many times the best distance is past the turning point
+
+
+class Trial(NamedTuple):
+    """What was measured at a scale, None for unguided: share of the target by the judge, distance to the target class."""
+
+    scale: float | None
+    share: float
+    distance: float
+    n: int
+
+
+def find_scale(measure: Callable[[float | None], Trial], start: float = 1.0, most: int = 12) -> list[Trial]:
+    """Bracket the scale of the smallest distance, from where guidance has no effect to where it does harm.
+
+    From `start` up by factors of 4 until the distance is 1.5 times the best; down until the judge's share lies within the
+    95 % interval of the unguided one; then once between the best and each of its neighbours.
+
+    Args:
+        measure: of a scale, or of None for unguided samples; a distance may be infinite.
+        start: first scale, above 0.
+        most: number of guided trials after which the search ends.
+
+    Returns:
+        The trials, the unguided one first, then upwards by scale. `best` names the one of the smallest distance.
+    """
+    unguided = measure(None)
+    low, high = (float(end) for end in wilson(unguided.share, unguided.n))
+    tried: dict[int, Trial] = {}  # by twice the exponent of FACTOR
+
+    def at(k: int) -> Trial:
+        if k not in tried:
+            tried[k] = measure(rounded(start * FACTOR ** (k / 2)))
+        return tried[k]
+
+    def distance(k: int) -> float:
+        return at(k).distance if isfinite(at(k).distance) else float("inf")
+
+    top = bottom = 0
+    at(0)
+    while len(tried) < most - 2 and distance(top) <= WORSE * min(map(distance, list(tried))):
+        top += 2
+        at(top)
+    while len(tried) < most - 2 and not low <= at(bottom).share <= high:
+        bottom -= 2
+        at(bottom)
+    centre = min(tried, key=distance)
+    for k in (centre - 1, centre + 1):
+        at(k)
+    return [unguided, *(tried[k] for k in sorted(tried))]
+
+
+def best(trials: list[Trial]) -> Trial:
+    """The guided trial of the smallest distance; of equal ones the smallest scale."""
+    return min((trial for trial in trials if trial.scale is not None), key=lambda trial: (trial.distance, trial.scale))
+
+
+def grid(trials: list[Trial]) -> list[float]:
+    """Scales for a sweep: the best, and half, a quarter, twice and four times it."""
+    scale = best(trials).scale or 1.0
+    return [rounded(scale * factor) for factor in (0.25, 0.5, 1, 2, 4)]
+
+
+def rounded(scale: float) -> float:
+    """Two significant digits."""
+    return float(f"{scale:.2g}")
+
+
+def trial(
+    pipeline: GuidedPipeline,
+    guidance: Any,
+    scale: float | None,
+    *,
+    target: int,
+    judge: torch.nn.Module,
+    extractor: Extractor,
+    reference: FeatureStatistics,
+    seed: int,
+    n: int,
+    batch_size: int,
+    **run: Any,
+) -> Trial:
+    """Draw n of the tuning samples and measure them; one that diverged makes the distance infinite."""
+    statistics, hits, diverged = FeatureStatistics(extractor.dim), 0, False
+    for start in range(0, n, batch_size):
+        batch = range(TUNING + start, TUNING + min(start + batch_size, n))
+        images, lost = pipeline(
+            batch_size=len(batch),
+            generator=[keyed_generator("sampling", seed, i) for i in batch],
+            guidance=guidance,
+            output_type="pt",
+            return_dict=False,
+            **run,
+        )
+        pictures = to_uint8(to_rgb(images * 2 - 1))
+        with torch.inference_mode():
+            hits += int((predictions(judge(to_float(pictures, extractor.device))) == target).sum())
+        statistics.update(extractor(pictures))
+        diverged |= bool(lost.any())
+    return Trial(scale, hits / n, float("inf") if diverged else frechet_distance(statistics, reference), n)
