@@ -10,7 +10,7 @@ import torch
 import torch._inductor.config
 from tabulate import tabulate
 
-from benchmarks.measure import Work, measure
+from benchmarks.measure import Work, measure, rates
 from benchmarks.works import ALL
 from nrcg.runtime.device import pick_device, set_up_torch
 
@@ -26,7 +26,8 @@ def run(sources: Iterable[Callable[[str, torch.device], Iterator[Work]]], size: 
             failed = 1
             traceback.print_exc()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}\n")
+    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}")
+    print(rates(device), end="\n\n")
     print(tabulate(lines, "keys", tablefmt="pipe", disable_numparse=True))
     return failed
 

@@ -3,8 +3,10 @@
 import gc
 import io
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -30,7 +32,9 @@ class Work(NamedTuple):
 
 def measure(work: Work, device: torch.device) -> Iterator[dict[str, str]]:
     """A line of the table for each way: a ratio of medians, its range in calls side by side; the order turns round."""
-    peaks = {name: warm_up(way, device) for name, way in work.ways.items()} if work.repeats > 1 else {}
+    warmed = work.ways if work.repeats > 1 else {}
+    peaks = {name: warm_up(way, device) for name, way in warmed.items()}
+    waits = {name: synchronisations(way) for name, way in warmed.items()} if device.type == "cuda" else {}
     seconds: dict[str, list[float]] = {name: [] for name in work.ways}
     gc.collect()  # so that no way pays for what was built before
     for i in tqdm(range(work.repeats), desc=work.name, unit="round", leave=False):
@@ -41,7 +45,8 @@ def measure(work: Work, device: torch.device) -> Iterator[dict[str, str]]:
         if plain := seconds.get(PLAIN):
             rounds = [theirs / ours for theirs, ours in zip(plain, mine, strict=True)]
             line["ratio"] = f"{median(plain) / median(mine):.2f} ({min(rounds):.2f}–{max(rounds):.2f})"
-        yield line | {"reach": work.reach if name == OURS else "", "peak memory": peaks.get(name, "")}
+        line |= {"reach": work.reach if name == OURS else "", "peak memory": peaks.get(name, "")}
+        yield line | {"waits": waits.get(name, "")}
 
 
 def warm_up(way: Way, device: torch.device) -> str:
@@ -55,6 +60,18 @@ def warm_up(way: Way, device: torch.device) -> str:
     return f"{(torch.cuda.max_memory_allocated(device) - before) / 1e6:.0f} MB" if cuda else ""
 
 
+def synchronisations(way: Way) -> str:
+    """How often a call waits for the device, as far as torch notices."""
+    with warnings.catch_warnings(record=True) as caught, redirect_stderr(io.StringIO()):
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            way()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return str(sum("synchroniz" in str(warning.message) for warning in caught))
+
+
 def seconds_of(way: Way, device: torch.device) -> float:
     """Seconds of one call, until the device is done; its progress bars are dropped."""
     synchronize(device)
@@ -63,6 +80,22 @@ def seconds_of(way: Way, device: torch.device) -> float:
         result = way()
         synchronize(device)
     return result if isinstance(result, Seconds) else time.perf_counter() - started
+
+
+def rates(device: torch.device) -> str:
+    """What the device reaches at best: large matrix products, and copies, counting bytes read and written."""
+    side, n, found = (8192, 1 << 29, []) if device.type == "cuda" else (1024, 1 << 25, [])
+    for name, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
+        square = torch.randn(side, side, device=device, dtype=dtype)
+        rate = 2 * side**3 / _usual(partial(torch.matmul, square, square), device)
+        found.append(f"{name} matrix products {rate / 1e12:.3g} TFLOP/s")
+    source = torch.ones(n, device=device)
+    rate = 8 * n / _usual(partial(torch.empty_like(source).copy_, source), device)
+    return f"{', '.join(found)}; copies {rate / 1e9:.3g} GB/s"
+
+
+def _usual(way: Way, device: torch.device) -> float:
+    return median([seconds_of(way, device) for _ in range(7)])
 
 
 def synchronize(device: torch.device) -> None:

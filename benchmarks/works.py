@@ -30,7 +30,7 @@ TARGET = 0
 AMOUNTS = {  # images at a time; steps, or values of t
     "sampling": {"demo": (32, 8), "paper": (2, 2), "gpu": (256, 10)},
     "training": {"demo": (64, 4), "paper": (4, 2), "gpu": (128, 20)},
-    "forward": {"demo": (16, 20), "paper": (1, 5), "gpu": (256, 20)},
+    "forward": {"demo": (16, 20), "paper": (1, 5), "gpu": (64, 10)},
 }
 MODES: dict[str, tuple[dict[str, Any], str, str]] = {  # guidance; what ours is meant to reach on a CPU, on CUDA
     "guided on x0": ({"on": "x0", "target": TARGET, "scale": 20.0}, "1.5 ×", "3 ×, 0.5 × memory"),
@@ -50,6 +50,7 @@ def sampling(size: str, device: torch.device) -> Iterator[Work]:
     for mode, (_, *reach) in MODES.items():
         given = (parts, mode, batch, steps)
         ways: dict[str, Way] = {PLAIN: plain_sampler(*given), OURS: our_sampler(*given)}
+        ways |= {"ours, not compiled": our_sampler(*given, compile=False)} if cuda else {}
         ways |= plain.floor(parts.unet, batch, steps, gradient=mode == "guided on x0", bf16=cuda)
         torch._dynamo.reset()  # what another mode compiled would serve here too
         yield Work(f"{mode}, {size}, {batch} images × {steps} steps", ways, reach[cuda])
@@ -60,11 +61,11 @@ def plain_sampler(parts: Networks, mode: str, batch: int, steps: int) -> Sampler
     return partial(loop, parts.in_default_layout(), batch=batch, steps=steps, **MODES[mode][0])
 
 
-def our_sampler(parts: Networks, mode: str, batch: int, steps: int) -> Sampler:
-    """Our path as `nrcg sample` takes long work; everything that makes it fast is switched on here."""
+def our_sampler(parts: Networks, mode: str, batch: int, steps: int, compile: bool = True) -> Sampler:
+    """Our path as `nrcg sample` takes long work, or short work; everything that makes it fast is switched on here."""
     parts, cuda = copy.deepcopy(parts), parts.unet.device.type == "cuda"
-    precision = "bf16" if cuda else "fp32"
-    unet, classifier = (prepare(part, precision=precision, compile=cuda) for part in (parts.unet, parts.classifier))
+    how: dict[str, Any] = {"precision": "bf16" if cuda else "fp32", "compile": cuda and compile}
+    unet, classifier = (prepare(part, **how) for part in (parts.unet, parts.classifier))
     pipeline = GuidedDDPMPipeline(unet=unet, scheduler=parts.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     how = dict(MODES[mode][0])

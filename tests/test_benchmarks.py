@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import __main__ as command
 from benchmarks import plain, works
-from benchmarks.measure import OURS, PLAIN, Seconds, Work, measure, seconds_of
+from benchmarks.measure import OURS, PLAIN, Seconds, Work, measure, seconds_of, synchronisations
 from benchmarks.networks import ROOT, Networks, section
 from nrcg.models.ddpm import build_unet
 from nrcg.rng import keyed_generator
@@ -164,6 +165,17 @@ def test_lines_by_hand():
         assert line["reach"] == ("2 ×" if name == OURS else "") and line["peak memory"] == ""
 
 
+def test_waits_are_counted(monkeypatch):
+    modes = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def way():
+        for text in ("called a synchronizing CUDA operation",) * 3 + ("something else",):
+            warnings.warn(text, stacklevel=2)
+
+    assert synchronisations(way) == "3" and modes == ["warn", "default"]
+
+
 def test_long_work_is_done_once():
     calls = []
     (line,) = measure(Work("long", {OURS: lambda: calls.append(0)}, "", 1), CPU)
@@ -178,7 +190,11 @@ def test_a_run_survives_a_failure(capsys, monkeypatch):
     monkeypatch.setattr(works, "BALLS", 60)
     assert command.run([broken, works.sportballs], "demo", CPU) == 1
     shown = capsys.readouterr()
-    assert "no such package" in shown.err and "| SportBalls, 60 images of 64×64 | ours" in shown.out
+    assert (
+        "no such package" in shown.err
+        and "TFLOP/s; copies" in shown.out
+        and "| SportBalls, 60 images of 64×64 | ours" in shown.out
+    )
     assert command.run([works.sportballs], "demo", CPU) == 0
 
 

@@ -45,8 +45,10 @@ def schema() -> dict[str, Any]:
 
     chosen = {slot: choice(rows) for slot, rows in slots().items()}
     chosen["stabilizer"] = {"anyOf": [chosen["stabilizer"], {"type": "array", "items": chosen["stabilizer"]}]}
-    others = [name for name in inspect.signature(ClassifierGuidance).parameters if name not in GIVEN]
-    properties = dict.fromkeys(others, {}) | chosen
+    properties: dict[str, Any] = {
+        name: {} for name in inspect.signature(ClassifierGuidance).parameters if name not in GIVEN
+    }
+    properties |= chosen
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 

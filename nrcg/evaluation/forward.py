@@ -92,11 +92,12 @@ def forward_analysis(
 
     def trajectories(batch: range) -> Sums:
         progress.n = batch.start * len(steps)  # an attempt for which the memory did not suffice counts for nothing
-        sums: Sums = defaultdict(list)
+        sums: dict[tuple[str, str], list[torch.Tensor]] = defaultdict(list)  # on the device, which is never waited for
 
-        def add(names: Iterable[str], metric: str, values: torch.Tensor) -> None:
-            values = values.cpu().double()
-            row = [len(values), values.sum().item(), values.square().sum().item()]
+        def add(names: Iterable[str], metric: str, values: torch.Tensor, counted: torch.Tensor | None = None) -> None:
+            counted = torch.ones_like(values, dtype=torch.bool) if counted is None else counted
+            values = values.double().where(counted, 0.0)
+            row = torch.stack([counted.double().sum(), values.sum(), values.square().sum()])
             for name in names:
                 sums[name, metric].append(row)
 
@@ -107,8 +108,8 @@ def forward_analysis(
         above = None  # x, logits and each setup's stabilised gradient at the next higher t
         for t in steps:
             stop.check()
-            x = scheduler.add_noise(x0, noise, torch.tensor([t - 1])) if t else x0
-            level = Level(t - 1, scheduler.alphas_cumprod[t - 1], scheduler.one)  # of the image, t = 0, unused
+            x = _noisy(scheduler, x0, noise, t) if t else x0
+            level = Level(torch.tensor(t - 1), scheduler.alphas_cumprod[t - 1], scheduler.one)  # of the image, unused
             denoise = one_step_denoiser(told, scheduler, level) if on == "x0" and t else None
             gradient, logits, output, _ = image_gradient(value, x, denoise)
             directions = {}
@@ -126,17 +127,17 @@ def forward_analysis(
             if t:
                 classes = predictions(logits)
                 add(raw, "accuracy", classes == truth)
+                every = torch.arange(max(logits.shape[1], 2), device=classes.device)
                 for name in raw:
-                    counts = torch.bincount(classes, minlength=max(logits.shape[1], 2))
-                    sums[name, "one_class"].append(counts.tolist())
+                    sums[name, "one_class"].append((classes[:, None] == every).double().sum(0))
                 if objective is log_prob:
                     add(setups, "saturated", other_probability(logits, target) < SATURATED)
                 if clip is not None:
                     clipped = pred_original_sample(scheduler, output, level, x).abs() >= clip
-                    add(setups, "clipped", _share(clipped, x0.abs() < clip))
+                    add(setups, "clipped", *_share(clipped, x0.abs() < clip))
             above = x, logits, directions
             progress.update(len(batch))
-        return dict(sums)
+        return {key: torch.stack(rows).tolist() for key, rows in sums.items()}
 
     everything: dict[tuple[str, str], Any] = {}
     bar = tqdm(total=len(images) * len(steps), desc="forward", unit="image·step", unit_scale=True)
@@ -189,10 +190,16 @@ def _batch(
     return x0, torch.stack(noise).to(x0)
 
 
-def _share(of: torch.Tensor, among: torch.Tensor) -> torch.Tensor:
-    """Share of the values `among` those of each sample for which `of` holds too; without samples that have none."""
+def _noisy(scheduler: Any, x0: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
+    """x_t, t ≥ 1. diffusers' own `add_noise` would leave ᾱ on a GPU, to be waited for whenever it is looked at."""
+    alpha_bar = scheduler.alphas_cumprod[t - 1].to(x0.dtype)
+    return alpha_bar**0.5 * x0 + (1 - alpha_bar) ** 0.5 * noise
+
+
+def _share(of: torch.Tensor, among: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Share of the values `among` those of each sample for which `of` holds too, N, and whether there are any."""
     both, all_of_them = (of & among).flatten(1).sum(1), among.flatten(1).sum(1)
-    return (both.double() / all_of_them)[all_of_them > 0]
+    return both.double() / all_of_them, all_of_them > 0
 
 
 def _norm(batch: torch.Tensor) -> torch.Tensor:

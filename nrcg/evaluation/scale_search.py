@@ -4,9 +4,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from tqdm import tqdm
 
 from nrcg.evaluation.extractors import Extractor
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
@@ -22,7 +20,7 @@ WORSE = 1.5  # how many times the best distance is past the turning point
 
 
 class Trial(NamedTuple):
-    """What was measured at a scale, None for unguided: share of the target by the judge, distance to the target class."""
+    """Share of the target by the judge, and distance to the target class, of n samples at a scale; None is unguided."""
 
     scale: float | None
     share: float
@@ -33,8 +31,8 @@ class Trial(NamedTuple):
 def find_scale(measure: Callable[[float | None], Trial], start: float = 1.0, most: int = 12) -> list[Trial]:
     """Bracket the scale of the smallest distance, from where guidance has no effect to where it does harm.
 
-    From `start` up by factors of 4 until the distance is 1.5 times the best; down until the judge's share lies within the
-    95 % interval of the unguided one; then once between the best and each of its neighbours.
+    From `start` up by factors of 4 until the distance is 1.5 times the best; down until the judge's share lies within
+    the 95 % interval of the unguided one; then once between the best and each of its neighbours.
 
     Args:
         measure: of a scale, or of None for unguided samples; a distance may be infinite.

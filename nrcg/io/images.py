@@ -6,8 +6,14 @@ import torch
 
 def to_float(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
     """uint8 N×H×W×3 in 0…255 to float32 N×3×H×W in [−1, 1]."""
-    tensor = torch.from_numpy(np.array(images)).to(device)  # a copy: memory maps are read-only
-    return tensor.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
+    return to_device(images, device).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0).contiguous()
+
+
+def to_device(array: np.ndarray, device: torch.device | str) -> torch.Tensor:
+    """A copy on the device; from pinned memory, since from other memory it would wait for all that a GPU has to do."""
+    tensor = torch.from_numpy(np.array(array))  # a copy: memory maps are read-only
+    tensor = tensor.pin_memory() if torch.device(device).type == "cuda" else tensor
+    return tensor.to(device, non_blocking=True)
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:

@@ -4,16 +4,21 @@ import sys
 from importlib import import_module
 from typing import Any
 
+HIDDEN = ("transformers", "peft")  # peft imports the other, and diffusers imports peft wherever it is installed
+
 
 def hide_transformers() -> None:
     """Let it look as if it were not installed, unless it was imported already."""
-    sys.modules.setdefault("transformers", None)  # type: ignore[arg-type]
+    if "transformers" not in sys.modules:
+        for name in HIDDEN:
+            sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
 def show_transformers() -> None:
     """Undo that."""
-    if sys.modules.get("transformers", ...) is None:
-        del sys.modules["transformers"]
+    for name in HIDDEN:
+        if sys.modules.get(name, ...) is None:
+            del sys.modules[name]
 
 
 def transformers() -> Any:

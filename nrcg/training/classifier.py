@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from nrcg.errors import NrcgError, first_line
-from nrcg.io.images import to_channels, to_float, to_rgb
+from nrcg.io.images import to_channels, to_device, to_float, to_rgb
 from nrcg.models.architectures import build_classifier
 from nrcg.models.classifier import predictions, save_classifier
 from nrcg.models.ddpm import build_scheduler
@@ -113,7 +113,7 @@ class _Trainer(Trainer):
     def _load(self, batch: np.ndarray, noise: tuple[Any, ...] | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Images, with noise of this purpose and key if any, and their labels."""
         x = to_float(self.images.images[batch], self.device)
-        labels = torch.from_numpy(self.images.labels[batch]).to(self.device)
+        labels = to_device(self.images.labels[batch], self.device)
         if noise:
             x = to_rgb(noised(self.scheduler, to_channels(x, self.settings.channels), *noise)[0])
         return x, labels
@@ -122,14 +122,14 @@ class _Trainer(Trainer):
     def _validate(self, stop: Stop, *, noisy: bool) -> tuple[float, float]:
         """Mean loss and accuracy over the validation images; the noise is the same after every epoch."""
         self.network.eval()
-        loss = correct = 0.0
+        loss, correct = torch.zeros(2, dtype=torch.float64, device=self.device)  # asked for their values once
         for i, batch in enumerate(np.split(self.valid, range(VALIDATION_BATCH, len(self.valid), VALIDATION_BATCH))):
             stop.check()
             x, labels = self._load(batch, ("classifier validation noise", self.settings.seed, i) if noisy else None)
             logits = torch.cat([part for _, part in self.memory.each(self.network, x)])
-            loss += _loss(logits, labels).item() * len(batch)
-            correct += (predictions(logits) == labels).sum().item()
-        return loss / len(self.valid), correct / len(self.valid)
+            loss += _loss(logits, labels).double() * len(batch)
+            correct += (predictions(logits) == labels).sum()
+        return loss.item() / len(self.valid), correct.item() / len(self.valid)
 
 
 @torch.no_grad()
