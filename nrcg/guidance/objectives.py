@@ -62,6 +62,7 @@ class ClassValue(nn.Module):
     def __init__(self, classifier: nn.Module, target: Any, objective: str | Objective = "log_prob") -> None:
         super().__init__()
         self.classifier, self.target, self.objective = classifier, as_target(target), objective
+        self._fitted: tuple[Any, Any] = (None, None)
         as_objective(objective)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -70,7 +71,10 @@ class ClassValue(nn.Module):
     def evaluate(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The values, and the logits that they are of, in the images' precision."""
         logits = self._logits(images)
-        return objective_values(logits, self.target, self.objective), logits
+        key = *logits.shape, logits.device
+        if self._fitted[0] != key:  # once a trajectory: a copy to a GPU waits for it
+            self._fitted = key, fitted(self.target, *key)
+        return one_each(as_objective(self.objective)(logits, self._fitted[1]), len(images), self.objective), logits
 
     def _logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits N×C of a copy that the classifier may change in place."""
@@ -108,15 +112,14 @@ class WeightedSum(nn.Module):
         return found.new_tensor(self.weights) @ found
 
 
-def objective_values(logits: torch.Tensor, target: Any, objective: str | Objective) -> torch.Tensor:
-    """The objective of each image, N values, from logits N×C or N×1 and a class index or N of them."""
-    (n, n_logits), target = logits.shape, as_target(target)
+def fitted(target: torch.Tensor, n: int, n_logits: int, device: torch.device) -> torch.Tensor:
+    """The target of each of n images, N on the device, if it is a class of the logits."""
     last = max(n_logits, 2) - 1
     if target.ndim == 1 and len(target) != n:
         raise NrcgError(f"guidance: target holds {len(target)} classes for {n} samples; give an int, or one per sample")
     if target.numel() and (target.min() < 0 or target.max() > last):
         raise NrcgError(f"guidance: target {target.tolist()} is not among the classifier's classes 0…{last}")
-    return one_each(as_objective(objective)(logits, target.expand(n).to(logits.device)), n, objective)
+    return target.expand(n).to(device)
 
 
 def one_each(values: Any, n: int, of: Any) -> torch.Tensor:

@@ -17,7 +17,7 @@ from nrcg.diffusion.denoise import one_step_denoiser, pred_original_sample
 from nrcg.diffusion.steps import level_at
 from nrcg.errors import NrcgError
 from nrcg.guidance.gradient import frozen, image_gradient
-from nrcg.guidance.objectives import ClassValue, objective_values
+from nrcg.guidance.objectives import ClassValue
 
 
 def make_classifier(n_logits: int = 3, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -137,6 +137,11 @@ def test_values_of_another_type_are_refused_by_name(key, value):
     with pytest.raises(NrcgError, match=key) as raised:
         ClassifierGuidance(**{"classifier": nn.Identity(), "target": 0, "scale": 1.0, key: value})
     assert isinstance(raised.value, ValueError) and "\n" not in str(raised.value)
+
+
+def objective_values(logits, target, objective):
+    """The values of logits that a classifier gives."""
+    return ClassValue(nn.Identity(), target, objective)(logits)
 
 
 @pytest.mark.parametrize(
