@@ -3,8 +3,8 @@
     python -m experiments.guidance_study --data DATA --nets resources/sportballs32 --part methods --out methods.csv
 
 DATA is the image set of the demo, `results/demo/sportballs/data`. Scales stand in `PARTS`, or are searched for
-(`nrcg.evaluation.scale_search`); the best is chosen on the tuning samples, and the table reports others, from 0
-on. Other trainings of the guiding classifier are given by `--classifier NAME=FOLDER`; rows whose classifier is missing are left
+(`nrcg.evaluation.scale_search`). The best is chosen on the tuning samples; the table reports others, from 0 on. Other
+trainings of the guiding classifier are given by `--classifier NAME=FOLDER`; rows whose classifier is missing are left
 out. Rows that stand in `--out` already are kept.
 """
 

@@ -119,7 +119,7 @@ def fitted(target: torch.Tensor, n: int, n_logits: int, device: torch.device) ->
         raise NrcgError(f"guidance: target holds {len(target)} classes for {n} samples; give an int, or one per sample")
     if target.numel() and (target.min() < 0 or target.max() > last):
         raise NrcgError(f"guidance: target {target.tolist()} is not among the classifier's classes 0…{last}")
-    return target.expand(n).to(device)
+    return target.expand(n).to(device, copy=True)  # a copy: the target may be an inference tensor
 
 
 def one_each(values: Any, n: int, of: Any) -> torch.Tensor:
