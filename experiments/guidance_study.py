@@ -31,6 +31,7 @@ from nrcg.models.classifier import load_classifier, predictions
 from nrcg.models.ddpm import load_ddpm
 from nrcg.rng import keyed_generator
 from nrcg.runtime.device import pick_device, set_up_torch
+from nrcg.speed import prepare
 
 STEPS, SEED, TARGET = 100, 2, 0  # as the demo; the target is baseball
 BATCH = 512
@@ -95,7 +96,7 @@ class Study:
         self.given, self.device = given, pick_device(given.device)
         set_up_torch(given.threads)
         unet, scheduler = load_ddpm(given.nets, self.device)
-        self.pipeline = GuidedPipeline(unet=unet, scheduler=scheduler)
+        self.pipeline = GuidedPipeline(unet=prepare(unet), scheduler=scheduler)
         self.pipeline.set_progress_bar_config(disable=True)
         self.folders = {name: given.nets / name for name in ("nonrobust", "robust")} | dict(given.classifier)
         self.judge, _ = load_classifier(given.judge or given.nets / "judge", self.device)
@@ -105,7 +106,7 @@ class Study:
     def measured(self, part: str, name: str) -> list[dict[str, Any]]:
         """The table's rows of a setup."""
         row, started = PARTS[part][name], time.monotonic()
-        network, _ = load_classifier(self.folders[row.classifier], self.device)
+        network = prepare(load_classifier(self.folders[row.classifier], self.device)[0])
 
         def guidance(scale: float | None) -> Any:
             return None if scale is None else guidance_from(row.guidance, network, TARGET, scale, name)
@@ -123,6 +124,7 @@ class Study:
             low, high = (float(end) for end in wilson(judged, self.given.samples))
             found.append(
                 {"part": part, "setup": name, "classifier": row.classifier, "scale": scale, "tuned": scale == tuned}
+                | {"device": self.device.type}
                 | {"n": self.given.samples, "own": own, "judge": judged, "low": low, "high": high}
                 | {"distance": distance, "diverged": diverged, "seconds": round(time.monotonic() - started, 1)}
             )

@@ -31,8 +31,9 @@ class Trial(NamedTuple):
 def find_scale(measure: Callable[[float | None], Trial], start: float = 1.0, most: int = 12) -> list[Trial]:
     """Bracket the scale of the smallest distance, from where guidance has no effect to where it does harm.
 
-    From `start` up by factors of 4 until the distance is 1.5 times the best; down until the judge's share lies within
-    the 95 % interval of the unguided one; then once between the best and each of its neighbours.
+    From `start` up by factors of 4 until the distance is 1.5 times the best; down until it and the judge's share are
+    those of unguided samples (at most 1.5 times the distance, and within the share's 95 % interval); then once between
+    the best and each of its neighbours.
 
     Args:
         measure: of a scale, or of None for unguided samples; a distance may be infinite.
@@ -43,6 +44,7 @@ def find_scale(measure: Callable[[float | None], Trial], start: float = 1.0, mos
         The trials, the unguided one first, then upwards by scale. `best` names the one of the smallest distance.
     """
     unguided = measure(None)
+    far = unguided.distance
     low, high = (float(end) for end in wilson(unguided.share, unguided.n))
     tried: dict[int, Trial] = {}  # by twice the exponent of FACTOR
 
@@ -56,10 +58,12 @@ def find_scale(measure: Callable[[float | None], Trial], start: float = 1.0, mos
 
     top = bottom = 0
     at(0)
-    while len(tried) < most - 2 and distance(top) <= WORSE * min(map(distance, list(tried))):
+    while len(tried) < most - 2 and distance(top) <= WORSE * min(far, *map(distance, list(tried))):
         top += 2
         at(top)
-    while len(tried) < most - 2 and not low <= at(bottom).share <= high:
+    while len(tried) < most - 2 and not (
+        low <= at(bottom).share <= high and distance(bottom) <= WORSE * unguided.distance
+    ):
         bottom -= 2
         at(bottom)
     centre = min(tried, key=distance)
