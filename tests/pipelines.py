@@ -12,9 +12,9 @@ T, STEPS = 40, 8
 ALPHAS = np.cumprod(1 - np.linspace(1e-4, 0.02, T))  # ᾱ_t, in float64; a scheduler's own is float32
 
 
-def make_pipeline(kind=GuidedDDPMPipeline, dtype=torch.float32, by=DDPMScheduler, steps=T, **scheduler):
+def make_pipeline(kind=GuidedDDPMPipeline, dtype=torch.float32, by=DDPMScheduler, steps=T, unet=TINY_UNET, **scheduler):
     torch.manual_seed(0)
-    unet = UNet2DModel(**TINY_UNET).to(dtype).eval()
+    unet = UNet2DModel(**unet).to(dtype).eval()
     pipe = kind(unet=unet, scheduler=by(num_train_timesteps=steps, **scheduler))
     pipe.set_progress_bar_config(disable=True)
     return pipe
