@@ -114,8 +114,8 @@ class Compress:
 
     def weights(self, n: int) -> list[int]:
         """Of each of n steps; 0 where there is no guidance."""
-        count = max(1, int(self.share * n))
-        places = sorted({int(n * (i / count) ** self.power) for i in range(count)})
+        count = max(1, int(self.share * n + 1e-9))  # a product that rounds to just below an integer is that integer
+        places = sorted({int(n * (i / count) ** self.power + 1e-9) for i in range(count)})
         weights = [0] * n
         for place, following in pairwise([*places, n]):
             weights[place] = following - place
