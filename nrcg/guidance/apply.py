@@ -46,12 +46,8 @@ def sphere(step: Step, size: Any, direction: torch.Tensor) -> tuple[torch.Tensor
     if step.spread is None:
         return step.x0, None
     radius = direction[0].numel() ** 0.5 * step.variance**0.5
-    mixed = step.spread + size * (radius * direction / _length(direction) - step.spread)
-    return step.x0, radius * mixed / _length(mixed) - step.spread
-
-
-def _length(batch: torch.Tensor) -> torch.Tensor:
-    return norm(batch).clamp(min=torch.finfo(batch.dtype).tiny)
+    mixed = step.spread + size * (radius * direction / norm(direction) - step.spread)
+    return step.x0, radius * mixed / norm(mixed) - step.spread
 
 
 @dataclass(frozen=True)
