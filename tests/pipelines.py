@@ -43,9 +43,10 @@ def draw(pipe, guidance=None, **kwargs):
 
 
 def trail(pipe, guidance=None, **kwargs) -> torch.Tensor:
-    """x_{t−1} of every step."""
+    """x_{t−1} of every step, none of them non-finite."""
     found = []
-    draw(pipe, guidance, callback_on_step_end=lambda *given: found.append(given[-1]["latents"]), **kwargs)
+    out = draw(pipe, guidance, callback_on_step_end=lambda *given: found.append(given[-1]["latents"]), **kwargs)
+    assert not out.diverged.any()
     return torch.stack(found)
 
 
