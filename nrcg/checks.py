@@ -114,5 +114,5 @@ def check_fields(section: str, made: Any) -> None:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}…"

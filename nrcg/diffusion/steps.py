@@ -126,13 +126,13 @@ class SolverSteps:
             self._try()
 
     def _try(self) -> None:
-        point, level = torch.zeros(1, 1, 2, 2), self.levels[0]
+        trial, point, t = deepcopy(self.scheduler), torch.zeros(1, 1, 2, 2), self.levels[0].t
+        options = self.options | ({"generator": torch.Generator()} if "generator" in self.options else {})
         try:
-            self.seen(point, level)
-            self.scheduler.step(point, level.t, point, **{**self.options, "generator": torch.Generator()})
+            trial.scale_model_input(point, t)
+            trial.step(point, t, point, **options)
         except Exception as error:  # whatever it does with a sample for an output
-            raise NrcgError(_refusal(self.scheduler, f"takes no x̂_0: {str(error).splitlines()[0]}")) from None
-        self.scheduler.set_timesteps(len(self.levels))
+            raise NrcgError(_refusal(trial, f"takes no x̂_0: {str(error).splitlines()[0]}")) from None
 
     def start(self) -> torch.Tensor:
         """x_T, in the scheduler's own units."""
@@ -153,7 +153,7 @@ class SolverSteps:
         self, level: Level, x: torch.Tensor, x0: torch.Tensor, output: torch.Tensor, spread: None, shift: Any
     ) -> torch.Tensor:
         """x_{t−1} in the scheduler's own units, from x_t in the same."""
-        if shift is not None:
+        if shift is not None and level.beta > 0:  # else x_{t−1} is x_t
             x0 = x0 + shift * ((1 - level.alpha_bar) / (level.alpha_bar_before**0.5 * level.beta))
         return self.scheduler.step(x0 if self.guided else output, level.t, x, **self.options).prev_sample
 

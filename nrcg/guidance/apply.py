@@ -46,12 +46,8 @@ def sphere(step: Step, size: Any, direction: torch.Tensor) -> tuple[torch.Tensor
     if step.spread is None:
         return step.x0, None
     radius = direction[0].numel() ** 0.5 * step.variance**0.5
-    mixed = step.spread + size * (radius * direction / _length(direction) - step.spread)
-    return step.x0, radius * mixed / _length(mixed) - step.spread
-
-
-def _length(batch: torch.Tensor) -> torch.Tensor:
-    return norm(batch).clamp(min=torch.finfo(batch.dtype).tiny)
+    mixed = step.spread + size * (radius * direction / norm(direction) - step.spread)
+    return step.x0, radius * mixed / norm(mixed) - step.spread
 
 
 @dataclass(frozen=True)
@@ -114,8 +110,8 @@ class Compress:
 
     def weights(self, n: int) -> list[int]:
         """Of each of n steps; 0 where there is no guidance."""
-        count = max(1, int(self.share * n))
-        places = sorted({int(n * (i / count) ** self.power) for i in range(count)})
+        count = max(1, int(self.share * n + 1e-9))  # a product that rounds to just below an integer is that integer
+        places = sorted({int(n * (i / count) ** self.power + 1e-9) for i in range(count)})
         weights = [0] * n
         for place, following in pairwise([*places, n]):
             weights[place] = following - place

@@ -142,12 +142,11 @@ class GuidedPipeline(DDPMPipeline):
         def on_step_end(number: int, level: Level, tensors: dict[str, Any]) -> torch.Tensor:
             if callback_on_step_end is None:
                 return tensors["latents"]
-            returned = callback_on_step_end(self, number, level.t, {name: tensors[name] for name in inputs}) or {}
-            check(
-                "callback_on_step_end", returned, {name: Rule("latents alone", lambda _: True) for name in ["latents"]}
-            )
-            x = returned.get("latents", tensors["latents"])
-            return x
+            given, x = {name: tensors[name] for name in inputs}, tensors["latents"]
+            returned = callback_on_step_end(self, number, level.t, given)
+            rules = dict.fromkeys(inputs, Rule("anything", lambda _: True)) | {"latents": same_shape(x)}
+            check("callback_on_step_end", {} if returned is None else returned, rules)
+            return x if returned is None else returned.get("latents", x).to(x)
 
         with frozen(*networks), torch.inference_mode(False):
             if isinstance(self.scheduler, DDPMScheduler):

@@ -77,7 +77,7 @@ def signal_before(step: Step, direction: torch.Tensor) -> float:
 @step_sizes.register("unit")
 def unit(step: Step, direction: torch.Tensor) -> torch.Tensor:
     """1 / RMS(d), of each sample (MPGD)."""
-    return 1 / rms(direction).clamp(min=torch.finfo(direction.dtype).tiny)
+    return 1 / rms(direction)
 
 
 @step_sizes.register("inverse_value")
@@ -88,8 +88,8 @@ def inverse_value(step: Step, direction: torch.Tensor) -> torch.Tensor:
 
 @step_sizes.register("polyak")
 def polyak(step: Step, direction: torch.Tensor) -> torch.Tensor:
-    """‖ε‖ / ‖d‖², of each sample (arXiv 2403.12404)."""
-    return norm(step.epsilon) / norm(direction).square().clamp(min=torch.finfo(direction.dtype).tiny)
+    """‖ε‖ / ‖d‖², of each sample; 0 where ‖d‖ is below 1e-6 (arXiv 2403.12404)."""
+    return torch.where(norm(direction) < 1e-6, 0.0, norm(step.epsilon) / norm(direction).square())
 
 
 @step_sizes.register("variance_and_sine")

@@ -33,7 +33,7 @@ class Smoothed(nn.Module):
 def smoothed(classifier: nn.Module, beta: float) -> nn.Module:
     """A copy with smooth activations; NrcgError where there is no module of ReLU's kin to replace."""
     copy = nn.ModuleList([deepcopy(classifier)])
-    places = [(name, child) for name, child in copy.named_modules() if type(child) in OF_RELU]
+    places = [(name, child) for name, child in copy.named_modules(remove_duplicate=False) if type(child) in OF_RELU]
     if not places:
         kin = ", ".join(kind.__name__ for kind in OF_RELU)
         raise NrcgError(f"guidance: softplus: {type(classifier).__name__} has no module among {kin} to make smooth")

@@ -239,7 +239,7 @@ class Unit(Memoryless):
     """d = g / RMS(g), of each sample by itself; 0 where g is."""
 
     def _direct(self, g: torch.Tensor) -> torch.Tensor:
-        return g / rms(g).clamp(min=torch.finfo(g.dtype).tiny)
+        return g / rms(g)
 
 
 @stabilizers.register("clip")
@@ -250,12 +250,12 @@ class Clip(Memoryless):
     radius: Annotated[float, POSITIVE] = 1.0
 
     def _direct(self, g: torch.Tensor) -> torch.Tensor:
-        return g * (self.radius / norm(g).clamp(min=torch.finfo(g.dtype).tiny)).clamp(max=1)
+        return g * (self.radius / norm(g)).clamp(max=1)
 
 
 def norm(batch: torch.Tensor) -> torch.Tensor:
-    """‖·‖ of each sample, N×1×1×1."""
-    return torch.linalg.vector_norm(batch, dim=(1, 2, 3), keepdim=True)
+    """‖·‖ of each sample, N×1×1×1; at least 1e-18, below which squares vanish in float32."""
+    return torch.linalg.vector_norm(batch, dim=(1, 2, 3), keepdim=True).clamp(min=1e-18)
 
 
 def rms(batch: torch.Tensor) -> torch.Tensor:

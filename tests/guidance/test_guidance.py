@@ -31,63 +31,6 @@ def make_unet(dtype: torch.dtype = torch.float64) -> UNet2DModel:
     return UNet2DModel(**TINY_UNET).to(dtype).eval()
 
 
-def gradients(steps: int = 7) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randn(2, 3, 4, 4, generator=generator, dtype=torch.float64) * 10.0**-i for i in range(steps)]
-
-
-def run(stabilizer, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
-    state, directions = stabilizer.init(inputs[0]), []
-    for gradient in inputs:
-        direction, state = stabilizer.update(gradient, state)
-        directions.append(direction)
-    return directions
-
-
-@pytest.mark.parametrize("bias_correction", [False, True])
-def test_ema_is_the_weighted_sum_of_eq_7(bias_correction):
-    beta, inputs = 0.9, gradients()
-    for k, direction in enumerate(run(EMA(beta, bias_correction=bias_correction), inputs), start=1):
-        weights = [(1 - beta) * beta ** (k - 1 - i) for i in range(k)]
-        expected = sum(w * g for w, g in zip(weights, inputs, strict=False))
-        torch.testing.assert_close(direction, expected / sum(weights) if bias_correction else expected)
-
-
-def test_adam_with_bias_correction_is_torch_optims_step():
-    inputs = gradients()
-    weight = nn.Parameter(torch.zeros_like(inputs[0]))
-    optimizer = torch.optim.Adam([weight], lr=1.0, betas=(0.8, 0.95), eps=1e-3)
-    for gradient, direction in zip(inputs, run(Adam(0.8, 0.95, 1e-3, bias_correction=True), inputs), strict=True):
-        before = weight.detach().clone()
-        weight.grad = gradient.clone()
-        optimizer.step()
-        torch.testing.assert_close(direction, before - weight.detach())
-
-
-def test_adam_without_bias_correction_is_eq_8():
-    inputs = gradients()
-    m, v = 0.0, 0.0
-    for gradient, direction in zip(inputs, run(Adam(), inputs), strict=True):
-        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
-        torch.testing.assert_close(direction, m / (v**0.5 + 1e-4))
-
-
-def test_update_leaves_the_old_state_alone():
-    for stabilizer in EMA(), Adam():
-        state = stabilizer.init(gradients()[0])
-        first, _ = stabilizer.update(gradients()[0], state)
-        again, _ = stabilizer.update(gradients()[0], state)
-        assert torch.equal(first, again)
-
-
-def test_state_of_half_precision_gradients_is_float32():
-    tiny = torch.full((1, 3, 2, 2), 1e-6, dtype=torch.float16)  # its square is 0 in half precision
-    for stabilizer in EMA(), Adam():
-        direction, state = stabilizer.update(tiny, stabilizer.init(tiny))
-        assert direction.dtype == state.m.dtype == torch.float32
-    assert (state.v > 0).all()
-
-
 @pytest.mark.parametrize(
     ("make", "key"),
     [
