@@ -61,9 +61,7 @@ def find_scale(measure: Callable[[float | None], Trial], start: float = 1.0, mos
     while len(tried) < most - 2 and distance(top) <= WORSE * min(far, *map(distance, list(tried))):
         top += 2
         at(top)
-    while len(tried) < most - 2 and not (
-        low <= at(bottom).share <= high and distance(bottom) <= WORSE * unguided.distance
-    ):
+    while len(tried) < most - 2 and not (low <= at(bottom).share <= high and distance(bottom) <= WORSE * far):
         bottom -= 2
         at(bottom)
     centre = min(tried, key=distance)
