@@ -24,11 +24,12 @@ from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 from nrcg.evaluation.scale_search import TUNING, Trial, best, find_scale, grid, trial
 from nrcg.evaluation.score import reference_statistics
 from nrcg.evaluation.uncertainty import wilson
-from nrcg.guidance import GuidedPipeline, guidance_from
+from nrcg.guidance import guidance_from
 from nrcg.io.files import write_text
 from nrcg.io.images import to_float, to_rgb, to_uint8
 from nrcg.models.classifier import load_classifier, predictions
 from nrcg.models.ddpm import load_ddpm
+from nrcg.pipeline import GuidedPipeline
 from nrcg.rng import keyed_generator
 from nrcg.runtime.device import pick_device, set_up_torch
 from nrcg.speed import prepare
@@ -112,9 +113,14 @@ class Study:
             return None if scale is None else guidance_from(row.guidance, network, TARGET, scale, name)
 
         def tried(scale: float | None) -> Trial:
-            how = {"target": TARGET, "judge": self.judge, "extractor": self.extractor, "reference": self.reference}
+            how: dict[str, Any] = {
+                "target": TARGET,
+                "judge": self.judge,
+                "extractor": self.extractor,
+                "reference": self.reference,
+            }
             run = {"seed": SEED, "n": self.given.tuning, "batch_size": BATCH, "num_inference_steps": STEPS}
-            return trial(self.pipeline, guidance(scale), scale, **how, **run)
+            return trial(self.pipeline, guidance(scale), scale, extractor=self.extractor, **how, **run)
 
         trials = [tried(scale) for scale in row.scales] or find_scale(tried)
         scales, tuned = row.scales or grid(trials)[1:4], best(trials).scale

@@ -14,16 +14,31 @@ if TYPE_CHECKING:
     from nrcg.errors import NrcgError
     from nrcg.guidance import (
         EMA,
+        AdaBelief,
         Adam,
+        Augment,
+        Chain,
         ClassifierGuidance,
         ClassValue,
-        GuidedDDPMPipeline,
+        Clip,
+        Compress,
+        Inner,
+        Lion,
+        Momentum,
+        Nesterov,
+        Noise,
+        Recur,
+        RMSProp,
+        Sign,
+        Unit,
         ValueGuidance,
         WeightedSum,
+        methods,
         objectives,
         stabilizers,
     )
     from nrcg.models.adapter import adapt
+    from nrcg.pipeline import GuidedDDPMPipeline, GuidedPipeline
 
 try:
     __version__ = version("nrcg")
@@ -31,20 +46,11 @@ except PackageNotFoundError:  # a checkout that was not installed
     __version__ = "0+unknown"
 
 __all__ = [
-    "EMA",
-    "Adam",
-    "ClassValue",
-    "ClassifierGuidance",
-    "GuidedDDPMPipeline",
-    "NrcgError",
-    "ValueGuidance",
-    "WeightedSum",
-    "adapt",
-    "load_classifier",
-    "objectives",
-    "speed",
-    "stabilizers",
-]
+    "EMA", "AdaBelief", "Adam", "Augment", "Chain", "ClassValue", "ClassifierGuidance", "Clip", "Compress",
+    "GuidedDDPMPipeline", "GuidedPipeline", "Inner", "Lion", "Momentum", "Nesterov", "Noise", "NrcgError", "RMSProp",
+    "Recur", "Sign", "Unit", "ValueGuidance", "WeightedSum", "adapt", "load_classifier", "methods", "objectives",
+    "speed", "stabilizers",
+]  # fmt: skip
 
 
 def load_classifier(folder: "str | Path", device: "str | Device" = "cpu") -> "Module":
@@ -75,6 +81,7 @@ def __getattr__(name: str) -> Any:
     if name == "speed":
         return import_module("nrcg.speed")
     rooms = {"NrcgError": "nrcg.errors", "adapt": "nrcg.models.adapter"}
+    rooms |= dict.fromkeys(["GuidedPipeline", "GuidedDDPMPipeline"], "nrcg.pipeline")
     return getattr(import_module(rooms.get(name, "nrcg.guidance")), name)
 
 

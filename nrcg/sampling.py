@@ -18,11 +18,12 @@ from tqdm import tqdm
 
 from nrcg.diffusion.steps import set_timesteps
 from nrcg.errors import NrcgError
-from nrcg.guidance import ClassifierGuidance, GuidedPipeline, ValueGuidance
+from nrcg.guidance import ClassifierGuidance, ValueGuidance
 from nrcg.io.arrays import write_array
 from nrcg.io.files import alone, fingerprint, read_card, require_writable, sha256, write_json
 from nrcg.io.images import to_rgb, to_uint8
 from nrcg.io.unfinished import in_batches
+from nrcg.pipeline import GuidedPipeline
 from nrcg.rng import keyed_generator
 from nrcg.runtime.memory import BatchLimit
 from nrcg.runtime.preemption import Stop

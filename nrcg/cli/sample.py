@@ -46,9 +46,10 @@ def sample(
     if (classifier is None) != (scale is None) or (section and classifier is None):
         raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
     where = options.set_up(device, threads)
-    from nrcg.guidance import GuidedPipeline, guidance_from
+    from nrcg.guidance import guidance_from
     from nrcg.models.classifier import load_classifier, seeing
     from nrcg.models.ddpm import load_ddpm, sampling_scheduler, takes_images
+    from nrcg.pipeline import GuidedPipeline
     from nrcg.sampling import sample_shard
     from nrcg.speed import prepare, worth_compiling
 

@@ -165,7 +165,7 @@ def set_timesteps(scheduler: Any, steps: int | None) -> torch.Tensor:
         NrcgError: for a scheduler of continuous time, another prediction type or several U-Net passes per step, and for
             steps that it does not have.
     """
-    config = getattr(scheduler, "config", {})
+    config: Any = getattr(scheduler, "config", {})
     if not hasattr(scheduler, "alphas_cumprod") or config.get("timestep_type") == "continuous":
         raise NrcgError(_refusal(scheduler, "has no discrete timesteps with an ᾱ_t each"))
     if config.get("prediction_type", "epsilon") not in PREDICTIONS or config.get("use_flow_sigmas"):

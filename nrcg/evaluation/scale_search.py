@@ -9,9 +9,9 @@ import torch
 from nrcg.evaluation.extractors import Extractor
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 from nrcg.evaluation.uncertainty import wilson
-from nrcg.guidance import GuidedPipeline
 from nrcg.io.images import to_float, to_rgb, to_uint8
 from nrcg.models.classifier import predictions
+from nrcg.pipeline import GuidedPipeline
 from nrcg.rng import keyed_generator
 
 TUNING = 1_000_000  # number of the first sample that scales are chosen on; no point reports as many

@@ -1,10 +1,10 @@
 """Classifier guidance of a diffusion model: five slots, for any diffusers U-Net and any image classifier."""
 
+# fmt: off
 from nrcg.guidance.apply import Compress, Inner, Recur, applications
 from nrcg.guidance.copies import Augment, Noise, copies
-from nrcg.guidance.guidance import ClassifierGuidance, ValueGuidance, guidance_from, stabilizer_from
+from nrcg.guidance.guidance import ClassifierGuidance, Guidance, ValueGuidance, guidance_from, stabilizer_from
 from nrcg.guidance.objectives import ClassValue, WeightedSum, objectives
-from nrcg.guidance.pipeline import GuidedDDPMPipeline, GuidedPipeline
 from nrcg.guidance.sizes import schedules, step_sizes
 from nrcg.guidance.stabilizers import (
     EMA,
@@ -20,46 +20,16 @@ from nrcg.guidance.stabilizers import (
     Stabilizer,
     Unit,
     stabilizers,
-)  # fmt: skip
+)
 from nrcg.methods import methods
 
-SLOTS = {  # what can be named in each slot of a config's row
+SLOTS = {  # what a config's row can name in each
     "method": methods, "objective": objectives, "copies": copies, "stabilizer": stabilizers, "step_size": step_sizes,
     "schedule": schedules, "apply": applications,
-}  # fmt: skip
-
+}
 __all__ = [
-    "EMA",
-    "SLOTS",
-    "AdaBelief",
-    "Adam",
-    "Augment",
-    "Chain",
-    "ClassValue",
-    "ClassifierGuidance",
-    "Clip",
-    "Compress",
-    "GuidedDDPMPipeline",
-    "GuidedPipeline",
-    "Inner",
-    "Lion",
-    "Momentum",
-    "Nesterov",
-    "Noise",
-    "RMSProp",
-    "Recur",
-    "Sign",
-    "Stabilizer",
-    "Unit",
-    "ValueGuidance",
-    "WeightedSum",
-    "applications",
-    "copies",
-    "guidance_from",
-    "methods",
-    "objectives",
-    "schedules",
-    "stabilizer_from",
-    "stabilizers",
-    "step_sizes",
-]  # fmt: skip
+    "EMA", "SLOTS", "AdaBelief", "Adam", "Augment", "Chain", "ClassValue", "ClassifierGuidance", "Clip", "Compress",
+    "Guidance", "Inner", "Lion", "Momentum", "Nesterov", "Noise", "RMSProp", "Recur", "Sign", "Stabilizer", "Unit",
+    "ValueGuidance", "WeightedSum", "applications", "copies", "guidance_from", "methods", "objectives", "schedules",
+    "stabilizer_from", "stabilizers", "step_sizes",
+]

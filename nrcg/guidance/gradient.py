@@ -60,7 +60,7 @@ def image_gradient(
 
 
 def _no_gradient(value: Value, logits: Any, values: torch.Tensor) -> str:
-    if logits is not None and logits.requires_grad and not values.requires_grad:
+    if isinstance(value, ClassValue) and logits.requires_grad and not values.requires_grad:
         return f"objective: no gradient passes {name_of(value.objective)}; make it differentiable, without detach"
     kind, culprit = ("classifier", value.classifier) if isinstance(value, ClassValue) else ("objective", value)
     return (

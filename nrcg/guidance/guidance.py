@@ -15,11 +15,11 @@ from nrcg.checks import FLAG, FRACTIONS, Rule, check_fields, maybe, number, one_
 from nrcg.diffusion.draws import Draws
 from nrcg.diffusion.steps import Level
 from nrcg.errors import NrcgError
-from nrcg.guidance.apply import Apply, Compress, Inner, Recur, applications
-from nrcg.guidance.copies import Copies, copies
+from nrcg.guidance.apply import Compress, Inner, Recur, applications
+from nrcg.guidance.copies import copies
 from nrcg.guidance.gradient import Gradient, image_gradient
-from nrcg.guidance.objectives import ClassValue, Objective, Value, as_target, name_of
-from nrcg.guidance.sizes import Schedule, Step, StepSize, schedules, step_sizes
+from nrcg.guidance.objectives import ClassValue, Value, name_of
+from nrcg.guidance.sizes import Step, schedules, step_sizes
 from nrcg.guidance.smooth import smoothed
 from nrcg.guidance.stabilizers import Stabilizer, make_stabilizer
 from nrcg.methods import expanded
@@ -43,28 +43,31 @@ MAKERS: dict[str, Callable[[Any], Any]] = {  # of what a slot's section describe
 
 
 class Planned(NamedTuple):
-    """What guidance does at a timestep: its weight, whether it takes a new gradient, how often the step is made."""
+    """What guidance does at a timestep."""
 
     weight: float
-    renew: bool
-    times: int
+    renew: bool  # whether it takes a new gradient
+    times: int  # that the step is made
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Guidance:
-    """How the gradient of a value is taken and used: what all guidance has; a subclass has a `value` and a `scale`."""
+    """How the gradient of a value is taken and used: what all guidance has; a subclass has a `value` and a `scale`.
+
+    A slot that is a name or a section of a config becomes what it describes.
+    """
 
     on: Annotated[str, one_of(*INPUTS)] = "x0"
-    stabilizer: Stabilizer | str | Mapping | Sequence | None = None
+    stabilizer: Any = None
     jacobian: Annotated[bool | str, JACOBIAN] = True
-    copies: Copies | str | Mapping | None = None
-    step_size: StepSize | str | Mapping = "variance"
-    schedule: Schedule | str | Mapping = "constant"
+    copies: Any = None
+    step_size: Any = "variance"
+    schedule: Any = "constant"
     interval: Annotated[Sequence[float] | None, maybe(FRACTIONS)] = None
-    every: Annotated[int | Compress | Mapping, EVERY] = 1
-    apply: Apply | str | Mapping = "sample"
-    inner: Annotated[Inner | Mapping | None, maybe(Rule("Inner(…)", lambda v: isinstance(v, Inner)))] = None
-    recur: Annotated[Recur | Mapping | None, maybe(Rule("Recur(…)", lambda v: isinstance(v, Recur)))] = None
+    every: Annotated[Any, EVERY] = 1
+    apply: Any = "sample"
+    inner: Annotated[Any, maybe(Rule("Inner(…)", lambda v: isinstance(v, Inner)))] = None
+    recur: Annotated[Any, maybe(Rule("Recur(…)", lambda v: isinstance(v, Recur)))] = None
 
     def __post_init__(self) -> None:
         for name, make in MAKERS.items():
@@ -82,17 +85,18 @@ class Guidance:
         for each in parameters:
             if each.default is not each.empty and texts[each.name] in (each.default, repr(each.default)):
                 del texts[each.name]
-        texts |= {"target": short(as_target(values["target"]).tolist())} if "target" in values else {}
+        if isinstance(self, ClassifierGuidance):
+            texts["target"] = short(self.value.target.tolist())
         return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
     def gradients(self, level: Level, draws: Draws | None) -> Callable[..., Gradient]:
         """`image_gradient` of the value at this step, (x, denoise) → Gradient; its copies are drawn once."""
-        copies = self.copies and self.copies.draw(level, draws)
-        return partial(image_gradient, self.value, copies=copies, mean=self.copies and self.copies.mean)
+        drawn, value = self.copies and self.copies.draw(level, draws), getattr(self, "value")  # noqa: B009
+        return partial(image_gradient, value, copies=drawn, mean=self.copies and self.copies.mean)
 
     def applied(self, step: Step, direction: torch.Tensor, weight: float, gradient_at: Callable) -> tuple[Any, Any]:
         """x̂_0 of the step, and what is added to x_{t−1}, None for nothing."""
-        size = self.scale * weight * self.step_size(step, direction)
+        size = getattr(self, "scale") * weight * self.step_size(step, direction)  # noqa: B009
         x0, shift = self.apply(step, size, direction)
         if self.inner:
             delta = self.inner.delta(step.x0, weight, gradient_at)
@@ -157,7 +161,7 @@ class ClassifierGuidance(Guidance):
     classifier: Annotated[nn.Module, MODULE]
     target: int | Sequence[int] | torch.Tensor
     scale: Annotated[float, number(0)]
-    objective: str | Mapping | Objective = field(default="log_prob", kw_only=True)
+    objective: Any = field(default="log_prob", kw_only=True)
     softplus: Annotated[float | None, maybe(number(0, without=(0,)))] = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:

@@ -6,9 +6,7 @@ from typing import Any
 import torch
 
 from nrcg.diffusion.denoise import one_step_denoiser, pred_epsilon, pred_original_sample, predict
-from nrcg.diffusion.draws import Draws
-from nrcg.diffusion.steps import DDPMSteps, Level, SolverSteps, fractions
-from nrcg.guidance.guidance import ClassifierGuidance, ValueGuidance
+from nrcg.diffusion.steps import Level, fractions
 from nrcg.guidance.sizes import Step
 from nrcg.guidance.stabilizers import for_steps
 
@@ -18,9 +16,9 @@ TENSORS = ("latents", "sample", "pred_original_sample", "gradient", "direction")
 @torch.no_grad()
 def guided_loop(
     unet: Any,
-    steps: DDPMSteps | SolverSteps,
-    draws: Draws | None = None,
-    guidance: ClassifierGuidance | ValueGuidance | None = None,
+    steps: Any,
+    draws: Any = None,
+    guidance: Any = None,
     on_step_end: Callable[[int, Level, dict[str, Any]], torch.Tensor] = lambda _step, _level, found: found["latents"],
     progress: Callable[[Any], Iterable[Level]] = iter,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,7 +41,8 @@ def guided_loop(
     passed = fractions(scheduler)
     plan = guidance.plan(passed) if guidance else [None] * len(passed)
     stabilizer = for_steps(guidance and guidance.stabilizer, sum(planned.times for planned in plan if planned))
-    state, found, direction = stabilizer.init(x), None, None
+    state, direction = stabilizer.init(x), None
+    found: Any = None
     largest = max(float(level.small_variance) for level in steps.levels)
     diverged = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for number, level in enumerate(progress(steps.levels)):

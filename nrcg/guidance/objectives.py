@@ -61,7 +61,7 @@ class ClassValue(nn.Module):
 
     def __init__(self, classifier: nn.Module, target: Any, objective: str | Objective = "log_prob") -> None:
         super().__init__()
-        self.classifier, self.target, self.objective = classifier, as_target(target), objective
+        self.classifier, self.target, self.objective = classifier, class_indices(target, "guidance: target"), objective
         self._fitted: tuple[Any, Any] = (None, None)
         as_objective(objective)
 
@@ -138,8 +138,3 @@ def as_objective(objective: str | Objective) -> Objective:
 def name_of(objective: str | Callable) -> str:
     """What to call an objective in one line."""
     return objective if isinstance(objective, str) else getattr(objective, "__name__", type(objective).__name__)
-
-
-def as_target(target: Any) -> torch.Tensor:
-    """A LongTensor on the CPU, scalar or N."""
-    return class_indices(target, "guidance: target")

@@ -119,4 +119,5 @@ def sine(u: float) -> float:
 def knots(u: float, points: Sequence[Sequence[float]]) -> float:
     """Straight lines between `points`, pairs [t / T, factor] with rising t / T; level outside of them."""
     check("schedule knots", {"points": points}, {"points": KNOTS})
-    return float(np.interp(u, *zip(*points, strict=True)))
+    times, factors = zip(*points, strict=True)
+    return float(np.interp(u, times, factors))

@@ -55,11 +55,7 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True)
 class MovingAverage:
-    """Base of averages that start at 0; their decays are the fields `beta…`.
-
-    `steps` is the number of guided steps that the decays are meant for, rescaled to those at hand; None takes them as
-    they are.
-    """
+    """Base of averages that start at 0; the decays, fields `beta…`, are meant for so many guided `steps`, if any."""
 
     steps: Annotated[int | None, maybe(whole(1))] = field(default=None, kw_only=True)
 
@@ -75,8 +71,7 @@ class MovingAverage:
         return self._direct(gradient, state._replace(steps=state.steps + 1))
 
     def _direct(self, g: torch.Tensor, state: Moments) -> tuple[torch.Tensor, Moments]:
-        """Direction and new state, whose number of steps counts this gradient already."""
-        raise NotImplementedError
+        raise NotImplementedError  # state.steps counts g already
 
     def for_steps(self, n: int) -> "MovingAverage":
         """With `steps`, the average that remembers the same share of n steps: β' = β^(steps/n); else this one."""

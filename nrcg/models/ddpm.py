@@ -126,8 +126,9 @@ def sampling_scheduler(trained: DDPMScheduler, section: Any) -> tuple[Any, float
     if section is None:
         return trained, 0.0
     name, arguments = (section, {}) if isinstance(section, str) else next(iter(section.items()), (None, None))
-    kind = getattr(diffusers, str(name), None)
-    if not (isinstance(kind, type) and issubclass(kind, SchedulerMixin)) or not isinstance(arguments, Mapping):
+    kind: Any = getattr(diffusers, str(name), None)
+    known = isinstance(kind, type) and issubclass(kind, SchedulerMixin)
+    if not known or not isinstance(arguments, Mapping):
         raise NrcgError(f"scheduler {section!r}: name one of diffusers, such as DDIMScheduler, or {{name: {{…}}}}")
     arguments = dict(arguments)
     eta = arguments.pop("eta", 0.0)

@@ -11,7 +11,8 @@ from torch import nn
 
 from nrcg import ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.diffusion.draws import Draws
-from nrcg.guidance import GuidedPipeline, methods
+from nrcg.guidance import methods
+from nrcg.pipeline import GuidedPipeline
 
 SHAPE, TIMESTEPS = (2, 3, 8, 8), range(T - T // STEPS, -1, -T // STEPS)
 BEFORE = [*ALPHAS[list(TIMESTEPS)][1:], 1.0]

@@ -22,7 +22,8 @@ from pipelines import ALPHAS, STEPS, T, draw, generator, grad, make_guidance, ma
 
 from nrcg import EMA, GuidedDDPMPipeline
 from nrcg.errors import NrcgError
-from nrcg.guidance import GuidedPipeline, Recur
+from nrcg.guidance import Recur
+from nrcg.pipeline import GuidedPipeline
 
 SOLVERS = {
     "dpm": (DPMSolverMultistepScheduler, {}),

@@ -14,7 +14,7 @@ from torch import nn
 from nrcg.checks import Rule, check, listed, maybe, number, one_of, sides, whole
 from nrcg.diffusion.denoise import tell
 from nrcg.diffusion.draws import Draws, gaussian_draws
-from nrcg.diffusion.steps import DDPMSteps, Level, SolverSteps, fractions, set_timesteps
+from nrcg.diffusion.steps import DDPMSteps, Level, SolverSteps, Timestep, fractions, set_timesteps
 from nrcg.errors import NrcgError
 from nrcg.guidance.apply import sphere
 from nrcg.guidance.gradient import frozen
@@ -84,7 +84,7 @@ class GuidedPipeline(DDPMPipeline):
         return_dict: bool = True,
         guidance: ClassifierGuidance | ValueGuidance | None = None,
         class_labels: int | Sequence[int] | torch.Tensor | None = None,
-        callback_on_step_end: Callable[["GuidedPipeline", int, torch.Tensor, dict], Any] | None = None,
+        callback_on_step_end: Callable[["GuidedPipeline", int, Timestep, dict], Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents", "pred_original_sample", "gradient"),
         eta: float = 0.0,
     ) -> GuidedDDPMOutput | tuple[Any, torch.Tensor]:
@@ -115,7 +115,8 @@ class GuidedPipeline(DDPMPipeline):
                 guidance that has no meaning for the scheduler; in the first guided step, for a classifier, objective
                 or target that does not fit, and as `one_step_denoiser`.
         """
-        inputs, given = callback_on_step_end_tensor_inputs, {"batch_size": batch_size, "generator": generator}
+        inputs = callback_on_step_end_tensor_inputs
+        given: dict[str, Any] = {"batch_size": batch_size, "generator": generator}
         given |= {"output_type": output_type, "guidance": guidance, "eta": eta}
         check("pipeline", given | {"callback_on_step_end_tensor_inputs": inputs}, RULES)
         if isinstance(generator, list) and len(generator) != batch_size:
