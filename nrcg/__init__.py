@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from nrcg import speed
     from nrcg.errors import NrcgError
+    from nrcg.evaluation.trace import trace
     from nrcg.guidance import (
         EMA,
         Adam,
@@ -44,6 +45,7 @@ __all__ = [
     "objectives",
     "speed",
     "stabilizers",
+    "trace",
 ]
 
 
@@ -74,7 +76,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'nrcg' has no attribute {name!r}")
     if name == "speed":
         return import_module("nrcg.speed")
-    rooms = {"NrcgError": "nrcg.errors", "adapt": "nrcg.models.adapter"}
+    rooms = {"NrcgError": "nrcg.errors", "adapt": "nrcg.models.adapter", "trace": "nrcg.evaluation.trace"}
     return getattr(import_module(rooms.get(name, "nrcg.guidance")), name)
 
 

@@ -1,0 +1,51 @@
+"""What a verb that samples opens: its networks, made fast, the guidance, and what of both a card tells."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nrcg.cli import options
+from nrcg.errors import NrcgError
+
+if TYPE_CHECKING:
+    import torch
+
+    from nrcg.guidance import ClassifierGuidance, GuidedDDPMPipeline
+
+
+class Sampler(NamedTuple):
+    """A pipeline, its guidance, if any, and what decides its samples besides the seed and the number of steps."""
+
+    pipeline: "GuidedDDPMPipeline"
+    guidance: "ClassifierGuidance | None"
+    provenance: dict[str, Any]
+
+
+def open_sampler(
+    ddpm: str, classifier: Path | None, target: str, scale: float | None, guidance: str, class_label: int | None,
+    precision: str, where: "torch.device", compile: bool = False,
+) -> Sampler:  # fmt: skip
+    """The options of `nrcg sample` of these names as what they stand for."""
+    section = options.parse_json(guidance, "--guidance")
+    if (classifier is None) != (scale is None) or (section and classifier is None):
+        raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
+    from nrcg.guidance import GuidedDDPMPipeline, guidance_from
+    from nrcg.models.classifier import load_classifier, seeing
+    from nrcg.models.ddpm import load_ddpm, takes_images
+    from nrcg.speed import prepare
+
+    ready = partial(prepare, precision=precision, compile=compile)
+    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": options.network_digest(ddpm), "precision": precision}
+    how = None
+    unet, scheduler = load_ddpm(ddpm, where)
+    if classifier and scale is not None:
+        model, card = load_classifier(classifier, where)
+        model = ready(seeing(model, unet.config.in_channels))
+        how = guidance_from(section, model, options.parse_target(target, card["classes"]), scale, "--guidance")
+        provenance |= {"classifier": str(classifier), "classifier_digest": options.network_digest(classifier)}
+        provenance |= {"target": target, "scale": scale, "guidance": section}
+    provenance |= {} if class_label is None else {"class_label": class_label}
+    size = unet.config.sample_size
+    if classifier and "size" in card and not takes_images(size, card["size"]):
+        raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
+    return Sampler(GuidedDDPMPipeline(unet=ready(unet), scheduler=scheduler), how, provenance)
