@@ -76,7 +76,8 @@ def trace(
     check("trace", {"n_frames": n_frames, "n_shown": n_shown}, RULES)
     n_steps, limit = len(set_timesteps(pipeline.scheduler, num_inference_steps)), clip_limit(pipeline.scheduler)
     frame_steps = np.linspace(0, n_steps - 1, min(n_frames, n_steps)).round().astype(np.int64)
-    kept, rows, frames, before = set(frame_steps.tolist()), [], [], dict.fromkeys(LOOKED_AT)
+    kept, rows, frames = set(frame_steps.tolist()), [], []
+    before: dict[str, Any] = dict.fromkeys(LOOKED_AT)
 
     def look(_pipeline: Any, step: int, _t: Any, now: dict[str, torch.Tensor]) -> None:
         x0, row = now["pred_original_sample"], {}
@@ -93,8 +94,14 @@ def trace(
             frames.append(to_pixels(to_rgb(x0[:n_shown])))
 
     images, diverged = pipeline(
-        **{"batch_size": batch_size, "generator": generator, "num_inference_steps": num_inference_steps},
-        **{"guidance": guidance, "class_labels": class_labels, "eta": eta, "output_type": "pt", "return_dict": False},
+        batch_size=batch_size,
+        generator=generator,
+        num_inference_steps=num_inference_steps,
+        output_type="pt",
+        return_dict=False,
+        guidance=guidance,
+        class_labels=class_labels,
+        eta=eta,
         callback_on_step_end=look,
         callback_on_step_end_tensor_inputs=LOOKED_AT,
     )

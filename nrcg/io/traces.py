@@ -57,7 +57,7 @@ def write_trace(
         card: `seeds` [start, stop] of N samples; `times` of F frames.
     """
     out, (start, stop) = Path(out), card["seeds"]
-    rows = {"step": np.arange(len(times)).repeat(stop - start), "time": times.repeat(stop - start)}
+    rows: dict[str, Any] = {"step": np.arange(len(times)).repeat(stop - start), "time": times.repeat(stop - start)}
     rows["seed"] = np.tile(np.arange(start, stop), len(times))
     rows |= {name: measured[name].ravel() if name in measured else np.nan for name in MEASURED}
     write_array(out, frames)

@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib
 import matplotlib.style
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -27,7 +28,7 @@ METADATA = {  # no date and no version in the file: identical data gives identic
     ".png": {"Software": None},
     ".pdf": {"Creator": "nrcg", "Producer": None, "CreationDate": None},
 }
-MOVIES: dict[str, dict[str, Any]] = {".webp": {"quality": 85, "method": 4}, ".gif": {"optimize": True}}
+MOVIES: dict[str, dict[str, Any]] = {".webp": {"quality": 65, "method": 4}, ".gif": {"optimize": True}}
 MILLISECONDS = 120  # that a picture of a movie stays, and twenty times as long the last one
 File = str | Path
 
@@ -155,11 +156,16 @@ def save(fig: Figure, outputs: Sequence[File]) -> None:
 
 def save_movie(pictures: Iterable[Image.Image], outputs: Sequence[Path]) -> None:
     """Write the pictures to each path as an animation that begins anew, WebP or GIF by suffix."""
-    first, *others = tqdm(pictures, desc=outputs[0].stem, unit="picture")
-    durations = [MILLISECONDS] * len(others) + [20 * MILLISECONDS]
+    drawn = list(tqdm(pictures, desc=outputs[0].stem, unit="picture"))
+    how = {"save_all": True, "loop": 0, "duration": [MILLISECONDS] * (len(drawn) - 1) + [20 * MILLISECONDS]}
     for path in outputs:
+        first, *others = _in_few_colours(drawn) if path.suffix == ".gif" else drawn
         with atomic(path) as file:
-            first.save(
-                file, format=path.suffix[1:].upper(), save_all=True, append_images=others, duration=durations, loop=0,
-                **MOVIES[path.suffix],
-            )  # fmt: skip
+            first.save(file, format=path.suffix[1:].upper(), append_images=others, **how, **MOVIES[path.suffix])
+
+
+def _in_few_colours(pictures: list[Image.Image]) -> list[Image.Image]:
+    """In 256 colours, the same for all, and not dithered: else a GIF would be some ten times as large."""
+    few = pictures[:: max(1, len(pictures) // 10)] + pictures[-1:]
+    palette = Image.fromarray(np.concatenate([np.asarray(each) for each in few])).quantize(256)
+    return [each.quantize(palette=palette, dither=Image.Dither.NONE) for each in pictures]

@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,7 +21,8 @@ from nrcg.plots.setups import Setup, known_setups, read_setups
 from nrcg.plots.style import File, Page, draws, mathtext, new_figure
 from nrcg.registry import call
 
-DECADES = 6  # that an axis of lengths shows, at most
+DECADES = 6  # of lengths that an axis shows, at most
+QUARTILES = (0.25, 0.5, 0.75)
 MOVING_PIXELS, MOST_MOVING = 600, 8  # across the samples of an animation, and how many
 PANELS = {  # measured: what it is
     "gradient_norm": "length of the gradient",
@@ -99,8 +101,9 @@ def plot_trajectory_curves(page: Page, traces: list[dict], setups: File) -> Figu
         traces: as of trajectory.
     """
     rows = _rows(traces, setups)
-    n, words = rows[0].file.n_seeds, WORDS["trajectory"]
-    fig = new_figure(page.title, words["curves"].format(n=n, decades=DECADES), page.note, height=1.9)
+    words = WORDS["trajectory"]["curves"].format(n=rows[0].file.n_seeds, decades=DECADES)
+    fig = new_figure(page.title, words, page.note, height=1.9)
+    fig.get_layout_engine().set(w_pad=0.1)
     grid = fig.subplots(3, 2, sharex=True)
     panels = dict(zip(PANELS, grid.flat, strict=False))
     for name, ax in panels.items():
@@ -108,6 +111,7 @@ def plot_trajectory_curves(page: Page, traces: list[dict], setups: File) -> Figu
     for ax in (panels["clipped"], panels["direction_cosine"]):
         ax.tick_params(labelbottom=True)
         ax.set_xlabel("t / T")
+    panels["direction_cosine"].xaxis.set_in_layout(False)  # below it there is room: the legend's
     grid[0, 0].set_xlim(max(row.file.table["time"].max() for row in rows), 0)
     grid[2, 1].set_axis_off()
     grid[2, 1].legend(handles=[_line(row) for row in rows], loc="center", handlelength=2.2, borderaxespad=0.0)
@@ -115,29 +119,32 @@ def plot_trajectory_curves(page: Page, traces: list[dict], setups: File) -> Figu
 
 
 def _panel(ax: Axes, name: str, rows: Sequence[Row]) -> None:
-    tops = []
-    for i, row in enumerate(rows):
-        factor = row.scale if name == "direction_norm" and row.scale is not None else 1.0
-        kept = row.file.table[~row.file.table["seed"].isin(row.file.diverged)]
-        found = (kept.groupby("step")[name].quantile([0.25, 0.5, 0.75]) * factor).unstack().dropna()
-        if found.empty:
-            continue
-        time = kept.groupby("step")["time"].first()[found.index]
-        every = max(1, len(time) // 6)
-        ax.fill_between(time, found[0.25], found[0.75], color=row.setup.color, alpha=0.13, linewidth=0)
-        ax.plot(time, found[0.5], **_look(row), markevery=(int((i + 0.5) / len(rows) * every), every))
-        tops += found[0.5].tolist()
+    found = {i: curve for i, row in enumerate(rows) if len(curve := _quartiles(row, name))}
+    largest = max((curve.to_numpy().max() for curve in found.values()), default=1.0)
+    floor = largest * 10.0**-DECADES if name.endswith("_norm") else -1.0
+    for i, curve in found.items():
+        low, middle, high = (curve[q].clip(lower=floor) for q in QUARTILES)
+        color, every = rows[i].setup.color, max(1, len(curve) // 6)
+        ax.fill_between(curve.index, low, high, color=color, alpha=0.13, linewidth=0)
+        ax.plot(curve.index, middle, **_look(rows[i]), markevery=(int((i + 0.5) / len(rows) * every), every))
     ax.set_title(mathtext(PANELS[name]), fontsize=matplotlib.rcParams["axes.labelsize"])
     if name.endswith("_norm"):
+        least = min((curve.to_numpy().min() for curve in found.values()), default=floor)
         ax.set_yscale("log")
-        shown = [top for top in tops if top > 10**-DECADES * max(tops)]
-        if shown:
-            ax.set_ylim(min(shown) / 1.5, max(shown) * 1.5)
+        ax.set_ylim(max(least, floor) / 1.5, largest * 1.2)
     elif name.endswith("_cosine"):
-        ax.set_ylim(min(-0.25, *tops, 0), 1.03)
+        ax.set_ylim(min(-0.25, *(curve[0.5].min() for curve in found.values()), 0), 1.03)
         ax.axhline(0, color="#999999", linewidth=0.8, zorder=1)
     else:
         ax.set_ylim(0, 1)
+
+
+def _quartiles(row: Row, name: str) -> pd.DataFrame:
+    """QUARTILES over the samples that did not diverge, indexed by t / T downwards; empty where nothing was measured."""
+    factor = row.scale if name == "direction_norm" and row.scale is not None else 1.0
+    kept = row.file.table[~row.file.table["seed"].isin(row.file.diverged)]
+    found = kept.groupby("time", sort=False)[name].quantile(list(QUARTILES)).unstack()
+    return factor * found[found[0.5].notna()].sort_index(ascending=False)
 
 
 def _look(row: Row) -> dict[str, Any]:
