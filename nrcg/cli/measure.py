@@ -9,7 +9,8 @@ from typer import Argument, Option
 
 from nrcg.cli import options
 from nrcg.cli.networks import open_sampler
-from nrcg.cli.sample import GUIDANCE, MAX_SAMPLES
+from nrcg.cli.sample import GUIDANCE, MAX_SAMPLES, SCHEDULER
+from nrcg.cli.slots import WithSlots
 from nrcg.errors import NrcgError
 from nrcg.runtime.preemption import stop_on_signals
 
@@ -87,7 +88,7 @@ def forward(
     shutil.rmtree(unfinished)
 
 
-@options.measure_verbs.command("trace")
+@options.measure_verbs.command("trace", cls=WithSlots)
 def trace(
     ddpm: options.Ddpm,
     out: Annotated[Path, Option("--out", help="NAME.npy: x̂_0 on the way; NAME.csv and NAME.json go beside it.")],
@@ -98,6 +99,7 @@ def trace(
     target: options.Target = "0",
     scale: Annotated[float | None, Option(help="Guidance scale s of eq. 1; needs --classifier.", min=0)] = None,
     guidance: Annotated[str, Option(help=GUIDANCE)] = "{}",
+    scheduler: Annotated[str, Option(help=SCHEDULER)] = "null",
     class_label: options.ClassLabel = None,
     precision: Annotated[str, Option(help="Inside the networks: fp32 or bf16.")] = "fp32",
     frames: Annotated[int, Option(help="Steps whose x̂_0 is kept.", min=1)] = 50,
@@ -113,10 +115,10 @@ def trace(
     where = options.set_up(device, threads)
     from nrcg.evaluation.traces import trace_shard
 
-    opened = open_sampler(ddpm, classifier, target, scale, guidance, class_label, precision, where)
-    run: dict[str, Any] = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
-    run |= {"class_label": class_label, "n_frames": frames, "n_shown": shown}
-    trace_shard(out, range(start, stop), **run, **opened._asdict())
+    chosen = (ddpm, scheduler, classifier, target, scale, guidance, class_label, precision)
+    run = open_sampler(*chosen, where)._asdict()
+    run |= {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
+    trace_shard(out, range(start, stop), n_frames=frames, n_shown=shown, **run)
 
 
 @options.measure_verbs.command("curves")

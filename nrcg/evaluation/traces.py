@@ -25,6 +25,7 @@ def trace_shard(
     n_shown: int,
     provenance: dict[str, Any],
     class_label: int | None = None,
+    eta: float = 0.0,
 ) -> None:
     """Trace sample i of the run of `seed`, the one of `sample_shard`, for each i of `seeds`; write `out`, NAME.npy.
 
@@ -44,6 +45,7 @@ def trace_shard(
             generator=[keyed_generator("sampling", seed, i) for i in batch],
             num_inference_steps=num_inference_steps,
             class_labels=class_label,
+            eta=eta,
             n_frames=n_frames,
             n_shown=max(0, seeds.start + n_shown - batch.start),
         )
