@@ -87,7 +87,7 @@ def plot_trajectory(page: Page, traces: list[dict], setups: File, columns: int =
     cells = [_cell(row.file, seed, k) for row in rows for seed in seeds for k in frames]
     heads = [f"t = {times[0]}", *(times[k] for k in frames[1:-1]), "sample"]
     labels = [row.label if seed == seeds[0] else "" for row in rows for seed in seeds]
-    shown = WORDS["trajectory"]["strip"].format(seeds=" and ".join(map(str, seeds)), total=first.total)
+    shown = WORDS["trajectory"]["strip"].format(seeds=", ".join(map(str, seeds)), total=first.total)
     return draw_sheet(cells, len(frames), page.title, f"{shown}\n{page.note}".strip(), labels=labels, heads=heads)
 
 
