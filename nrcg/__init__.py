@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from nrcg import speed
     from nrcg.errors import NrcgError
+    from nrcg.evaluation.trace import trace
     from nrcg.guidance import (
         EMA,
         AdaBelief,
@@ -49,7 +50,7 @@ __all__ = [
     "EMA", "AdaBelief", "Adam", "Augment", "Chain", "ClassValue", "ClassifierGuidance", "Clip", "Compress",
     "GuidedDDPMPipeline", "GuidedPipeline", "Inner", "Lion", "Momentum", "Nesterov", "Noise", "NrcgError", "RMSProp",
     "Recur", "Sign", "Unit", "ValueGuidance", "WeightedSum", "adapt", "load_classifier", "methods", "objectives",
-    "speed", "stabilizers",
+    "speed", "stabilizers", "trace",
 ]  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'nrcg' has no attribute {name!r}")
     if name == "speed":
         return import_module("nrcg.speed")
-    rooms = {"NrcgError": "nrcg.errors", "adapt": "nrcg.models.adapter"}
+    rooms = {"NrcgError": "nrcg.errors", "adapt": "nrcg.models.adapter", "trace": "nrcg.evaluation.trace"}
     rooms |= dict.fromkeys(["GuidedPipeline", "GuidedDDPMPipeline"], "nrcg.pipeline")
     return getattr(import_module(rooms.get(name, "nrcg.guidance")), name)
 

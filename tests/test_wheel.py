@@ -32,6 +32,8 @@ guidance = nrcg.ClassifierGuidance(
 )
 draw = lambda **given: pipe(1, torch.Generator().manual_seed(0), 10, output_type="pt", **given).images
 guided, free = draw(guidance=guidance), draw()
+traced = nrcg.trace(pipe, guidance, batch_size=1, generator=torch.Generator().manual_seed(0), num_inference_steps=10)
+assert abs(traced.frames[-1, 0] / 255 - guided[0].permute(1, 2, 0).numpy()).max() < 0.01
 assert guided.shape == (1, 3, 32, 32) and guided.isfinite().all() and not torch.equal(guided, free)
 """
 

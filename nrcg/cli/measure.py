@@ -1,4 +1,4 @@
-"""Verbs that measure: the forward process, and the scores of samples."""
+"""Verbs that measure: the forward process, samples on their way, and their scores."""
 
 import hashlib
 import shutil
@@ -8,6 +8,9 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from nrcg.cli import options
+from nrcg.cli.networks import open_sampler
+from nrcg.cli.sample import GUIDANCE, MAX_SAMPLES, SCHEDULER
+from nrcg.cli.slots import WithSlots
 from nrcg.errors import NrcgError
 from nrcg.runtime.preemption import stop_on_signals
 
@@ -83,6 +86,39 @@ def forward(
         )
     write_text(out, table.to_csv(index=False))
     shutil.rmtree(unfinished)
+
+
+@options.measure_verbs.command("trace", cls=WithSlots)
+def trace(
+    ddpm: options.Ddpm,
+    out: Annotated[Path, Option("--out", help="NAME.npy: x̂_0 on the way; NAME.csv and NAME.json go beside it.")],
+    num_inference_steps: Annotated[int, Option(help="Reverse steps.", min=1)],
+    start: Annotated[int, Option(help="First sample.", min=0, max=MAX_SAMPLES)] = 0,
+    stop: Annotated[int, Option(help="Sample after the last.", min=1, max=MAX_SAMPLES)] = 16,
+    classifier: Annotated[Path | None, Option(help="Guiding classifier's folder; without it, unguided.")] = None,
+    target: options.Target = "0",
+    scale: Annotated[float | None, Option(help="Guidance scale s of eq. 1; needs --classifier.", min=0)] = None,
+    guidance: Annotated[str, Option(help=GUIDANCE)] = "{}",
+    scheduler: Annotated[str, Option(help=SCHEDULER)] = "null",
+    class_label: options.ClassLabel = None,
+    precision: Annotated[str, Option(help="Inside the networks: fp32 or bf16.")] = "fp32",
+    frames: Annotated[int, Option(help="Steps whose x̂_0 is kept.", min=1)] = 50,
+    shown: Annotated[int, Option(help="Samples whose x̂_0 is kept.", min=1)] = 8,
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = 64,
+    device: options.Device = "auto",
+    threads: options.Threads = 0,
+) -> None:
+    """Gradients, clipping and x̂_0 at each step of samples, those that `nrcg sample` draws."""
+    if out.suffix != ".npy":
+        raise NrcgError(f"--out {out}: frames are a NumPy file; name it {out.parent / out.stem}.npy")
+    where = options.set_up(device, threads)
+    from nrcg.evaluation.traces import trace_shard
+
+    chosen = (ddpm, scheduler, classifier, target, scale, guidance, class_label, precision)
+    run = open_sampler(*chosen, where)._asdict()
+    run |= {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
+    trace_shard(out, range(start, stop), n_frames=frames, n_shown=shown, **run)
 
 
 @options.measure_verbs.command("curves")

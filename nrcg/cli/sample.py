@@ -1,12 +1,12 @@
 """The verb that draws samples."""
 
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from typer import Option
 
 from nrcg.cli import options
+from nrcg.cli.networks import open_sampler
 from nrcg.cli.slots import WithSlots
 from nrcg.errors import NrcgError
 from nrcg.runtime.preemption import stop_on_signals
@@ -42,37 +42,13 @@ def sample(
     """
     if out.suffix != ".npy":
         raise NrcgError(f"--out {out}: a shard is a NumPy file; name it {out.parent / out.stem}.npy")
-    section = options.parse_json(guidance, "--guidance")
-    if (classifier is None) != (scale is None) or (section and classifier is None):
-        raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
     where = options.set_up(device, threads)
-    from nrcg.guidance import guidance_from
-    from nrcg.models.classifier import load_classifier, seeing
-    from nrcg.models.ddpm import load_ddpm, sampling_scheduler, takes_images
-    from nrcg.pipeline import GuidedPipeline
     from nrcg.sampling import sample_shard
-    from nrcg.speed import prepare, worth_compiling
+    from nrcg.speed import worth_compiling
 
     pays = worth_compiling((stop - start) * num_inference_steps, where)
-    ready = partial(prepare, precision=precision, compile=compile and pays)
-    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": options.network_digest(ddpm), "precision": precision}
-    how = None
-    unet, trained = load_ddpm(ddpm, where)
-    stated = options.parse_any_json(scheduler, "--scheduler")
-    sampler, eta = sampling_scheduler(trained, stated)
-    provenance |= {} if stated is None else {"scheduler": stated}
-    if classifier and scale is not None:
-        model, card = load_classifier(classifier, where)
-        model = ready(seeing(model, unet.config.in_channels))
-        how = guidance_from(section, model, options.parse_target(target, card["classes"]), scale, "--guidance")
-        provenance |= {"classifier": str(classifier), "classifier_digest": options.network_digest(classifier)}
-        provenance |= {"target": target, "scale": scale, "guidance": section}
-    provenance |= {} if class_label is None else {"class_label": class_label}
-    size = unet.config.sample_size
-    if classifier and "size" in card and not takes_images(size, card["size"]):
-        raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
-    pipeline = GuidedPipeline(unet=ready(unet), scheduler=sampler)
-    run: dict[str, Any] = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
-    run |= {"class_label": class_label, "eta": eta}
+    chosen = (ddpm, scheduler, classifier, target, scale, guidance, class_label, precision)
+    run = open_sampler(*chosen, where, compile and pays)._asdict()
+    run |= {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
     with stop_on_signals() as asked:
-        sample_shard(out, range(start, stop), pipeline=pipeline, guidance=how, provenance=provenance, stop=asked, **run)
+        sample_shard(out, range(start, stop), stop=asked, **run)

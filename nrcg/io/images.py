@@ -18,8 +18,13 @@ def to_device(array: np.ndarray, device: torch.device | str) -> torch.Tensor:
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
     """Float N×3×H×W in [−1, 1] (clamped to it) to uint8 N×H×W×3, rounded to nearest."""
+    return to_pixels(images).cpu().numpy()
+
+
+def to_pixels(images: torch.Tensor) -> torch.Tensor:
+    """The same, on the images' device."""
     scaled = images.float().add(1.0).mul(127.5).round().clamp(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1)
 
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's mode L

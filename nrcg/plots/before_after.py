@@ -11,7 +11,7 @@ from nrcg.errors import NrcgError
 from nrcg.io.shards import Shard, open_shards
 from nrcg.io.tables import read_table
 from nrcg.plots import WORDS
-from nrcg.plots.samples import Cell, draw_sheet, same_size
+from nrcg.plots.samples import Cell, draw_sheet, same_size, seed_heads
 from nrcg.plots.style import File, Page, draws, new_figure, wrapped
 
 JUDGE = "judge"  # the column of a classifier that never guided
@@ -61,7 +61,7 @@ def plot_before_after(
         return fig
     cells = [_cell(seed, *side, target, classifier) for side in sides for seed in shown]
     return draw_sheet(cells, len(shown), page.title, f"{counts}\n{page.note}".strip(), labels=["unguided", "guided"],
-                      heads=shown, caption=f"{who}:", span=FEWEST)  # fmt: skip
+                      heads=seed_heads(shown), caption=f"{who}:", span=FEWEST)  # fmt: skip
 
 
 def _cell(seed: int, shards: dict[int, Shard], verdicts: pd.DataFrame, target: str, classifier: str) -> Cell:

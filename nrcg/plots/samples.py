@@ -93,7 +93,8 @@ def plot_side_by_side(
             raise NrcgError(f"{shard.path}: {starts}; a column is one seed, so name shards of the same range")
     seeds = min((shard.seeds for shard in shards), key=len)[:n]
     cells = [Cell.of(shard, seed) for shard in shards for seed in seeds]
-    return draw_sheet(cells, len(seeds), page.title, page.note, labels=[label for label, _ in rows], heads=seeds)
+    labels = [label for label, _ in rows]
+    return draw_sheet(cells, len(seeds), page.title, page.note, labels=labels, heads=seed_heads(seeds))
 
 
 def plot_contact_sheet(image_set: "ImageSet", path: File, n: int = 100, columns: int = 10) -> Figure:
@@ -139,16 +140,16 @@ def same_size(shards: list[Shard]) -> list[Shard]:
 
 def draw_sheet(
     cells: Sequence[Cell], columns: int, title: str, note: str, *, labels: Sequence[str] = (),
-    heads: Sequence[int] = (), caption: str = "", span: int = 0,
+    heads: Sequence[str] = (), caption: str = "", span: int = 0, least: int = LEAST_PIXELS,
 ) -> Figure:  # fmt: skip
     """Samples with whole-number enlargement on whole pixels of the page, text in margins measured to fit it.
 
-    `labels` stand left of the rows, `heads` (seeds) above the columns, `caption` left of the cells' lines, which are
-    broken to their width. The page has room for `span` columns, or for `columns` where that is more.
+    `labels` stand left of the rows, `heads` above the columns, `caption` left of the cells' lines, which are broken to
+    their width. The page has room for `span` columns, or for `columns` where that is more, and `least` pixels for them.
     """
     height, width = cells[0].image.shape[:2]
     room = max(columns, span) * (width + PAD) + PAD
-    factor = max(1, -(-LEAST_PIXELS // room))
+    factor = max(1, -(-least // room))
     dpi = room * factor / WIDTH_INCHES
     texts = [_broken(cell.lines, 0.95 * width * factor, dpi) for cell in cells]
     gap = round((max(map(len, texts)) + 0.5) * _line_points() * dpi / 72) if any(texts) else 0
@@ -172,9 +173,14 @@ def draw_sheet(
         if caption:
             _annotate(ax, caption, (0, y + height + PAD), (-5, -2), va="top", ha="right", **_look(False))
     look = {"va": "bottom", "ha": "center", "color": GREY, "fontsize": matplotlib.rcParams["xtick.labelsize"]}
-    for i, (head, (x, _)) in enumerate(zip(heads, corners, strict=False)):
-        _annotate(ax, str(head) if i else f"seed {head}", (x + width / 2, 0), (0, 2), **look)
+    for head, (x, _) in zip(heads, corners, strict=False):
+        _annotate(ax, head, (x + width / 2, 0), (0, 2), **look)
     return fig
+
+
+def seed_heads(seeds: Sequence[int]) -> list[str]:
+    """Heads of columns that are seeds."""
+    return [f"seed {seeds[0]}", *map(str, seeds[1:])]
 
 
 def _page(

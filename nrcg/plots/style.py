@@ -12,8 +12,11 @@ from typing import Any
 
 import matplotlib
 import matplotlib.style
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
+from tqdm import tqdm
 
 from nrcg.errors import NrcgError
 from nrcg.io.files import atomic
@@ -25,6 +28,8 @@ METADATA = {  # no date and no version in the file: identical data gives identic
     ".png": {"Software": None},
     ".pdf": {"Creator": "nrcg", "Producer": None, "CreationDate": None},
 }
+MOVIES: dict[str, dict[str, Any]] = {".webp": {"quality": 65, "method": 4}, ".gif": {"optimize": True}}
+MILLISECONDS = 120  # that a picture of a movie stays, and twenty times as long the last one
 File = str | Path
 
 
@@ -36,17 +41,25 @@ class Page:
     note: str = ""  # lines of small print below, such as the size of the run
 
 
-def draws(name: str) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
-    """Decorator that registers a function (page, arguments) as a figure (outputs, *, arguments, style, title, note)."""
+def draws(
+    name: str, movie: Callable[..., Iterable[Image.Image]] | None = None
+) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
+    """Decorator that registers a function (page, arguments) as a figure (outputs, *, arguments, style, title, note).
+
+    Outputs of MOVIES are written from the pictures that `movie` makes of the same arguments.
+    """
 
     def register(draw: Callable[..., Figure]) -> Callable[..., Figure]:
         @wraps(draw)
         def drawn(
             outputs: Sequence[File], *, style: File | None = None, title: str = "", note: str = "", **arguments: Any
         ) -> Figure:
+            moving = [path for path in map(Path, outputs) if movie and path.suffix in MOVIES]
             with styled(style):
-                fig = draw(Page(title, note), **arguments)
-                save(fig, outputs)
+                fig = draw(page := Page(title, note), **arguments)
+                save(fig, [path for path in map(Path, outputs) if path not in moving])
+                if movie and moving:
+                    save_movie(movie(page, **arguments), moving)
             return fig
 
         outputs, *common, _ = signature(drawn, follow_wrapped=False).parameters.values()
@@ -139,3 +152,20 @@ def save(fig: Figure, outputs: Sequence[File]) -> None:
     for path in with_suffix(outputs, "figures", METADATA):
         with atomic(path) as file:
             fig.savefig(file, format=path.suffix[1:], metadata=METADATA[path.suffix])
+
+
+def save_movie(pictures: Iterable[Image.Image], outputs: Sequence[Path]) -> None:
+    """Write the pictures to each path as an animation that begins anew, WebP or GIF by suffix."""
+    drawn = list(tqdm(pictures, desc=outputs[0].stem, unit="picture"))
+    how = {"save_all": True, "loop": 0, "duration": [MILLISECONDS] * (len(drawn) - 1) + [20 * MILLISECONDS]}
+    for path in outputs:
+        first, *others = _in_few_colours(drawn) if path.suffix == ".gif" else drawn
+        with atomic(path) as file:
+            first.save(file, format=path.suffix[1:].upper(), append_images=others, **how, **MOVIES[path.suffix])
+
+
+def _in_few_colours(pictures: list[Image.Image]) -> list[Image.Image]:
+    """In 256 colours, the same for all, and not dithered: else a GIF would be some ten times as large."""
+    few = pictures[:: max(1, len(pictures) // 10)] + pictures[-1:]
+    palette = Image.fromarray(np.concatenate([np.asarray(each) for each in few])).quantize(256)
+    return [each.quantize(palette=palette, dither=Image.Dither.NONE) for each in pictures]

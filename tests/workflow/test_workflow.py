@@ -18,6 +18,7 @@ from scratch import at_work, command, jobs, overlay, snakemake
 RUN = Path("results/test")
 FORWARD = ["figure1", "figure2", "figure3", "figure4"]
 EVERYWHERE = ["figure9_unconditional", "figure9_conditional", "before_after", "side_by_side", "classifiers"]
+EVERYWHERE += ["trajectory", "trajectory_curves"]
 FIGURES = {
     "celeba": [*FORWARD, "figure5_accuracy", "figure5_accuracy_judge", "figure6_fd_judge", "figure7_cfd_judge"],
     "sportballs": [*FORWARD, "figure8a_accuracy", "figure8a_accuracy_judge", "figure8b_fd_judge", "figure8c_cfd_judge"],
@@ -59,7 +60,7 @@ def test_whole_dag_makes_every_figure_and_table(finished, dataset):
     names = {path.name for path in (finished / RUN / dataset / "figures").iterdir()}
     assert {f"{name}.{suffix}" for name in FIGURES[dataset] + EVERYWHERE for suffix in ("png", "pdf")} <= names
     assert {f"{name}.{suffix}" for name in (TABLES[dataset], "all_points") for suffix in TABULAR} <= names
-    assert {"findings.md", "findings.html"} <= names
+    assert {"findings.md", "findings.html", "trajectory.webp"} <= names
     others = set(TABLES.values()) - {TABLES[dataset]}
     assert not {f"{table}.md" for table in others} & names
 
@@ -183,7 +184,7 @@ def test_a_changed_style_reruns_only_plots(finished, tmp_path):
     style.write_text("font.size: 11\n")
     path = overlay(finished, tmp_path, lambda c: c.update(style=str(style)))
     planned = set(jobs(snakemake(finished, "-n", "--configfile", path)))
-    assert set(planned) == {"draw", "all"}
+    assert set(planned) == {"draw", "animate", "all"}
 
 
 def test_one_figure_builds_what_it_needs_and_no_more(checkout):

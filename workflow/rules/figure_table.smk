@@ -3,6 +3,7 @@ from nrcg.plots.decay import decay_note
 
 FIGURES = read_yaml(PROJECT / "workflow/figures.yaml")
 TABLES = ("table", "points", "findings", "comparison")  # functions that write text, not pictures
+MOVING = ("trajectory",)  # functions that write an animation too
 FORWARD_FIGURES = {  # figure: its metric, and others that it needs
     "1": ["accuracy", "one_class"],
     "2": ["logit_sensitivity"],
@@ -41,6 +42,13 @@ def run_note(dataset, *setups, paper_as=""):
         count = f"{theirs[2]:,}".replace(",", " ")
         lines.append(f"{paper_as}: {shown_size(theirs[0])}, T = {theirs[1]}, n = {count}: not comparable.")
     return lines
+
+
+def trace_note(dataset):
+    """Small print of the trajectories: the run, and what the stabilisers amount to."""
+    data = config["datasets"][dataset]
+    size, total = data["images"]["size"], data["scheduler"]["num_train_timesteps"]
+    return [f"Run “{config['run']}”: {shown_size(size)} pixels, T = {total}.", *run_note(dataset)[1:]]
 
 
 def forward_note(dataset):
@@ -124,6 +132,15 @@ def contexts(dataset):
             for setup, scale in points(dataset)
         ],
         "pair": pair if set(pair) <= set(scales_of(dataset)) else None,
+        "traces": [
+            {
+                "setup": setup,
+                "scale": None if scale == "none" else float(scale),
+                "trace": File(f"{home}/traces/{setup}_scale_{scale}.npy"),
+            }
+            for setup, scale in traced(dataset)
+        ],
+        "trace_note": trace_note(dataset),
         **{"unguided": first(UNGUIDED, "none"), "unguided_verdicts": verdicts(UNGUIDED, "none")},
         **{"shown": first(*shown), "shown_verdicts": verdicts(*shown)},
         **{"shown_label": label(*shown), "shown_note": run_note(dataset, shown[0])},
@@ -205,7 +222,9 @@ def comparison():
 
 
 def suffixes(entry):
-    return ("csv", "md", "tex", "html") if entry["function"] in TABLES else ("png", "pdf")
+    if entry["function"] in TABLES:
+        return ("csv", "md", "tex", "html")
+    return ("png", "pdf", "webp") if entry["function"] in MOVING else ("png", "pdf")
 
 
 def entry(wildcards):
@@ -242,10 +261,10 @@ def labels(wildcards):
     return {"name": found["name"], "data set": of, "shows": found["shows"]}
 
 
-def names(tables):
-    """Pattern of the names of all tables, or of all pictures."""
+def names(chosen):
+    """Pattern of the names of all files whose function is `chosen`."""
     entries = [item for dataset in DATASETS for item in figures(dataset).items()]
-    return "|".join(dict.fromkeys(name for name, found in entries if (found["function"] in TABLES) == tables))
+    return "|".join(dict.fromkeys(name for name, found in entries if chosen(found["function"])))
 
 
 # Target rule: its files; a target without files has no data set in this run.

@@ -18,7 +18,7 @@ rule draw:
     benchmark:
         "<times>/{name}.tsv"
     wildcard_constraints:
-        name=names(tables=False),
+        name=names(lambda function: function not in TABLES),
     localrule: True
     conda:
         "../envs/nrcg.yaml"
@@ -45,7 +45,24 @@ use rule draw as write with:
             labels=labels,
         ),
     wildcard_constraints:
-        name=names(tables=True),
+        name=names(lambda function: function in TABLES),
+    localrule: True
+
+
+use rule draw as animate with:
+    output:
+        report(
+            "<figures>/{name}.webp",
+            caption="../report/figure.rst",
+            category=lambda w: entry(w)["category"],
+            labels=lambda w: {**labels(w), "name": f"{entry(w)['name']}, moving"},
+        ),
+    log:
+        "<joblogs>/{name}_moving.log",
+    benchmark:
+        "<times>/{name}_moving.tsv"
+    wildcard_constraints:
+        name=names(lambda function: function in MOVING),
     localrule: True
 
 

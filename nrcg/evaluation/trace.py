@@ -1,0 +1,138 @@
+"""What happens on the way from noise to a sample: x̂_0, gradients and clipping at each step of the reverse process."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from nrcg.checks import check, whole
+from nrcg.diffusion.denoise import clip_limit
+from nrcg.diffusion.steps import fractions, set_timesteps
+from nrcg.guidance import ClassifierGuidance, ValueGuidance
+from nrcg.io.images import to_pixels, to_rgb
+from nrcg.pipeline import GuidedPipeline
+
+LOOKED_AT = ("pred_original_sample", "gradient", "direction")
+RULES = {"n_frames": whole(1), "n_shown": whole(0)}
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """N samples on their way, over S steps downwards in t.
+
+    Attributes:
+        times: float64 S, t / T of each step, in [0, 1).
+        measured: by name, float64 S×N, NaN at a step without guidance and for the first cosine:
+            gradient_norm: ‖g_t‖, the Euclidean length of the gradient with respect to x_t;
+            gradient_cosine: of the angle between g_t and the gradient of the step before, in [−1, 1], 0 where one of
+                them is zero;
+            direction_norm, direction_cosine: the same of d_t, what the stabiliser makes of g_t;
+            clipped: share of the values of x̂_0 at the limit to which the scheduler clips, in [0, 1]; no gradient passes
+                through a value that was clipped, but a white background is at the limit too.
+            The first four only with guidance, the last only where the scheduler clips.
+        frames: uint8 (F + 1)×K×H×W×3, x̂_0 of the first K samples at F steps, then the samples themselves.
+        frame_steps: int64 F, the step of each frame but the last.
+        diverged: bool N, whether the trajectory became non-finite.
+    """
+
+    times: np.ndarray
+    measured: dict[str, np.ndarray]
+    frames: np.ndarray
+    frame_steps: np.ndarray
+    diverged: np.ndarray
+
+
+def trace(
+    pipeline: GuidedPipeline,
+    guidance: ClassifierGuidance | ValueGuidance | None = None,
+    *,
+    batch_size: int = 4,
+    generator: torch.Generator | list[torch.Generator] | None = None,
+    num_inference_steps: int | None = None,
+    class_labels: int | Sequence[int] | torch.Tensor | None = None,
+    eta: float = 0.0,
+    n_frames: int = 50,
+    n_shown: int = 8,
+) -> Trace:
+    """Draw samples as `pipeline(…)` does, the very same ones, and look at each step of their way.
+
+    Nothing leaves the device before the end, so that a GPU never waits.
+
+    Args:
+        pipeline: any guided pipeline; its own progress bar shows the steps.
+        guidance: as of the pipeline; without it no gradient is measured.
+        batch_size, generator, num_inference_steps, class_labels, eta: as of the pipeline.
+        n_frames: F, at least 1, steps whose x̂_0 is kept, evenly spread from the first to the last; all where there are
+            fewer.
+        n_shown: K, at least 0, samples whose x̂_0 is kept; all where there are fewer.
+
+    Returns:
+        A `Trace` of N = `batch_size` samples.
+
+    Raises:
+        NrcgError: for n_frames and n_shown outside of these, and as the pipeline.
+    """
+    check("trace", {"n_frames": n_frames, "n_shown": n_shown}, RULES)
+    n_steps, limit = len(set_timesteps(pipeline.scheduler, num_inference_steps)), clip_limit(pipeline.scheduler)
+    frame_steps = np.linspace(0, n_steps - 1, min(n_frames, n_steps)).round().astype(np.int64)
+    kept, rows, frames = set(frame_steps.tolist()), [], []
+    before: dict[str, Any] = dict.fromkeys(LOOKED_AT)
+
+    def look(_pipeline: Any, step: int, _t: Any, now: dict[str, torch.Tensor]) -> None:
+        x0, row = now["pred_original_sample"], {}
+        for name in ("gradient", "direction"):
+            if now[name] is not None:
+                row[f"{name}_norm"] = _length(now[name])
+                if before[name] is not None:
+                    row[f"{name}_cosine"] = _cosine(now[name], before[name])
+        if limit is not None:
+            row["clipped"] = (x0.abs() >= limit).flatten(1).double().mean(1)
+        rows.append(row)
+        before.update(now)
+        if step in kept:
+            frames.append(to_pixels(to_rgb(x0[:n_shown])))
+
+    images, diverged = pipeline(
+        batch_size=batch_size,
+        generator=generator,
+        num_inference_steps=num_inference_steps,
+        output_type="pt",
+        return_dict=False,
+        guidance=guidance,
+        class_labels=class_labels,
+        eta=eta,
+        callback_on_step_end=look,
+        callback_on_step_end_tensor_inputs=LOOKED_AT,
+    )
+    frames.append(to_pixels(to_rgb(images[:n_shown] * 2 - 1)))
+    blank = torch.full((batch_size,), torch.nan, dtype=torch.float64, device=images.device)
+    measured = {
+        name: torch.stack([row.get(name, blank) for row in rows]).cpu().numpy()
+        for name in dict.fromkeys(name for row in rows for name in row)
+    }
+    times = np.array(fractions(pipeline.scheduler))
+    return Trace(times, measured, torch.stack(frames).cpu().numpy(), frame_steps, diverged.cpu().numpy())
+
+
+def joined(traces: Sequence[Trace]) -> Trace:
+    """The traces of batches, of the same steps, as that of all their samples."""
+    first = traces[0]
+    return Trace(
+        first.times,
+        {name: np.concatenate([each.measured[name] for each in traces], axis=1) for name in first.measured},
+        np.concatenate([each.frames for each in traces], axis=1),
+        first.frame_steps,
+        np.concatenate([each.diverged for each in traces]),
+    )
+
+
+def _length(batch: torch.Tensor) -> torch.Tensor:
+    """Euclidean length of each sample, float64 N; a gradient of 1e-30 has one too."""
+    return torch.linalg.vector_norm(batch.flatten(1), dim=1, dtype=torch.float64)
+
+
+def _cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    product, lengths = (a.double() * b.double()).flatten(1).sum(1), _length(a) * _length(b)
+    return torch.where(lengths == 0, 0.0, product / lengths).clamp(-1, 1)

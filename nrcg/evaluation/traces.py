@@ -1,0 +1,64 @@
+"""The trace of a shard's samples, written."""
+
+from pathlib import Path
+from typing import Any
+
+from nrcg.errors import NrcgError
+from nrcg.evaluation.trace import Trace, joined, trace
+from nrcg.guidance import ClassifierGuidance, ValueGuidance
+from nrcg.io.files import require_writable
+from nrcg.io.traces import write_trace
+from nrcg.pipeline import GuidedPipeline
+from nrcg.rng import keyed_generator
+from nrcg.runtime.memory import BatchLimit
+
+
+def trace_shard(
+    out: str | Path,
+    seeds: range,
+    *,
+    pipeline: GuidedPipeline,
+    guidance: ClassifierGuidance | ValueGuidance | None,
+    num_inference_steps: int,
+    batch_size: int,
+    seed: int,
+    n_frames: int,
+    n_shown: int,
+    provenance: dict[str, Any],
+    class_label: int | None = None,
+    eta: float = 0.0,
+) -> None:
+    """Trace sample i of the run of `seed`, the one of `sample_shard`, for each i of `seeds`; write `out`, NAME.npy.
+
+    NAME.csv and the card NAME.json stand beside it. `n_frames` and `n_shown` are those of `trace`, `provenance` is for
+    the card.
+    """
+    if not seeds:
+        raise NrcgError(f"{out}: no seeds from {seeds.start} to {seeds.stop}")
+    require_writable(out)
+    pipeline.set_progress_bar_config(desc=Path(out).stem, leave=False, unit="step")
+
+    def draw(batch: range) -> Trace:
+        return trace(
+            pipeline,
+            guidance,
+            batch_size=len(batch),
+            generator=[keyed_generator("sampling", seed, i) for i in batch],
+            num_inference_steps=num_inference_steps,
+            class_labels=class_label,
+            eta=eta,
+            n_frames=n_frames,
+            n_shown=max(0, seeds.start + n_shown - batch.start),
+        )
+
+    whole = joined([found for _, found in BatchLimit("tracing", batch_size).each(draw, seeds)])
+    card = {
+        "seeds": [seeds.start, seeds.stop],
+        "times": whole.times[whole.frame_steps].tolist(),
+        "diverged": [seeds.start + int(i) for i in whole.diverged.nonzero()[0]],
+        "num_train_timesteps": pipeline.scheduler.config.num_train_timesteps,
+        **provenance,
+        "seed": seed,
+        "num_inference_steps": num_inference_steps,
+    }
+    write_trace(out, whole.frames, whole.times, whole.measured, card)

@@ -1,0 +1,187 @@
+"""How samples come about under each setup: x̂_0 from noise to image, gradients and clipping on the way."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image
+
+from nrcg.checks import check, whole
+from nrcg.errors import NrcgError
+from nrcg.io.traces import TraceFile
+from nrcg.plots import WORDS
+from nrcg.plots.samples import Cell, draw_sheet, seed_heads
+from nrcg.plots.setups import Setup, known_setups, read_setups
+from nrcg.plots.style import File, Page, draws, mathtext, new_figure
+from nrcg.registry import call
+
+DECADES = 6  # of lengths that an axis shows, at most
+QUARTILES = (0.25, 0.5, 0.75)
+MOVING_PIXELS, MOST_MOVING = 600, 8  # across the samples of an animation, and how many
+PANELS = {  # measured: what it is
+    "gradient_norm": "length of the gradient",
+    "direction_norm": "length of the stabilised gradient, times s",
+    "gradient_cosine": "gradient: cosine to that of the step before",
+    "direction_cosine": "stabilised: cosine to that of the step before",
+    "clipped": "share of x̂₀ at the limits",
+}
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The trace of a setup at a scale, None if unguided."""
+
+    setup: str
+    trace: str
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trace as it is drawn."""
+
+    setup: Setup
+    scale: float | None
+    file: TraceFile
+
+    @property
+    def label(self) -> str:
+        return self.setup.label + ("" if self.scale is None else f", s = {self.scale:g}")
+
+
+def animate_trajectory(page: Page, traces: list[dict], setups: File, **_: Any) -> Iterator[Image.Image]:
+    """A picture for each time: a row for each setup, a column for each sample; the samples themselves are last."""
+    rows = _rows(traces, setups)
+    seeds, title = rows[0].file.seeds[:MOST_MOVING], page.title and f"{page.title}: "
+    for k, time in enumerate([*_times(rows[0].file), "the samples"]):
+        cells = [_cell(row.file, seed, k) for row in rows for seed in seeds]
+        now = f"{title}{time if k == len(rows[0].file.times) else f't = {time}'}"
+        labels, heads = [row.label for row in rows], seed_heads(seeds)
+        fig = draw_sheet(cells, len(seeds), now, page.note, labels=labels, heads=heads, least=MOVING_PIXELS)
+        fig.canvas.draw()  # type: ignore[attr-defined]
+        yield Image.fromarray(np.asarray(fig.canvas.buffer_rgba())).convert("RGB")  # type: ignore[attr-defined]
+
+
+@draws("trajectory", movie=animate_trajectory)
+def plot_trajectory(page: Page, traces: list[dict], setups: File, columns: int = 11, n: int = 2) -> Figure:
+    """x̂_0 over time, rows for each setup, from the first step on the left to the sample on the right.
+
+    Named .webp or .gif it moves: a row for each setup, a column for each sample.
+
+    Args:
+        traces: {"setup": name, "scale": number or null, "trace": path} of each, made by `nrcg measure trace`.
+        columns: times, the sample itself among them; fewer where the traces hold fewer.
+        n: samples of each setup, the first of its trace.
+    """
+    check("trajectory", {"columns": columns, "n": n}, {"columns": whole(2), "n": whole(1)})
+    rows = _rows(traces, setups)
+    first = rows[0].file
+    frames = np.linspace(0, len(first.times), min(columns, len(first.times) + 1)).round().astype(int)
+    seeds, times = first.seeds[:n], _times(first)
+    cells = [_cell(row.file, seed, k) for row in rows for seed in seeds for k in frames]
+    heads = [f"t = {times[0]}", *(times[k] for k in frames[1:-1]), "sample"]
+    labels = [row.label if seed == seeds[0] else "" for row in rows for seed in seeds]
+    shown = WORDS["trajectory"]["strip"].format(seeds=", ".join(map(str, seeds)), total=first.total)
+    return draw_sheet(cells, len(frames), page.title, f"{shown}\n{page.note}".strip(), labels=labels, heads=heads)
+
+
+@draws("trajectory_curves")
+def plot_trajectory_curves(page: Page, traces: list[dict], setups: File) -> Figure:
+    """Lengths of gradients, cosines between steps and the share of clipped values over time, a line for each setup.
+
+    Lines are medians over samples, shaded from quartile to quartile. Samples that diverged are left out.
+
+    Args:
+        traces: as of trajectory.
+    """
+    rows = _rows(traces, setups)
+    words = WORDS["trajectory"]["curves"].format(n=rows[0].file.n_seeds, decades=DECADES)
+    fig = new_figure(page.title, words, page.note, height=1.9)
+    fig.get_layout_engine().set(w_pad=0.1)
+    grid = fig.subplots(3, 2, sharex=True)
+    panels = dict(zip(PANELS, grid.flat, strict=False))
+    for name, ax in panels.items():
+        _panel(ax, name, rows)
+    for ax in (panels["clipped"], panels["direction_cosine"]):
+        ax.tick_params(labelbottom=True)
+        ax.set_xlabel("t / T")
+    panels["direction_cosine"].xaxis.set_in_layout(False)  # below it there is room: the legend's
+    grid[0, 0].set_xlim(max(row.file.table["time"].max() for row in rows), 0)
+    grid[2, 1].set_axis_off()
+    grid[2, 1].legend(handles=[_line(row) for row in rows], loc="center", handlelength=2.2, borderaxespad=0.0)
+    return fig
+
+
+def _panel(ax: Axes, name: str, rows: Sequence[Row]) -> None:
+    found = {i: curve for i, row in enumerate(rows) if len(curve := _quartiles(row, name))}
+    largest = max((curve.to_numpy().max() for curve in found.values()), default=1.0)
+    floor = largest * 10.0**-DECADES if name.endswith("_norm") else -1.0
+    for i, curve in found.items():
+        low, middle, high = (curve[q].clip(lower=floor) for q in QUARTILES)
+        color, every = rows[i].setup.color, max(1, len(curve) // 6)
+        ax.fill_between(curve.index, low, high, color=color, alpha=0.13, linewidth=0)
+        ax.plot(curve.index, middle, **_look(rows[i]), markevery=(int((i + 0.5) / len(rows) * every), every))
+    ax.set_title(mathtext(PANELS[name]), fontsize=matplotlib.rcParams["axes.labelsize"])
+    if name.endswith("_norm"):
+        least = min((curve.to_numpy().min() for curve in found.values()), default=floor)
+        ax.set_yscale("log")
+        ax.set_ylim(max(least, floor) / 1.5, largest * 1.2)
+    elif name.endswith("_cosine"):
+        ax.set_ylim(min(-0.25, *(curve[0.5].min() for curve in found.values()), 0), 1.03)
+        ax.axhline(0, color="#999999", linewidth=0.8, zorder=1)
+    else:
+        ax.set_ylim(0, 1)
+
+
+def _quartiles(row: Row, name: str) -> pd.DataFrame:
+    """QUARTILES over the samples that did not diverge, indexed by t / T downwards; empty where nothing was measured."""
+    factor = row.scale if name == "direction_norm" and row.scale is not None else 1.0
+    kept = row.file.table[~row.file.table["seed"].isin(row.file.diverged)]
+    found = kept.groupby("time", sort=False)[name].quantile(list(QUARTILES)).unstack()
+    return factor * found[found[0.5].notna()].sort_index(ascending=False)
+
+
+def _look(row: Row) -> dict[str, Any]:
+    setup = row.setup
+    return {"color": setup.color, "linestyle": setup.linestyle, "marker": setup.marker, "markersize": 3.5}
+
+
+def _line(row: Row) -> Line2D:
+    return Line2D([], [], **_look(row), label=mathtext(row.label))
+
+
+def _rows(traces: Sequence[dict], setups: File) -> list[Row]:
+    """The traces, opened, in the order of the setups; refused where they do not show the same times and seeds."""
+    given = [call(Traced, "traces", each) for each in traces]
+    if not given:
+        raise NrcgError("no traces; name at least one, made by `nrcg measure trace`")
+    shown = known_setups(read_setups(setups), [each.setup for each in given], "traces", setups)
+    rows = [
+        Row(setup, each.scale, TraceFile.open(each.trace))
+        for setup in shown
+        for each in given
+        if each.setup == setup.name
+    ]
+    first = rows[0].file
+    for file in (row.file for row in rows):
+        if (file.times, file.total, file.seeds, file.n_seeds, file.frames.shape) != (
+            first.times, first.total, first.seeds, first.n_seeds, first.frames.shape,
+        ):  # fmt: skip
+            raise NrcgError(f"{file.path}: other times, seeds or sizes than {first.path}; trace the same samples")
+    return rows
+
+
+def _cell(file: TraceFile, seed: int, frame: int) -> Cell:
+    """A frame of a sample, framed where the trajectory diverged."""
+    return Cell(file.frames[frame, seed - file.seeds.start], seed in file.diverged)
+
+
+def _times(file: TraceFile) -> list[str]:
+    """t of each frame but the last."""
+    return [f"{time * file.total:.6g}" for time in file.times]
