@@ -20,9 +20,9 @@ from diffusers import (
 )
 from pipelines import ALPHAS, STEPS, T, draw, generator, grad, make_guidance, make_pipeline, trail
 
-from nrcg import EMA, GuidedDDPMPipeline
+from nrcg import EMA, GuidedDDPMPipeline, GuidedPipeline
 from nrcg.errors import NrcgError
-from nrcg.guidance import GuidedPipeline, Recur
+from nrcg.guidance import Recur
 
 SOLVERS = {
     "dpm": (DPMSolverMultistepScheduler, {}),
