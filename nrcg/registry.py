@@ -8,9 +8,10 @@ from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, TypeVar
 
+from nrcg.checks import Rule, check
 from nrcg.errors import NrcgError
 
 Thing = TypeVar("Thing", bound=Callable[..., Any])
@@ -69,10 +70,13 @@ def check_arguments(thing: Callable, where: str, arguments: Any, given: int = 0,
     free = {name: parameters[name] for name in list(parameters)[given:] if name not in also}
     named = {name: each for name, each in free.items() if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
     takes_any = any(each.kind is each.VAR_KEYWORD for each in free.values())
-    for key in arguments:
+    for key, value in arguments.items():
         if not isinstance(key, str) or key in also or (key not in named and not takes_any):
             near = ", ".join(get_close_matches(str(key), named, n=3, cutoff=0)) or "none"
             raise NrcgError(f"{where}: unknown key {key}; nearest are {near}")
+        rule = getattr(named.get(key) and named[key].annotation, "__metadata__", [None])[0]
+        if isinstance(thing, FunctionType) and isinstance(rule, Rule):  # a class checks its own fields
+            check(where, {key: value}, {key: rule})
     for name, each in named.items():
         if each.default is each.empty and name not in arguments:
             raise NrcgError(f"{where}: no key {name}; give one")

@@ -40,7 +40,8 @@ class Level(NamedTuple):
 def level_at(scheduler: Any, t: Timestep) -> Level:
     """The level of a timestep, of a scheduler with `alphas_cumprod` whose timesteps are set."""
     before = scheduler.previous_timestep(t)
-    return Level(t, scheduler.alphas_cumprod[t], scheduler.alphas_cumprod[before] if before >= 0 else scheduler.one)
+    alphas = scheduler.alphas_cumprod.cpu()  # diffusers' add_noise leaves them on the GPU
+    return Level(t, alphas[t], alphas[before] if before >= 0 else scheduler.one)
 
 
 class DDPMSteps:
@@ -119,7 +120,7 @@ class SolverSteps:
             self.predictor.register_to_config(clip_sample=False)
         sigmas = getattr(scheduler, "sigmas", None)
         last = getattr(scheduler, "final_alpha_cumprod", torch.ones(()))
-        alphas = [*scheduler.alphas_cumprod[timesteps.long()], last] if sigmas is None else [*1 / (1 + sigmas**2)]
+        alphas = [*scheduler.alphas_cumprod.cpu()[timesteps.long()], last] if sigmas is None else [*1 / (1 + sigmas**2)]
         self.levels = [Level(*each) for each in zip(timesteps, alphas[:-1], alphas[1:], strict=True)]
         if guided:
             self.scheduler.register_to_config(prediction_type="sample", thresholding=False, clip_sample=False)

@@ -1,13 +1,13 @@
 """What is maximised: one value for each image, of a classifier's logits and the target, or of any function."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
-from nrcg.checks import check, number
+from nrcg.checks import number
 from nrcg.diffusion.denoise import class_indices
 from nrcg.errors import NrcgError
 from nrcg.registry import Registry
@@ -33,12 +33,16 @@ def logit(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 @objectives.register("tempered")
-def tempered(logits: torch.Tensor, target: torch.Tensor, tau1: float = 1.0, tau2: float = 0.5) -> torch.Tensor:
+def tempered(
+    logits: torch.Tensor,
+    target: torch.Tensor,
+    tau1: Annotated[float, number(0)] = 1.0,
+    tau2: Annotated[float, number(0)] = 0.5,
+) -> torch.Tensor:
     """log(e^{τ1·f_y} / Σ_i e^{τ2·f_i}) (EluCD, ICLR 2024); (1, 1) is log p, (1, 0) the logit less log C.
 
     A single logit z counts as two, 0 and z. `tau1` and `tau2` are τ1 and τ2, at least 0.
     """
-    check("objective tempered", {"tau1": tau1, "tau2": tau2}, {"tau1": number(0), "tau2": number(0)})
     if logits.shape[1] == 1:
         f_y = logit(logits, target)
         return tau1 * f_y - softplus(tau2 * f_y)

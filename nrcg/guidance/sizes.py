@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from nrcg.checks import Rule, check, number
+from nrcg.checks import Rule, number
 from nrcg.diffusion.steps import Level
 from nrcg.guidance.stabilizers import norm, rms
 from nrcg.registry import Registry
@@ -93,9 +93,10 @@ def polyak(step: Step, direction: torch.Tensor) -> torch.Tensor:
 
 
 @step_sizes.register("variance_and_sine")
-def variance_and_sine(step: Step, direction: torch.Tensor, gamma: float = 0.3) -> float | torch.Tensor:
+def variance_and_sine(
+    step: Step, direction: torch.Tensor, gamma: Annotated[float, number(0)] = 0.3
+) -> float | torch.Tensor:
     """σ_t² + γ · max σ² · sin(π t / T) (EluCD); `gamma` is γ, at least 0."""
-    check("step_size variance_and_sine", {"gamma": gamma}, {"gamma": number(0)})
     return variance(step, direction) + gamma * step.largest_variance * math.sin(math.pi * step.progress)
 
 
@@ -103,9 +104,8 @@ schedules.register("constant")(constant)
 
 
 @schedules.register("linear")
-def linear(u: float, start: float = 1.0, end: float = 0.0) -> float:
+def linear(u: float, start: Annotated[float, number()] = 1.0, end: Annotated[float, number()] = 0.0) -> float:
     """From `start` at t = T to `end` at t = 0."""
-    check("schedule linear", {"start": start, "end": end}, {"start": number(), "end": number()})
     return end + (start - end) * u
 
 
@@ -116,8 +116,7 @@ def sine(u: float) -> float:
 
 
 @schedules.register("knots")
-def knots(u: float, points: Sequence[Sequence[float]]) -> float:
+def knots(u: float, points: Annotated[Sequence[Sequence[float]], KNOTS]) -> float:
     """Straight lines between `points`, pairs [t / T, factor] with rising t / T; level outside of them."""
-    check("schedule knots", {"points": points}, {"points": KNOTS})
     times, factors = zip(*points, strict=True)
     return float(np.interp(u, times, factors))

@@ -9,10 +9,9 @@ from diffusers import DDIMScheduler
 from pipelines import ALPHAS, STEPS, T, generator, grad, make_classifier, make_pipeline, trail
 from torch import nn
 
-from nrcg import ClassifierGuidance, GuidedDDPMPipeline
+from nrcg import ClassifierGuidance, GuidedDDPMPipeline, GuidedPipeline
 from nrcg.diffusion.draws import Draws
 from nrcg.guidance import methods
-from nrcg.pipeline import GuidedPipeline
 
 SHAPE, TIMESTEPS = (2, 3, 8, 8), range(T - T // STEPS, -1, -T // STEPS)
 BEFORE = [*ALPHAS[list(TIMESTEPS)][1:], 1.0]
