@@ -13,6 +13,7 @@ CLASSIFIER = ["model.safetensors", "card.json"]
 DDPM = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json"]
 POINT = "{setup}/scale_{scale}"
 PICTURED = 256  # samples of a point that are kept for pictures when its shards are deleted
+TRACED = 16  # samples of each setup, the first of its shards
 CLASSIFIERS = sorted({re.escape(name) for dataset in DATASETS for name in config["datasets"][dataset]["classifiers"]})
 OF_SOURCE = ("pretrained", "input", "outputs")  # keys of a classifier that are not its training's
 WATCHING = ("checkpoint_every", "preview_every")  # keys of a training that change no result
@@ -89,6 +90,15 @@ def points(dataset):
     """(setup, scale) of every point of a data set; the unguided one is first and has scale `none`."""
     scales = scales_of(dataset)
     return [(UNGUIDED, "none"), *((setup, plain(s)) for setup in SETUPS if setup in scales for s in scales[setup])]
+
+
+def traced(dataset):
+    """(setup, scale) of each trace: the showcase's scale, and of other setups the middle one of the grid."""
+    shown, scales = config["datasets"][dataset]["showcase"], scales_of(dataset)
+    middle = {setup: sorted(grid)[(len(grid) - 1) // 2] for setup, grid in scales.items()} | {
+        shown["setup"]: shown["scale"]
+    }
+    return [(UNGUIDED, "none"), *((setup, plain(middle[setup])) for setup in SETUPS if setup in scales)]
 
 
 def of_points(dataset, pattern):

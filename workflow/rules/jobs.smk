@@ -93,6 +93,13 @@ def shard_options(wildcards):
     return f"{point_options(wildcards.dataset, wildcards.setup, wildcards.scale)} --start {start} --stop {stop}"
 
 
+def trace_options(wildcards):
+    """The options of the point's shards, and the seeds, the same for all setups."""
+    sampling = settings(wildcards)["sampling"]
+    stop = min(TRACED, sampling["n_samples"], sampling["n_unconditional"])
+    return f"{point_options(wildcards.dataset, wildcards.setup, wildcards.scale)} --start 0 --stop {stop}"
+
+
 def extractor_files(dataset, extractor):
     """The files of an extractor's weights, if it has any."""
     if extractor in config["datasets"][dataset]["classifiers"]:

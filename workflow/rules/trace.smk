@@ -1,23 +1,5 @@
 # A few samples of each setup on their way from noise to image: what explains the scores.
 
-TRACED = 16  # samples of each setup, the first of its shards
-
-
-def traced(dataset):
-    """(setup, scale) of each trace: the showcase's scale, and of other setups the middle one of the grid."""
-    shown, scales = config["datasets"][dataset]["showcase"], scales_of(dataset)
-    middle = {setup: sorted(grid)[(len(grid) - 1) // 2] for setup, grid in scales.items()} | {
-        shown["setup"]: shown["scale"]
-    }
-    return [(UNGUIDED, "none"), *((setup, plain(middle[setup])) for setup in SETUPS if setup in scales)]
-
-
-def trace_options(wildcards):
-    """The options of the point's shards, and the seeds, the same for all setups."""
-    sampling = settings(wildcards)["sampling"]
-    stop = min(TRACED, sampling["n_samples"], sampling["n_unconditional"])
-    return f"{point_options(wildcards.dataset, wildcards.setup, wildcards.scale)} --start 0 --stop {stop}"
-
 
 rule trace:
     input:
