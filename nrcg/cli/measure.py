@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from nrcg.cli import options
-from nrcg.cli.networks import open_sampler
+from nrcg.cli.networks import open_sampler, tuned
 from nrcg.cli.sample import GUIDANCE, MAX_SAMPLES, SCHEDULER
 from nrcg.cli.slots import WithSlots
 from nrcg.errors import NrcgError
@@ -119,6 +119,49 @@ def trace(
     run = open_sampler(*chosen, where)._asdict()
     run |= {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
     trace_shard(out, range(start, stop), n_frames=frames, n_shown=shown, **run)
+
+
+@options.measure_verbs.command("scale", cls=WithSlots)
+def scale(
+    ddpm: options.Ddpm,
+    classifier: Annotated[Path, Option(help="Guiding classifier's folder.")],
+    judge: Annotated[Path, Option(help="Folder of the judge, which does not guide.")],
+    reference: Annotated[Path, Option(help="Statistics of the judge's features of the target class (.npz).")],
+    out: options.Out,
+    num_inference_steps: Annotated[int, Option(help="Reverse steps.", min=1)],
+    target: options.Target = "0",
+    guidance: Annotated[str, Option(help=GUIDANCE)] = "{}",
+    scheduler: Annotated[str, Option(help=SCHEDULER)] = "null",
+    class_label: options.ClassLabel = None,
+    precision: Annotated[str, Option(help="Inside the networks: fp32 or bf16.")] = "fp32",
+    first: Annotated[float, Option(help="Scale to begin with.", min=1e-6)] = 1.0,
+    samples: Annotated[int, Option(help="Samples per trial.", min=2)] = 48,
+    seed: options.Seed = 0,
+    batch_size: options.BatchSize = 64,
+    device: options.Device = "auto",
+    threads: options.Threads = 0,
+) -> None:
+    """Search for a guidance scale on samples that no point reports; write the trials as a CSV file, print a grid."""
+    where = options.set_up(device, threads)
+    opened = open_sampler(ddpm, scheduler, classifier, target, 1.0, guidance, class_label, precision, where)
+    tuned(opened, judge, reference, out, num_inference_steps, batch_size, seed, samples, first)
+
+
+@options.measure_verbs.command("grids")
+def grids(
+    trials: Annotated[list[str], Argument(help="DATASET:SETUP=CSV of `nrcg measure scale`.")],
+    out: options.Out,
+) -> None:
+    """Write an overlay of the config with the scales that were found, and a note that says on which samples."""
+    from nrcg.evaluation.scale_search import overlay
+    from nrcg.io.files import write_text
+
+    named = {}
+    for text in trials:
+        name, path = options.split_pair(text, "trials")
+        dataset, _, setup = name.partition(":")
+        named[dataset, setup] = path
+    write_text(out, overlay(named))
 
 
 @options.measure_verbs.command("curves")

@@ -1,5 +1,6 @@
 """What a verb that samples opens: its networks, made fast, the guidance, and what of both a card tells."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,3 +57,23 @@ def open_sampler(
     if classifier and "size" in card and not takes_images(size, card["size"]):
         raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
     return Sampler(GuidedPipeline(unet=ready(unet), scheduler=sampler), how, eta, class_label, provenance)
+
+
+def tuned(
+    opened: Sampler, judge: Path, reference: Path, out: Path, num_inference_steps: int, batch_size: int, seed: int,
+    samples: int = 48, start: float = 1.0,
+) -> Sampler:  # fmt: skip
+    """The same with the scale that a search finds; its trials are written to `out`."""
+    from nrcg.evaluation.scale_search import best, grid, search, table
+    from nrcg.io.files import require_writable, write_text
+
+    require_writable(out)
+    how: dict[str, Any] = {"judge": judge, "reference": reference, "seed": seed, "n": samples, "start": start}
+    how |= {"batch_size": batch_size, "num_inference_steps": num_inference_steps}
+    guidance: Any = opened.guidance
+    trials = search(opened.pipeline, guidance, eta=opened.eta, class_labels=opened.class_label, **how)
+    write_text(out, table(trials).to_csv(index=False))
+    scale = best(trials).scale
+    print(f"scale {scale:g}, of the trials in {out}; for a sweep: {grid(trials)}")
+    provenance = {**opened.provenance, "scale": scale}
+    return opened._replace(guidance=replace(guidance, scale=scale), provenance=provenance)

@@ -90,6 +90,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+def parse_number(text: str, option: str) -> float:
+    """A finite number, at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise NrcgError(f"{option} {text}: must be a number of at least 0, or auto")
+    return value
+
+
 def parse_target(text: str, classes: list[str]) -> int:
     """The index of a class given by name or index."""
     words = [*classes, *map(str, range(len(classes)))]

@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from nrcg.cli import options
-from nrcg.cli.networks import open_sampler
+from nrcg.cli.networks import open_sampler, tuned
 from nrcg.cli.slots import WithSlots
 from nrcg.errors import NrcgError
 from nrcg.runtime.preemption import stop_on_signals
@@ -25,7 +25,9 @@ def sample(
     num_inference_steps: Annotated[int, Option(help="Reverse steps.", min=1)],
     classifier: Annotated[Path | None, Option(help="Guiding classifier's folder; without it, unguided.")] = None,
     target: options.Target = "0",
-    scale: Annotated[float | None, Option(help="Guidance scale s of eq. 1; needs --classifier.", min=0)] = None,
+    scale: Annotated[str | None, Option(help="Guidance scale s of eq. 1, or auto; needs --classifier.")] = None,
+    judge: Annotated[Path | None, Option(help="For --scale auto: folder of a judge, see `measure scale`.")] = None,
+    reference: Annotated[Path | None, Option(help="For --scale auto: its features of the target class.")] = None,
     guidance: Annotated[str, Option(help=GUIDANCE)] = "{}",
     scheduler: Annotated[str, Option(help=SCHEDULER)] = "null",
     class_label: options.ClassLabel = None,
@@ -47,8 +49,14 @@ def sample(
     from nrcg.speed import worth_compiling
 
     pays = worth_compiling((stop - start) * num_inference_steps, where)
-    chosen = (ddpm, scheduler, classifier, target, scale, guidance, class_label, precision)
-    run = open_sampler(*chosen, where, compile and pays)._asdict()
+    stated = None if scale is None else 1.0 if scale == "auto" else options.parse_number(scale, "--scale")
+    chosen = (ddpm, scheduler, classifier, target, stated, guidance, class_label, precision)
+    opened = open_sampler(*chosen, where, compile and pays)
+    if scale == "auto":
+        if judge is None or reference is None:
+            raise NrcgError("--scale auto: give --judge and --reference too, as of `nrcg measure scale`")
+        opened = tuned(opened, judge, reference, out.with_suffix(".scales.csv"), num_inference_steps, batch_size, seed)
+    run = opened._asdict()
     run |= {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
     with stop_on_signals() as asked:
         sample_shard(out, range(start, stop), stop=asked, **run)

@@ -1,16 +1,24 @@
 """A guidance scale for a new setup: a short search, on samples that are not among those reported."""
 
-from collections.abc import Callable
-from math import isfinite
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import isfinite, isnan
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
+import yaml
+from tqdm import tqdm
 
 from nrcg.evaluation.extractors import Extractor
+from nrcg.evaluation.extractors import classifier as extractor_of
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 from nrcg.evaluation.uncertainty import wilson
+from nrcg.guidance import ClassifierGuidance
 from nrcg.io.images import to_float, to_rgb, to_uint8
-from nrcg.models.classifier import predictions
+from nrcg.io.tables import read_table
+from nrcg.models.classifier import load_classifier, predictions
 from nrcg.pipeline import GuidedPipeline
 from nrcg.rng import keyed_generator
 
@@ -72,7 +80,7 @@ def find_scale(measure: Callable[[float | None], Trial], start: float = 1.0, mos
 
 def best(trials: list[Trial]) -> Trial:
     """The guided trial of the smallest distance; of equal ones the smallest scale."""
-    return min((trial for trial in trials if trial.scale is not None), key=lambda trial: (trial.distance, trial.scale))
+    return min((each for each in trials if each.scale is not None), key=lambda each: (each.distance, each.scale))
 
 
 def grid(trials: list[Trial]) -> list[float]:
@@ -84,6 +92,71 @@ def grid(trials: list[Trial]) -> list[float]:
 def rounded(scale: float) -> float:
     """Two significant digits."""
     return float(f"{scale:.2g}")
+
+
+def search(
+    pipeline: GuidedPipeline,
+    guidance: ClassifierGuidance,
+    *,
+    judge: Path,
+    reference: Path,
+    seed: int,
+    n: int,
+    batch_size: int,
+    start: float = 1.0,
+    **run: Any,
+) -> list[Trial]:
+    """`find_scale` by samples: the share is that of the judge, the distance that of its features to the target class.
+
+    Args:
+        pipeline: what draws; its device is that of the judge too.
+        guidance: with any scale.
+        judge: folder of a classifier that does not guide.
+        reference: statistics of its features of the target class's images, by `nrcg measure reference`.
+        seed: of the run whose samples from `TUNING` on are drawn.
+        n: samples per trial.
+        batch_size: samples at a time.
+        start: first scale.
+        **run: of the pipeline, such as `num_inference_steps`.
+    """
+    network, _ = load_classifier(judge, pipeline.device)
+    how: dict[str, Any] = {
+        "judge": network,
+        "extractor": extractor_of(judge, pipeline.device),
+        "target": int(guidance.value.target),
+    }
+    how |= {"reference": FeatureStatistics.load(reference), "seed": seed, "n": n, "batch_size": batch_size}
+
+    def measure(scale: float | None) -> Trial:
+        found = trial(pipeline, None if scale is None else replace(guidance, scale=scale), scale, **how, **run)
+        bar.update()
+        bar.set_postfix_str(f"scale {scale}: {found.share:.0%}, distance {found.distance:.4g}")
+        return found
+
+    pipeline.set_progress_bar_config(desc="trial", leave=False, unit="step")
+    with tqdm(desc="search for a scale", unit="trial") as bar:
+        return find_scale(measure, start)
+
+
+def table(trials: list[Trial]) -> pd.DataFrame:
+    """The trials as a table: scale (blank is unguided), judge, low, high, distance, n, first_sample, best."""
+    found = pd.DataFrame(trials).rename(columns={"share": "judge"})
+    found.insert(2, "low", wilson(found["judge"], found["n"])[0])
+    found.insert(3, "high", wilson(found["judge"], found["n"])[1])
+    return found.assign(first_sample=TUNING, best=found["scale"] == best(trials).scale)
+
+
+def overlay(tables: Mapping[tuple[str, str], str | Path]) -> str:
+    """YAML of a config's `scales` and `scales_note`, from the tables of (data set, setup)."""
+    found: dict[str, dict[str, Any]] = {}
+    for (dataset, setup), path in tables.items():
+        rows = read_table(path, numbers=["scale", "judge", "distance", "n", "first_sample"])
+        trials = [Trial(*each) for each in rows[["scale", "judge", "distance", "n"]].itertuples(index=False)]
+        first, n = int(rows["first_sample"][0]), int(rows["n"][0])
+        section = found.setdefault(dataset, {"scales": {}, "scales_note": None})
+        section["scales"][setup] = grid([each for each in trials if not isnan(each.scale)])
+        section["scales_note"] = f"Scales were searched for on samples {first} to {first + n - 1}, not reported."
+    return yaml.safe_dump({"datasets": found}, sort_keys=False, allow_unicode=True)
 
 
 def trial(

@@ -32,10 +32,7 @@ class Copies(Protocol):
 class Noise:
     """Images + σ̄ · ξ_k, ξ_k ~ N(0, I) (LGD, Song et al. 2023).
 
-    Args:
-        n: number of copies.
-        sigma: σ̄ is this times √(1 − ᾱ_t).
-        mean: "probability", log (1/n) Σ exp ℓ_k, or "value", (1/n) Σ ℓ_k.
+    σ̄ is `sigma` · √(1 − ᾱ_t); `mean` is "probability", log (1/n) Σ exp ℓ_k, or "value", (1/n) Σ ℓ_k.
     """
 
     n: Annotated[int, whole(1)] = 10

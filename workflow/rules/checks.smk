@@ -47,7 +47,7 @@ def check_setups():
         )
     for name, row in SETUPS.items():
         with noted(place):
-            guidance_from(row.get("guidance", {}), nn.Identity(), target=0, scale=1.0, where=name)
+            guidance_from(row.get("guidance", {}), nn.ReLU(), target=0, scale=1.0, where=name)
     for role, setup in config["roles"].items():
         if setup not in SETUPS:
             wrong(f"roles.{role}", f"no setup {setup!r} in {config['setups']}; there are {', '.join(SETUPS)}")
@@ -67,8 +67,13 @@ def check_points(place, dataset, data):
                 wrong(f"{place}.scales.{setup}", f"{scale!r} has more than six digits; round it")
     if UNGUIDED and SETUPS[UNGUIDED]["classifier"] not in data["classifiers"]:
         wrong(f"{place}.classifiers", f"no {SETUPS[UNGUIDED]['classifier']!r}, which scores {UNGUIDED} samples")
+    for setup in searched(dataset):
+        if setup not in SETUPS or setup == UNGUIDED:
+            wrong(f"{place}.scales", f"no setup {setup!r} in {config['setups']}")
     shown = data["showcase"]
-    if plain(shown["scale"]) not in map(plain, scales.get(shown["setup"], [])):
+    if shown["setup"] not in searched(dataset) and plain(shown["scale"]) not in map(
+        plain, scales.get(shown["setup"], [])
+    ):
         wrong(f"{place}.showcase", f"{shown['setup']} at {shown['scale']} is not among {place}.scales")
     for key, setup in {"n_unconditional": UNGUIDED, "n_samples": "guided"}.items():
         if n_shards(dataset, setup) > MOST_SHARDS:

@@ -83,7 +83,13 @@ def plain(scale):
 
 def scales_of(dataset):
     """The guidance scales of each setup that runs; an overlay leaves a setup out by giving it none."""
-    return {setup: scales for setup, scales in config["datasets"][dataset]["scales"].items() if scales}
+    given = config["datasets"][dataset]["scales"]
+    return {setup: scales for setup, scales in given.items() if scales and scales != "auto"}
+
+
+def searched(dataset):
+    """The setups whose scales are searched for by the target `scales`."""
+    return [setup for setup, scales in config["datasets"][dataset]["scales"].items() if scales == "auto"]
 
 
 def points(dataset):

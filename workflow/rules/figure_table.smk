@@ -32,7 +32,7 @@ def run_note(dataset, *setups, paper_as=""):
     n, free, steps = (sampling[key] for key in ("n_samples", "n_unconditional", "num_inference_steps"))
     within = "" if steps == total else f" in {steps} steps"
     text = f"{n} guided samples per point, {free} unguided, {shown_size(size)} pixels, T = {total}{within}"
-    lines = [f"Run “{config['run']}”: {text}."]
+    lines = [f"Run “{config['run']}”: {text}.", *filter(None, [data["scales_note"]])]
     rows = [SETUPS[setup].get("guidance", {}) for setup in setups or scales_of(dataset)]
     whole = [row for row in rows if row.keys() <= {"on", "objective", "stabilizer"}]  # others have fewer gradients
     notes = dict.fromkeys(decay_note(row.get("stabilizer"), steps) for row in whole)

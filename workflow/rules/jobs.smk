@@ -100,6 +100,21 @@ def trace_options(wildcards):
     return f"{point_options(wildcards.dataset, wildcards.setup, wildcards.scale)} --start 0 --stop {stop}"
 
 
+def scale_options(wildcards):
+    """The options of a setup's shards but for the scale, which is searched for."""
+    return point_options(wildcards.dataset, wildcards.setup, None)
+
+
+SEARCHED = [(name, setup) for name in DATASETS for setup in searched(name)]
+
+
+def scale_tables(wildcards):
+    """The searches of all setups whose scales are `auto`."""
+    if not SEARCHED:
+        raise WorkflowError("scales: no setup has `scales: auto`; give it to those whose scales are to be searched for")
+    return [f"<run>/{name}/scales/{setup}.csv" for name, setup in SEARCHED]
+
+
 def extractor_files(dataset, extractor):
     """The files of an extractor's weights, if it has any."""
     if extractor in config["datasets"][dataset]["classifiers"]:

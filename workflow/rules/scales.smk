@@ -1,0 +1,47 @@
+# Scales of setups for which the config says `auto`: a short search each, and an overlay for the sweep after it.
+
+
+rule find_scale:
+    input:
+        ddpm=lambda w: ddpm(w.dataset),
+        classifier=lambda w: classifier(w.dataset, SETUPS[w.setup]["classifier"]),
+        judge=lambda w: classifier(w.dataset, judge(w.dataset)),
+        reference=lambda w: f"<run>/{w.dataset}/references/{judge(w.dataset)}_target.npz",
+    output:
+        "<run>/{dataset}/scales/{setup}.csv",
+    log:
+        "<joblogs>/scale_{setup}.log",
+    benchmark:
+        "<times>/scale_{setup}.tsv"
+    conda:
+        "../envs/nrcg.yaml"
+    threads: config["threads"]
+    resources:
+        mem_mb=lambda w, attempt: 12000 * attempt,
+        runtime=lambda w, attempt: 240 * attempt,
+        gpu=1,
+    params:
+        ddpm=folder("ddpm", up=1),
+        classifier=folder("classifier"),
+        judge=folder("judge"),
+        options=scale_options,
+        machine=machine(lambda data: {"batch_size": data["sampling"]["batch_size"]}),
+    shell:
+        "nrcg measure scale --ddpm {params.ddpm:q} --classifier {params.classifier:q} --judge {params.judge:q}"
+        " --reference {input.reference:q} {params.options} {params.machine} --out {output:q} --log {log:q}"
+
+
+rule scales:
+    input:
+        scale_tables,
+    output:
+        "<run>/scales.yaml",
+    log:
+        "<run>/logs/scales.log",
+    localrule: True
+    conda:
+        "../envs/nrcg.yaml"
+    params:
+        tables=lambda w, input: [f"{name}:{setup}={file}" for (name, setup), file in zip(SEARCHED, input, strict=True)],
+    shell:
+        "nrcg measure grids {params.tables:q} --out {output:q} --log {log:q}"
