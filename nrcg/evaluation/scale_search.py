@@ -154,7 +154,7 @@ def overlay(tables: Mapping[tuple[str, str], str | Path]) -> str:
         trials = [Trial(*each) for each in rows[["scale", "judge", "distance", "n"]].itertuples(index=False)]
         first, n = int(rows["first_sample"][0]), int(rows["n"][0])
         section = found.setdefault(dataset, {"scales": {}, "scales_note": None})
-        section["scales"][setup] = grid([each for each in trials if not isnan(each.scale)])
+        section["scales"][setup] = grid([each for each in trials if each.scale is not None and not isnan(each.scale)])
         section["scales_note"] = f"Scales were searched for on samples {first} to {first + n - 1}, not reported."
     return yaml.safe_dump({"datasets": found}, sort_keys=False, allow_unicode=True)
 

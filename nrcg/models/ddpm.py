@@ -125,7 +125,9 @@ def sampling_scheduler(trained: DDPMScheduler, section: Any) -> tuple[Any, float
     """
     if section is None:
         return trained, 0.0
-    name, arguments = (section, {}) if isinstance(section, str) else next(iter(section.items()), (None, None))
+    name, arguments = (section, {}) if isinstance(section, str) else (None, None)
+    if isinstance(section, Mapping) and len(section) == 1:
+        ((name, arguments),) = section.items()
     kind: Any = getattr(diffusers, str(name), None)
     known = isinstance(kind, type) and issubclass(kind, SchedulerMixin)
     if not known or not isinstance(arguments, Mapping):
@@ -135,7 +137,7 @@ def sampling_scheduler(trained: DDPMScheduler, section: Any) -> tuple[Any, float
     check(f"scheduler {name}", {"eta": eta}, {"eta": number(0, 1)})
     check_arguments(kind, f"scheduler {name}", arguments)
     try:
-        made: Any = kind.from_config({**trained.config, **arguments})
+        made: Any = kind.from_config(trained.config, **arguments)
     except Exception as error:  # whatever diffusers makes of them
         raise NrcgError(f"scheduler {name}: {first_line(error)}") from None
     return made, eta
