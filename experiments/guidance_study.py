@@ -36,6 +36,7 @@ from nrcg.speed import prepare
 
 STEPS, SEED, TARGET = 100, 2, 0  # as the demo; the target is baseball
 BATCH = 512
+DARK = 200  # a picture without a value below is blank: the darkest of a real one is at most 141
 EMA = {"stabilizer": {"ema": {"beta": 0.99, "steps": 400}}}
 LOG_P, LOGIT = (5.0, 20.0, 80.0, 320.0), (2.0, 10.0, 40.0, 160.0)
 
@@ -80,7 +81,6 @@ PARTS: dict[str, dict[str, Row]] = {
     },
     "stabilizers": {
         "EMA 0.9": logit({"stabilizer": {"ema": {"beta": 0.9, "steps": 400}}}, (1, 4, 16)),
-        "EMA 0.9, not rescaled": logit({"stabilizer": {"ema": {"beta": 0.9}}}, (1, 4, 16)),
         "EMA 0.99, not rescaled": logit({"stabilizer": {"ema": {"beta": 0.99}}}, (10, 40, 160)),
         "ADAM": logit({"stabilizer": {"adam": {"steps": 400}}}, (0.003, 0.01, 0.03, 0.1)),
         "ADAM, not rescaled": logit({"stabilizer": "adam"}, (0.003, 0.01, 0.03, 0.1)),
@@ -126,18 +126,24 @@ class Study:
         scales, tuned = row.scales or grid(trials)[1:4], best(trials).scale
         found = []
         for scale in scales:
-            own, judged, distance, diverged = self._point(guidance(scale), network)
+            own, judged, distance, diverged, blank = self._point(guidance(scale), network)
             low, high = (float(end) for end in wilson(judged, self.given.samples))
             found.append(
                 {"part": part, "setup": name, "classifier": row.classifier, "scale": scale, "tuned": scale == tuned}
                 | {"device": self.device.type}
                 | {"n": self.given.samples, "own": own, "judge": judged, "low": low, "high": high}
-                | {"distance": distance, "diverged": diverged, "seconds": round(time.monotonic() - started, 1)}
+                | {
+                    "distance": distance,
+                    "blank": blank,
+                    "diverged": diverged,
+                    "seconds": round(time.monotonic() - started, 1),
+                }
             )
         return found
 
-    def _point(self, guidance: Any, network: torch.nn.Module) -> tuple[float, float, float, int]:
-        n, statistics, own, judged, diverged = self.given.samples, FeatureStatistics(self.extractor.dim), 0, 0, 0
+    def _point(self, guidance: Any, network: torch.nn.Module) -> tuple[float, float, float, int, float]:
+        n, statistics = self.given.samples, FeatureStatistics(self.extractor.dim)
+        own = judged = diverged = blank = 0
         for start in range(0, n, BATCH):
             batch = range(start, min(start + BATCH, n))
             generators = [keyed_generator("sampling", SEED, i) for i in batch]
@@ -150,7 +156,8 @@ class Study:
                 judged += int((predictions(self.judge(inputs)) == TARGET).sum())
             statistics.update(self.extractor(pictures))
             diverged += int(lost.sum())
-        return own / n, judged / n, frechet_distance(statistics, self.reference), diverged
+            blank += int((pictures.min((1, 2, 3)) > DARK).sum())
+        return own / n, judged / n, frechet_distance(statistics, self.reference), diverged, blank / n
 
 
 STUDIES: list[Study] = []  # of this process
