@@ -113,14 +113,9 @@ class Study:
             return None if scale is None else guidance_from(row.guidance, network, TARGET, scale, name)
 
         def tried(scale: float | None) -> Trial:
-            how: dict[str, Any] = {
-                "target": TARGET,
-                "judge": self.judge,
-                "extractor": self.extractor,
-                "reference": self.reference,
-            }
-            run = {"seed": SEED, "n": self.given.tuning, "batch_size": BATCH, "num_inference_steps": STEPS}
-            return trial(self.pipeline, guidance(scale), scale, extractor=self.extractor, **how, **run)
+            how: dict[str, Any] = {"judge": self.judge, "extractor": self.extractor, "reference": self.reference}
+            how |= {"target": TARGET, "seed": SEED, "n": self.given.tuning, "batch_size": BATCH}
+            return trial(self.pipeline, guidance(scale), scale, num_inference_steps=STEPS, **how)
 
         trials = [tried(scale) for scale in row.scales] or find_scale(tried)
         scales, tuned = row.scales or grid(trials)[1:4], best(trials).scale
