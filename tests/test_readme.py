@@ -53,6 +53,15 @@ def test_each_example(checkout, block):
     assert (checkout / "guided.png").read_bytes().startswith(b"\x89PNG")
 
 
+METHODS = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/methods.md").read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("block", METHODS)
+def test_each_example_of_the_methods(checkout, block):
+    run = subprocess.run([sys.executable, "-c", block], cwd=checkout, env=os.environ, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.parametrize("block", [block for language, block in BLOCKS if language == "yaml"])
 def test_each_overlay(checkout, tmp_path, block):
     mine = block.replace("/data/celeba-hq", str(checkout / "data/celeba-hq")).replace(
