@@ -97,6 +97,7 @@ def test_setups_have_distinct_looks_in_row_order():
     looks = list(setups.values())
     assert looks[0].name == "unconditional" and (looks[0].color, looks[0].linestyle) == ("black", "--")
     assert len(looks) > 8
+    assert looks.pop().name == "nonrobust_x0_ema0.99_of1000"  # of CelebA-HQ, where no other is drawn
     assert len({(look.color, look.linestyle) for look in looks}) == len({look.marker for look in looks}) == len(looks)
     assert len({look.color for look in looks[:8]}) == 8  # the paper's setups, and log p, differ in colour alone
     assert {looks[i].linestyle for i in range(1, 7)} == {"-"} and setups[LOGPROB].linestyle == "-."
@@ -138,7 +139,7 @@ def test_what_a_row_says_decides_its_look(tmp_path):
     setups = read_setups(tmp_path / "s.yaml")
     assert [setup.linestyle for setup in setups.values()] == ["-", "-", ":", ":", ":", "-.", "--"]
     assert [setup.guided for setup in setups.values()] == [True] * 6 + [False] and setups["free"].color == "black"
-    assert read_setups(SETUPS)[EMA].stabilizer == {"ema": {"beta": 0.99}} and setups["0a"].stabilizer is None
+    assert read_setups(SETUPS)[EMA].stabilizer == {"ema": {"beta": 0.99, "steps": 400}} and setups["0a"].stabilizer is None
 
 
 def test_a_distance_is_named_after_its_extractor():
@@ -217,7 +218,7 @@ def test_small_print_of_a_stabiliser_says_over_how_many_steps_it_ran(tmp_path):
     rows = [(EMA, "gradient_sensitivity", t, 1.0, 0.1, 64) for t in range(1, 101)]
     pd.DataFrame(rows, columns=["setup", "metric", "t", "mean", "std", "n"]).to_csv(path, index=False)
     fig = plot_forward([tmp_path / "f.png"], csv=path, setups=SETUPS)
-    assert "EMA 0.99 over 100 steps: weights sum to 0.63; the paper's 400 steps: 0.98." in small_print(fig)
+    assert "EMA 0.9606 over 100 steps: weights sum to 0.98, as over the paper's 400." in small_print(fig)
 
 
 # --- scales ----------------------------------------------------------------------------------------------------------
