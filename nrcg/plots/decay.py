@@ -14,7 +14,7 @@ def decay_note(stabilizer: Mapping[str, Any] | str | None, steps: int) -> str:
     """
     ((name, arguments),) = stabilizer.items() if isinstance(stabilizer, Mapping) else [("", {})]
     decays = {key: value for key, value in (arguments or {}).items() if key.startswith("beta")}
-    if not decays or name not in ("ema", "adam"):
+    if not decays:
         return ""
     meant_for = arguments.get("steps")
 
