@@ -12,11 +12,13 @@ import argparse
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
+from matplotlib.lines import Line2D
 from tqdm import tqdm
 
 from nrcg.evaluation.extractors import classifier as extractor_of
@@ -30,12 +32,14 @@ from nrcg.io.images import to_float, to_rgb, to_uint8
 from nrcg.models.classifier import load_classifier, predictions
 from nrcg.models.ddpm import load_ddpm
 from nrcg.pipeline import GuidedPipeline
+from nrcg.plots.style import cycle_colors, legend_below, new_figure, save, styled
 from nrcg.rng import keyed_generator
 from nrcg.runtime.device import pick_device, set_up_torch
 from nrcg.speed import prepare
 
 STEPS, SEED, TARGET = 100, 2, 0  # as the demo; the target is baseball
 BATCH = 512
+DATA = Path("results/demo/sportballs/data")
 DARK = 200  # a picture without a value below is blank: the darkest of a real one is at most 141
 EMA = {"stabilizer": {"ema": {"beta": 0.99, "steps": 400}}}
 LOG_P, LOGIT = (5.0, 20.0, 80.0, 320.0), (2.0, 10.0, 40.0, 160.0)
@@ -155,6 +159,29 @@ class Study:
         return own / n, judged / n, frechet_distance(statistics, self.reference), diverged, blank / n
 
 
+def draw(table: pd.DataFrame, part: str, path: Path) -> None:
+    """A part's fronts: distance to the target class against the judge's share, a line per setup over its scales."""
+    with styled(None):
+        note = "95 % Wilson intervals; the largest marker of a line is its largest scale. Lower right is better. "
+        note += "Hollow: more than a tenth of the samples are blank, which fools the judge."
+        fig = new_figure(f"SportBalls at 32×32: {part}", note, height=1.3)
+        axes = fig.add_subplot(
+            xlabel="share of the target by the judge", ylabel="distance to the target class", yscale="log"
+        )
+        rows = table[table["part"] == part]
+        handles = []
+        for (name, points), color in zip(rows.groupby("setup", sort=False), cycle(cycle_colors())):
+            error = [points["judge"] - points["low"], points["high"] - points["judge"]]
+            line = "-" if len(handles) < len(cycle_colors()) else "--"
+            axes.errorbar(
+                points["judge"], points["distance"], xerr=error, color=color, fmt=line, elinewidth=0.7, label=name
+            )
+            axes.scatter(points["judge"], points["distance"], [12.0 * (k + 1) for k in range(len(points))], color=color)
+            handles.append(Line2D([], [], color=color, linestyle=line, label=name))
+        legend_below(fig, handles)
+        save(fig, [path])
+
+
 STUDIES: list[Study] = []  # of this process
 
 
@@ -168,7 +195,7 @@ def work(task: tuple[str, str]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="image set of the demo")
+    parser.add_argument("--data", type=Path, default=DATA, help="image set of the demo")
     parser.add_argument("--nets", type=Path, default=Path("resources/sportballs32"), help="DDPM, classifiers, judge")
     parser.add_argument("--judge", type=Path, help="another judge's folder")
     pair = lambda text: (text.partition("=")[0], Path(text.partition("=")[2]))  # noqa: E731
@@ -181,7 +208,10 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="CSV file")
+    parser.add_argument("--draw", type=Path, help="draw the first --part of the CSV file, and nothing else")
     given = parser.parse_args()
+    if given.draw:
+        return draw(pd.read_csv(given.out), given.part[0], given.draw)
     given.reference = given.out.with_suffix(".reference.npz")
     judge = extractor_of(given.judge or given.nets / "judge", pick_device(given.device))
     reference_statistics(given.data, judge, target=TARGET, batch_size=512).save(given.reference)
