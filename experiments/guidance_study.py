@@ -173,10 +173,10 @@ def draw(table: pd.DataFrame, part: str, path: Path) -> None:
         for (name, points), color in zip(rows.groupby("setup", sort=False), cycle(cycle_colors())):
             error = [points["judge"] - points["low"], points["high"] - points["judge"]]
             line = "-" if len(handles) < len(cycle_colors()) else "--"
-            axes.errorbar(
-                points["judge"], points["distance"], xerr=error, color=color, fmt=line, elinewidth=0.7, label=name
-            )
-            axes.scatter(points["judge"], points["distance"], [12.0 * (k + 1) for k in range(len(points))], color=color)
+            place, sizes = (points["judge"], points["distance"]), [12.0 * (k + 1) for k in range(len(points))]
+            axes.errorbar(*place, xerr=error, color=color, fmt=line, elinewidth=0.7)
+            faces = ["white" if share > 0.1 else color for share in points["blank"]]
+            axes.scatter(*place, sizes, faces, edgecolors=color, zorder=3)
             handles.append(Line2D([], [], color=color, linestyle=line, label=name))
         legend_below(fig, handles)
         save(fig, [path])
