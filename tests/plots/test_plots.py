@@ -139,7 +139,8 @@ def test_what_a_row_says_decides_its_look(tmp_path):
     setups = read_setups(tmp_path / "s.yaml")
     assert [setup.linestyle for setup in setups.values()] == ["-", "-", ":", ":", ":", "-.", "--"]
     assert [setup.guided for setup in setups.values()] == [True] * 6 + [False] and setups["free"].color == "black"
-    assert read_setups(SETUPS)[EMA].stabilizer == {"ema": {"beta": 0.99, "steps": 400}} and setups["0a"].stabilizer is None
+    assert read_setups(SETUPS)[EMA].stabilizer == {"ema": {"beta": 0.99, "steps": 400}}
+    assert setups["0a"].stabilizer is None
 
 
 def test_a_distance_is_named_after_its_extractor():
