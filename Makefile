@@ -45,7 +45,7 @@ demo-from-scratch: $(READY) ## the same, its DDPM trained too (half an hour to a
 	@echo "Report: results/demo-from-scratch/report.html"
 
 test: $(READY) ## all tests (some fifteen minutes on two cores)
-	@$(IN) python -m pytest -n $(CORES) --dist loadfile --durations=8
+	@$(IN) python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --durations=8
 
 test-fast: $(READY) ## the tests that are done in seconds (under two minutes on two cores)
 	@$(IN) python -m pytest -n $(CORES) --dist loadfile -m fast

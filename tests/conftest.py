@@ -43,7 +43,7 @@ SLOW_FIXTURES = {"checkout", "inception_weights"}
 
 
 def pytest_collection_modifyitems(items):
-    """Mark each test by what it starts, and as fast where it is no slow one."""
+    """Mark each test by what it starts, and as fast where it is no slow one; files that take longest come first."""
     for item in items:
         fixtures, path = set(item.fixturenames), item.path.relative_to(ROOT / "tests")
         if path.parts[0] == "workflow" or "checkout" in fixtures:
@@ -53,6 +53,8 @@ def pytest_collection_modifyitems(items):
         slow = any(item.get_closest_marker(name) for name in ("workflow", "slurm", "gpu"))
         if not slow and str(path) not in SLOW_FILES and not fixtures & SLOW_FIXTURES:
             item.add_marker("fast")
+    longest = ("test_workflow.py", "test_slurm.py", "test_distributed.py", "test_config_checks.py")
+    items.sort(key=lambda item: longest.index(item.path.name) if item.path.name in longest else len(longest))
 
 
 def pytest_runtest_setup(item):

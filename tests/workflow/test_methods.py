@@ -57,7 +57,7 @@ def run_all(folder, monkeypatch, *targets):
 def toy(tmp_path):
     def write(**changes):
         settings = yaml.safe_load((ROOT / "config/methods.yaml").read_text())["datasets"]["sportballs"]
-        scales = {setup: given[:1] for setup, given in settings["scales"].items()}
+        scales = {setup: [1.0] if given == "auto" else given[:1] for setup, given in settings["scales"].items()}
         data = {**TOY["datasets"]["sportballs"], "scales": {**scales, **changes}}
         data["showcase"] = {"setup": "nrcg", "scale": scales["nrcg"][0]}
         path = tmp_path / "toy.yaml"
@@ -81,7 +81,7 @@ def test_every_method_from_its_row_to_its_score(toy, tmp_path, monkeypatch):
 
 def test_scales_that_are_searched_for_go_into_an_overlay(toy, tmp_path, monkeypatch):
     files = toy(**{name: [] for name in methods if name not in ("nrcg", "mpgd")}, mpgd="auto")
-    run_all(tmp_path, monkeypatch, "scales", *files)
+    run_all(tmp_path, monkeypatch, "find_scales", *files)
     found = yaml.safe_load((tmp_path / "results/toy/scales.yaml").read_text())["datasets"]["sportballs"]
     trials = pd.read_csv(tmp_path / "results/toy/sportballs/scales/mpgd.csv")
     assert trials["scale"].isna().sum() == 1 and trials["best"].sum() == 1 and (trials["n"] == 48).all()
@@ -93,5 +93,5 @@ def test_scales_that_are_searched_for_go_into_an_overlay(toy, tmp_path, monkeypa
 
 
 def test_nothing_to_search_for_is_one_line(toy, tmp_path):
-    output = snakemake(tmp_path, "-n", "--cores", "1", "scales", *toy(), check=False)
+    output = snakemake(tmp_path, "-n", "--cores", "1", "find_scales", *toy(), check=False)
     assert "no setup has `scales: auto`" in output

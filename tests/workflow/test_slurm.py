@@ -15,7 +15,7 @@ from environment_yml import ROOT
 from slurm_cluster import edit_profile, missing, slurm_cluster
 
 PROFILE = ROOT / "workflow/profiles/slurm/config.yaml"
-GPU_RULES = {"train_classifier", "train_ddpm", "forward", "reference", "sample", "score"}
+GPU_RULES = {"train_classifier", "train_ddpm", "forward", "reference", "sample", "score", "trace", "find_scale"}
 CPU_RULES = {"images"}  # all others are local
 SHARD = Path("results/test/sportballs/samples/unconditional/scale_none/shard_000.npy")
 SNAKEMAKE = """

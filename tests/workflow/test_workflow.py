@@ -302,9 +302,7 @@ def test_mistakes_in_the_config_are_refused_before_anything_runs(checkout, tmp_p
 
 def test_mistakes_in_the_setups_are_refused(checkout, tmp_path):
     table = tmp_path / "setups.yaml"
-    table.write_text(
-        (ROOT / "config/setups.yaml").read_text().replace("{ema: {beta: 0.99}}", "{emma: {beta: 0.99}}", 1)
-    )
+    table.write_text((ROOT / "config/setups.yaml").read_text().replace("{ema: {beta: 0.99,", "{emma: {beta: 0.99,", 1))
     output = snakemake(checkout, "-n", "--config", f"setups={table}", check=False)
     assert re.search(r"nonrobust_x0_ema0.99: stabilizer 'emma': unknown; use one of ema, adam", output), output
 

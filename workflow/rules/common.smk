@@ -88,7 +88,7 @@ def scales_of(dataset):
 
 
 def searched(dataset):
-    """The setups whose scales are searched for by the target `scales`."""
+    """The setups whose scales are searched for by the target `find_scales`."""
     return [setup for setup, scales in config["datasets"][dataset]["scales"].items() if scales == "auto"]
 
 

@@ -111,7 +111,9 @@ SEARCHED = [(name, setup) for name in DATASETS for setup in searched(name)]
 def scale_tables(wildcards):
     """The searches of all setups whose scales are `auto`."""
     if not SEARCHED:
-        raise WorkflowError("scales: no setup has `scales: auto`; give it to those whose scales are to be searched for")
+        raise WorkflowError(
+            "find_scales: no setup has `scales: auto`; give it to those whose scales are to be searched for"
+        )
     return [f"<run>/{name}/scales/{setup}.csv" for name, setup in SEARCHED]
 
 

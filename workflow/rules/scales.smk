@@ -31,7 +31,7 @@ rule find_scale:
         " --reference {input.reference:q} {params.options} {params.machine} --out {output:q} --log {log:q}"
 
 
-rule scales:
+rule find_scales:
     input:
         scale_tables,
     output:
