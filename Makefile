@@ -31,7 +31,7 @@ $(READY): $(PACKAGES)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped DDPM (about ten minutes)
+demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped networks (about twelve minutes)
 	@$(IN) snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml
 	@$(IN) snakemake --configfile config/demo.yaml --report results/demo/report.html
 	@echo
@@ -44,7 +44,7 @@ demo-from-scratch: $(READY) ## the same, its DDPM trained too (half an hour to a
 	@$(IN) snakemake --configfile config/demo.yaml config/demo_from_scratch.yaml --report results/demo-from-scratch/report.html
 	@echo "Report: results/demo-from-scratch/report.html"
 
-test: $(READY) ## all tests (some fifteen minutes on two cores)
+test: $(READY) ## all tests (some sixteen minutes on two cores)
 	@$(IN) python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --durations=8
 
 test-fast: $(READY) ## the tests that are done in seconds (under two minutes on two cores)

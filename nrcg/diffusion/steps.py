@@ -10,7 +10,7 @@ from diffusers import DDPMScheduler
 
 from nrcg.checks import whole
 from nrcg.diffusion.draws import Draws
-from nrcg.errors import NrcgError
+from nrcg.errors import NrcgError, first_line
 
 DEFAULT_STEPS = 1000  # as in diffusers, where the schedule is as long
 Timestep = int | torch.Tensor  # t, counted from 0
@@ -108,12 +108,8 @@ class SolverSteps:
     """
 
     def __init__(self, scheduler: Any, guided: bool, noise: Iterator[torch.Tensor], **options: Any) -> None:
-        self.scheduler, self.predictor, self.noise, self.guided = (
-            deepcopy(scheduler),
-            deepcopy(scheduler),
-            noise,
-            guided,
-        )
+        self.scheduler, self.predictor = deepcopy(scheduler), deepcopy(scheduler)
+        self.noise, self.guided = noise, guided
         taken, timesteps = signature(scheduler.step).parameters, scheduler.timesteps
         self.options = {name: value for name, value in options.items() if name in taken}
         if "clip_sample" not in signature(type(scheduler).__init__).parameters:  # kept in the config, but not heeded
@@ -133,7 +129,7 @@ class SolverSteps:
             trial.scale_model_input(point, t)
             trial.step(point, t, point, **options)
         except Exception as error:  # whatever it does with a sample for an output
-            raise NrcgError(_refusal(trial, f"takes no x̂_0: {str(error).splitlines()[0]}")) from None
+            raise NrcgError(_refusal(trial, f"takes no x̂_0: {first_line(error)}")) from None
 
     def start(self) -> torch.Tensor:
         """x_T, in the scheduler's own units."""
