@@ -23,17 +23,16 @@ from tqdm import tqdm
 
 from nrcg.evaluation.extractors import classifier as extractor_of
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
-from nrcg.evaluation.scale_search import TUNING, Trial, best, find_scale, grid, trial
+from nrcg.evaluation.scale_search import TUNING, Trial, best, drawn, find_scale, grid, trial
 from nrcg.evaluation.score import reference_statistics
 from nrcg.evaluation.uncertainty import wilson
 from nrcg.guidance import guidance_from
 from nrcg.io.files import write_text
-from nrcg.io.images import to_float, to_rgb, to_uint8
+from nrcg.io.images import to_float
 from nrcg.models.classifier import load_classifier, predictions
 from nrcg.models.ddpm import load_ddpm
 from nrcg.pipeline import GuidedPipeline
 from nrcg.plots.style import cycle_colors, legend_below, new_figure, save, styled
-from nrcg.rng import keyed_generator
 from nrcg.runtime.device import pick_device, set_up_torch
 from nrcg.speed import prepare
 
@@ -143,12 +142,7 @@ class Study:
     def _point(self, guidance: Any, network: torch.nn.Module) -> tuple[float, float, float, int, float]:
         n, statistics = self.given.samples, FeatureStatistics(self.extractor.dim)
         own = judged = diverged = blank = 0
-        for start in range(0, n, BATCH):
-            batch = range(start, min(start + BATCH, n))
-            generators = [keyed_generator("sampling", SEED, i) for i in batch]
-            how = {"generator": generators, "num_inference_steps": STEPS, "guidance": guidance}
-            images, lost = self.pipeline(len(batch), output_type="pt", return_dict=False, **how)
-            pictures = to_uint8(to_rgb(images * 2 - 1))
+        for pictures, lost in drawn(self.pipeline, guidance, range(n), SEED, BATCH, num_inference_steps=STEPS):
             with torch.inference_mode():
                 inputs = to_float(pictures, self.device)
                 own += int((predictions(network(inputs)) == TARGET).sum())

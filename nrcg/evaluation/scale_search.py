@@ -1,11 +1,12 @@
 """A guidance scale for a new setup: a short search, on samples that are not among those reported."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from math import isfinite, isnan
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 import yaml
@@ -175,19 +176,21 @@ def trial(
 ) -> Trial:
     """Draw n of the tuning samples and measure them; one that diverged makes the distance infinite."""
     statistics, hits, diverged = FeatureStatistics(extractor.dim), 0, False
-    for start in range(0, n, batch_size):
-        batch = range(TUNING + start, TUNING + min(start + batch_size, n))
-        images, lost = pipeline(
-            batch_size=len(batch),
-            generator=[keyed_generator("sampling", seed, i) for i in batch],
-            guidance=guidance,
-            output_type="pt",
-            return_dict=False,
-            **run,
-        )
-        pictures = to_uint8(to_rgb(images * 2 - 1))
+    for pictures, lost in drawn(pipeline, guidance, range(TUNING, TUNING + n), seed, batch_size, **run):
         with torch.inference_mode():
             hits += int((predictions(judge(to_float(pictures, extractor.device))) == target).sum())
         statistics.update(extractor(pictures))
         diverged |= bool(lost.any())
     return Trial(scale, hits / n, float("inf") if diverged else frechet_distance(statistics, reference), n)
+
+
+def drawn(
+    pipeline: GuidedPipeline, guidance: Any, samples: range, seed: int, batch_size: int, **run: Any
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+    """The samples of these numbers, those of `nrcg sample`, in batches: uint8 N×H×W×3, and which of them diverged."""
+    for start in range(0, len(samples), batch_size):
+        batch = samples[start : start + batch_size]
+        generators = [keyed_generator("sampling", seed, i) for i in batch]
+        how = {"generator": generators, "guidance": guidance, "output_type": "pt", "return_dict": False}
+        images, lost = pipeline(len(batch), **how, **run)
+        yield to_uint8(to_rgb(images * 2 - 1)), lost
