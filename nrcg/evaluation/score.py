@@ -1,142 +1,163 @@
-"""The scores of one point (data set, setup, scale): accuracies and distances of its sample shards."""
+"""The scores of one point (data set, setup, scale): shares of classes, and metrics of its features, with intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import nn
 from tqdm import tqdm
 
-from nrcg.checks import NAME, check, maybe, shown_size, sides
-from nrcg.datasets.imageset import ImageSet
+from nrcg.checks import NAME, Rule, check, maybe
 from nrcg.errors import NrcgError
-from nrcg.evaluation.extractors import Extractor, extractors
-from nrcg.evaluation.frechet import FeatureStatistics, metrics
+from nrcg.evaluation.comparison import Pair
+from nrcg.evaluation.metrics import EXTRAPOLATED, SHARES, metrics
+from nrcg.evaluation.reference import Reference
+from nrcg.evaluation.uncertainty import effective, resampled, wilson
 from nrcg.io.arrays import read_array
-from nrcg.io.images import to_float
-from nrcg.io.shards import open_shards, verify
-from nrcg.io.tables import SCORE_COLUMNS
-from nrcg.models.classifier import predictions
+from nrcg.io.files import read_card
+from nrcg.io.tables import SCORE_COLUMNS, read_verdicts
 from nrcg.registry import call
-from nrcg.runtime.memory import BatchLimit
 
-VERDICTS = ("seed", "diverged", "guiding", "judge")  # columns that verdicts always have
-
-Classifier = tuple[nn.Module, dict[str, Any]]  # the module in eval mode, and its card
-Reference = tuple[Extractor, FeatureStatistics, FeatureStatistics]  # of all training images, of the target class
+OBJECT = Rule("an object", lambda value: isinstance(value, dict))
+FEWEST = 2  # samples that have a distance
 
 
-def reference_statistics(
-    folder: str | Path, extractor: Extractor, *, target: int | None = None, batch_size: int = 64
-) -> FeatureStatistics:
-    """Statistics of the training images of an image set: of all (target None) or of class `target` alone."""
-    image_set = ImageSet.open(folder)
-    indices = image_set.indices("train", target)
-    if len(indices) < 2:
-        of_class = "" if target is None else f" of class {target}"
-        raise NrcgError(f"{folder}: {len(indices)} training images{of_class}; a Fréchet distance needs at least 2")
-    statistics = FeatureStatistics(extractor.dim)
-    limit = BatchLimit("reference features", batch_size)
-    with tqdm(total=len(indices), desc=limit.what, unit="image") as bar:
-        for batch, found in limit.each(lambda batch: extractor(image_set.images[batch]), indices):
-            statistics.update(found)
-            bar.update(len(batch))
-    return statistics
+class Point(NamedTuple):
+    """What is known of the samples of a point."""
+
+    verdicts: pd.DataFrame  # as of `nrcg.evaluation.features.look`
+    features: dict[str, np.ndarray]  # float32 N×D by extractor, in the order of the verdicts
+    evaluations: float | None = None  # of the U-Net per sample
 
 
-def load_reference(name: str, section: Any, device: torch.device | str) -> Reference:
-    """The reference of an extractor from a section.
-
-    It has `all` and `target` (.npz files), `weights` (a path, or None), and `extractor`, where it is not the name.
-    """
-    where = f"--references: {name}"
-    check(where, section, {"all": NAME, "target": NAME, "weights": maybe(NAME), "extractor": NAME})
-
-    def load(all: str, target: str, weights: str | None = None, extractor: str = name) -> Reference:
-        loaded = extractors[extractor](weights and Path(weights), device)
-        return loaded, FeatureStatistics.load(all), FeatureStatistics.load(target)
-
-    return call(load, where, section)
+def score_scales(points: Mapping[str, Any], **how: Any) -> pd.DataFrame:
+    """`score` of the points of a setup by scale, "none" for one without guidance; with a column `scale` in front."""
+    for scale, section in points.items():
+        check(f"--points: {scale}", section, {"verdicts": NAME, "features": OBJECT, "card": maybe(NAME)})
+    tables = []
+    for scale, section in tqdm(points.items(), desc="scores", unit="point"):
+        table = score(call(read_point, f"--points: {scale}", section), **how)
+        tables.append(table.assign(scale=np.nan if scale == "none" else float(scale)))
+    return pd.concat(tables)[["scale", *SCORE_COLUMNS]]
 
 
-class Scores(NamedTuple):
-    metrics: pd.DataFrame  # SCORE_COLUMNS, a row a metric
-    verdicts: pd.DataFrame  # a row a sample, upwards by seed: VERDICTS and `also`, class names, blank for one diverged
+def read_point(verdicts: str, features: Mapping[str, str], card: str | None = None) -> Point:
+    """Open what `nrcg measure features` wrote, and a card of the samples; raises NrcgError where they do not agree."""
+    evaluations = None if card is None else read_card(Path(card)).get("unet_evaluations")
+    table = read_verdicts(verdicts)
+    arrays = {name: read_array(path) for name, path in features.items()}
+    for name, array in arrays.items():
+        if array.dtype != np.float32 or array.ndim != 2 or len(array) != len(table):
+            found = f"{array.dtype} {array.shape}"
+            raise NrcgError(f"{features[name]}: {found}; {verdicts} tells of {len(table)} samples. Make both again")
+    return Point(table, arrays, evaluations)
 
 
 def score(
-    shards: Sequence[str | Path],
+    point: Point,
     *,
-    target: int,
-    guiding: Classifier,
-    judge: Classifier,
+    target: str,
+    classes: Sequence[str],
     references: Mapping[str, Reference],
-    also: Mapping[str, Classifier] | None = None,
-    batch_size: int = 64,
-    device: torch.device | str = "cpu",
-) -> Scores:
-    """Score the samples of a point. The rows are
+    chosen: Sequence[str],
+    tuning: int = 0,
+) -> pd.DataFrame:
+    """Score the samples of a point; columns SCORE_COLUMNS. The metrics are
 
-        accuracy             share of samples that `guiding` assigns to the target class
-        accuracy/NAME        the same by the classifier NAME of `also`
-        accuracy_judge       the same by `judge`
-        judge_share/CLASS    share that `judge` assigns to CLASS, for every class
-        METRIC_EXTRACTOR     distance of features to those of all training images: `fd_judge`, and `fid` of Inception
-        cMETRIC_EXTRACTOR    to those of the target class
+        accuracy             share of samples that the guiding classifier assigns to the target class
+        accuracy/NAME        the same by another classifier, a further column of the verdicts
+        accuracy_judge       the same by the judge
+        judge_share/CLASS    share that the judge assigns to CLASS, for every class
+        unet_evaluations     of the U-Net per sample, a backward pass counted as one
+        METRIC_EXTRACTOR     a metric of features beside all training images: `fd_judge`, and `fid` of Inception
+        cMETRIC_EXTRACTOR    beside those of the target class
 
-    `judge` is an independent classifier, since a guided sample can fool the one it was guided by. Every share is of all
-    n samples. Diverged ones belong to no class: they count as misses, and the judge's shares sum to 1 − n_diverged / n.
-    Distances take in their mid-grey too. `stderr` is the binomial √(p(1 − p)/n), missing for distances; `features` is
-    missing for shares.
+    Every share is of all n samples. Diverged ones belong to no class: they count as misses, and the judge's shares sum
+    to 1 − n_diverged / n. Metrics of features take in their mid-grey too. `low` and `high` are 95 % intervals for the
+    error of sampling; `fd` has `fd_infinity` beside it where there are more samples than features.
+
+    Args:
+        target: name of the target class.
+        classes: names of all.
+        references: by extractor.
+        chosen: names of metrics.
+        tuning: samples of seeds below it are for choosing a scale. Their rows have `seeds` "tuning", without intervals;
+            those of the others "reported".
     """
-    also = also or {}
-    classifiers, classes = {"guiding": guiding, "judge": judge, **also}, judge[1]["classes"]
-    if taken := also.keys() & set(VERDICTS):
-        raise NrcgError(f"also: {taken.pop()!r} is a column of the verdicts already; choose another name")
-    verify(shards)
-    opened = open_shards(shards)
-    size = opened[0].images.shape[1:3]
-    for name, (_, card) in classifiers.items():
-        if card["classes"] != classes:
-            raise NrcgError(f"classes {card['classes']} of the {name} classifier, {classes} of the judge")
-        if "size" in card and sides(card["size"]) != size:
-            own, given = shown_size(card["size"]), shown_size(size)
-            raise NrcgError(f"{opened[0].path}: images of {given} pixels; the {name} classifier was trained on {own}")
-    found: dict[str, list[np.ndarray]] = {name: [] for name in classifiers}
-    statistics = {name: FeatureStatistics(extractor.dim) for name, (extractor, *_) in references.items()}
+    for name in chosen:
+        metrics[name]  # raises for one that is not registered
+    for name, reference in references.items():
+        if name not in point.features:
+            raise NrcgError(f"no features of extractor {name!r}; extract them too")
+        if (given := point.features[name].shape[1]) != (dim := reference.all.statistics.dim):
+            raise NrcgError(f"extractor {name}: {given} features of samples, {dim} of real images: not of the same one")
+    rows, seeds = [], point.verdicts["seed"]
+    for part, taken in {"tuning": seeds < tuning, "reported": seeds >= tuning}.items():
+        if not taken.any():
+            continue
+        verdicts, sure = point.verdicts[taken], part == "reported"
+        n, n_diverged = len(verdicts), int(verdicts["diverged"].sum())
+        found = [*_shares(verdicts, target, classes)]
+        if point.evaluations is not None:
+            found.append(("unet_evaluations", point.evaluations, np.nan, np.nan, n, np.nan))
+        if n >= FEWEST:
+            where = slice(*np.flatnonzero(taken)[[0, -1]] + (0, 1))  # seeds go up: a part is one piece
+            found += _distances({name: each[where] for name, each in point.features.items()}, references, chosen, sure)
+        rows += [(part, *row[:5], n_diverged, row[5]) for row in found]
+    return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
-    @torch.inference_mode()
-    def evaluate(images: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        inputs = to_float(images, device)
-        verdicts = {name: predictions(model(inputs)).cpu().numpy() for name, (model, _) in classifiers.items()}
-        return verdicts, {name: extractor(images) for name, (extractor, *_) in references.items()}
 
-    limit = BatchLimit("scoring", batch_size)
-    with tqdm(total=sum(len(shard.seeds) for shard in opened), desc=limit.what, unit="image") as bar:
-        for shard in opened:
-            images = read_array(shard.path)  # a map of its own, so that its pages leave memory with it
-            for batch, (predicted, features) in limit.each(evaluate, images):
-                for name, indices in predicted.items():
-                    found[name].append(np.array(classes)[indices])
-                for name, vectors in features.items():
-                    statistics[name].update(vectors)
-                bar.update(len(batch))
-    diverged = np.concatenate([shard.diverged for shard in opened])
-    verdicts = pd.DataFrame({"seed": [seed for shard in opened for seed in shard.seeds], "diverged": diverged})
-    for name, batches in found.items():
-        verdicts[name] = np.where(diverged, "", np.concatenate(batches))
-    n, n_diverged = len(diverged), int(diverged.sum())
-    names = {"guiding": "accuracy", **{name: f"accuracy/{name}" for name in also}, "judge": "accuracy_judge"}
-    shares = {metric: (verdicts[name] == classes[target]).mean() for name, metric in names.items()}
+Row = tuple[Any, ...]  # metric, value, low, high, n, features
+
+
+def _shares(verdicts: pd.DataFrame, target: str, classes: Sequence[str]) -> Iterator[Row]:
+    n = len(verdicts)
+    others = [name for name in verdicts if name not in ("seed", "diverged", "guiding", "judge")]
+    names = {"guiding": "accuracy", **{name: f"accuracy/{name}" for name in others}, "judge": "accuracy_judge"}
+    shares = {metric: (verdicts[name] == target).mean() for name, metric in names.items()}
     shares |= {f"judge_share/{name}": (verdicts["judge"] == name).mean() for name in classes}
-    rows = [(metric, p, np.sqrt(p * (1 - p) / n), n, n_diverged, np.nan) for metric, p in shares.items()]
-    for name, (_, everything, of_target) in tqdm(references.items(), desc="distances", unit="extractor"):
-        for metric, distance in metrics.items():
-            row = "fid" if (metric, name) == ("fd", "inception") else f"{metric}_{name}"  # only Inception's is a FID
-            for prefix, reference in {"": everything, "c": of_target}.items():
-                value = distance(statistics[name], reference)
-                rows.append((prefix + row, value, np.nan, n, n_diverged, statistics[name].dim))
-    return Scores(pd.DataFrame(rows, columns=SCORE_COLUMNS), verdicts)
+    for metric, share in shares.items():
+        yield metric, share, *wilson(share, n), n, np.nan
+
+
+def _distances(
+    features: Mapping[str, np.ndarray], references: Mapping[str, Reference], chosen: Sequence[str], sure: bool
+) -> Iterator[Row]:
+    """The metrics of each extractor's features, beside all images and beside the target class."""
+    beside = [(name, prefix) for name in references for prefix in ("", "c")]
+    for extractor, prefix in tqdm(beside, desc="metrics", unit="comparison", leave=False):
+        real = references[extractor].target if prefix else references[extractor].all
+        pair = Pair.of(features[extractor], real)
+        dim = features[extractor].shape[1]
+        for metric in chosen:
+            name = prefix + score_name(metric, extractor)
+            yield from _measured(metric, name, prefix + score_name(f"{metric}_infinity", extractor), pair, dim, sure)
+
+
+def _measured(metric: str, name: str, limit: str, pair: Pair, dim: int, sure: bool) -> Iterator[Row]:
+    measure = metrics[metric]
+    value = measure(pair)
+    n = len(pair.samples) if metric == EXTRAPOLATED else len(pair.own)
+    if not sure:
+        yield name, value, np.nan, np.nan, n, dim
+        return
+    if SHARES.get(metric) == "samples":
+        yield name, value, *wilson(value, n), n, dim
+        return
+    again = resampled(measure, pair, n)
+    if metric in SHARES:
+        yield name, value, *wilson(value, effective(value, again.error, n)), n, dim
+        return
+    least = 0 if metric == EXTRAPOLATED else -np.inf
+    yield name, value, max(least, value - again.half), value + again.half, n, dim
+    if metric == EXTRAPOLATED and n > dim:
+        far, half = value + again.limit[0], again.limit[1]
+        yield limit, far, max(min(0, far), far - half), far + half, n, dim
+
+
+def score_name(metric: str, extractor: str) -> str:
+    """METRIC_EXTRACTOR; the Fréchet distance of Inception's features, and of no other's, is called FID."""
+    if extractor == "inception" and metric in ("fd", "fd_infinity"):
+        return metric.replace("fd", "fid")
+    return f"{metric}_{extractor}"

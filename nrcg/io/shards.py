@@ -69,8 +69,8 @@ def open_shards(paths: Sequence[str | Path]) -> list[Shard]:
     return shards
 
 
-def keep_first(shards: Sequence[str | Path], out: str | Path, n: int) -> None:
-    """Write the first `n` samples of a point, by seed, as one shard with what the others share of their cards.
+def keep_first(shards: Sequence[str | Path], out: str | Path, n: int, seed: int = 0) -> None:
+    """Write the first `n` samples of a point, from `seed` on, as one shard with what the others share of their cards.
 
     Args:
         shards: verified before; they follow each other, in any order.
@@ -82,10 +82,14 @@ def keep_first(shards: Sequence[str | Path], out: str | Path, n: int) -> None:
     first, last = opened[0].seeds.start, opened[-1].seeds.stop
     if sum(len(shard.seeds) for shard in opened) != last - first:
         raise NrcgError(f"{opened[0].path} and others: their seeds have a gap; name shards that follow each other")
-    write_array(out, np.concatenate([shard.images[: max(0, first + n - shard.seeds.start)] for shard in opened]))
+    first = max(first, seed)
+    shown = range(first, min(first + n, last))
+    if not shown:
+        raise NrcgError(f"{opened[0].path} and others: no sample of seed {seed} or later; draw more")
+    write_array(out, np.concatenate([shard.images[np.isin(shard.seeds, shown)] for shard in opened]))
     cards = [read_card(shard.path.with_suffix(".json")) for shard in opened]
     card = {key: value for key, value in cards[0].items() if all(other.get(key) == value for other in cards)}
-    card["seeds"] = [first, min(first + n, last)]
-    card["diverged"] = sorted(seed for other in cards for seed in other["diverged"] if seed < first + n)
+    card["seeds"] = [shown.start, shown.stop]
+    card["diverged"] = sorted(seed for other in cards for seed in other["diverged"] if seed in shown)
     card["sha256"] = sha256(out)
     write_json(Path(out).with_suffix(".json"), card)

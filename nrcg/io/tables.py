@@ -1,19 +1,19 @@
 """Tables in, joined and out; one that is wrong is one line that says which file and column."""
 
+import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
 from nrcg.io.files import read_lines, read_text, write_text
 
 CURVE_COLUMNS = ["setup", "metric", "t", "mean", "std", "n"]  # of the forward analysis
-SCORE_COLUMNS = ["metric", "value", "stderr", "n", "n_diverged", "features"]  # of the scores of a point
-POINT = ["dataset", "setup", "scale"]  # before them where the scores of many points are collected
-COUNTS = ("t", "n", "n_diverged", "features")  # whole numbers
+VERDICTS = ("seed", "diverged", "guiding", "judge")  # columns that the verdicts about a point's samples always have
+SCORE_COLUMNS = ["seeds", "metric", "value", "low", "high", "n", "n_diverged", "features"]  # of the scores of a point
+COUNTS = ("t", "seed", "repeat", "n", "n_diverged", "features")  # whole numbers
 
 
 def read_table(path: str | Path, *, text: Sequence[str] = (), numbers: Sequence[str] = ()) -> pd.DataFrame:
@@ -57,30 +57,21 @@ def select_curves(tables: Sequence[str | Path], metrics: Sequence[str], setups: 
     return pd.concat([curves[key] for key in wanted if key in curves], ignore_index=True)
 
 
-def collect_scores(parts: Sequence[tuple[str, str, float | None, str | Path]]) -> pd.DataFrame:
-    """The scores of (dataset, setup, scale or None, CSV file) sorted, None first; columns POINT and SCORE_COLUMNS."""
-    tables = []
-    for dataset, setup, scale, path in parts:
-        table = read_table(path, text=SCORE_COLUMNS[:1], numbers=SCORE_COLUMNS[1:])
-        tables.append(table.assign(dataset=dataset, setup=setup, scale=np.nan if scale is None else scale))
-    table = pd.concat(tables)[POINT + SCORE_COLUMNS]
-    return table.sort_values(POINT, kind="stable", na_position="first", ignore_index=True)
+def read_verdicts(path: str | Path) -> pd.DataFrame:
+    """The verdicts about a point's samples: VERDICTS and a column for each further classifier, seeds upwards."""
+    names = [name for name in read_header(path) if name != "seed"]
+    table = read_table(path, text=names, numbers=("seed",))[["seed", *names]].astype({"seed": int})
+    for column in VERDICTS:
+        if column not in table:
+            raise NrcgError(f"{path}: no column {column!r}; score its samples again")
+    if not table["seed"].is_monotonic_increasing or not table["diverged"].isin(["True", "False"]).all():
+        raise NrcgError(f"{path}: not verdicts, a row for each seed, upwards; score its samples again")
+    return table.assign(diverged=table["diverged"] == "True")
 
 
-def read_points(path: str | Path, dataset: str | None = None) -> pd.DataFrame:
-    """The collected scores of one data set (None: the only one), columns POINT and SCORE_COLUMNS; NaN: no scale."""
-    points = read_table(path, text=("dataset", "setup", "metric"), numbers=("scale", *SCORE_COLUMNS[1:]))
-    present = list(points["dataset"].unique())
-    if dataset is None and len(present) > 1:
-        raise NrcgError(f"{path}: column 'dataset' holds {', '.join(present)}; say which one to show")
-    if dataset is not None and dataset not in present:
-        raise NrcgError(f"{path}: column 'dataset' has no {dataset!r}; it holds {', '.join(present)}")
-    points = points[points["dataset"] == (dataset or present[0])][POINT + SCORE_COLUMNS].reset_index(drop=True)
-    if (points["scale"] <= 0).any():
-        raise NrcgError(f"{path}: column 'scale' must be positive, or blank where there is no guidance")
-    for row in points[points.duplicated(["setup", "scale", "metric"])].itertuples():
-        raise NrcgError(f"{path}: {row.metric!r} of {row.setup!r} at scale {row.scale:g} stands there twice")
-    return points
+def read_header(path: str | Path) -> list[str]:
+    """Names of the columns of a CSV file."""
+    return next(csv.reader([read_lines(path).partition("\n")[0]]))
 
 
 def read_paper(path: str | Path, dataset: str) -> pd.DataFrame:

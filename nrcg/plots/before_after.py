@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from nrcg.checks import check, whole
 from nrcg.errors import NrcgError
 from nrcg.io.shards import Shard, open_shards
-from nrcg.io.tables import read_table
+from nrcg.io.tables import read_verdicts
 from nrcg.plots import WORDS
 from nrcg.plots.samples import Cell, draw_sheet, same_size, seed_heads
 from nrcg.plots.style import File, Page, draws, new_figure, wrapped
@@ -75,8 +75,7 @@ def _cell(seed: int, shards: dict[int, Shard], verdicts: pd.DataFrame, target: s
 def _read(paths: Sequence[File], verdicts: File, classifier: str) -> tuple[dict[int, Shard], pd.DataFrame]:
     """The shard of each seed, and a row of verdicts for it and perhaps for more; blank for a sample that diverged."""
     shards = open_shards(paths)
-    both = {classifier, JUDGE} if JUDGE in pd.read_csv(verdicts, nrows=0) else {classifier}
-    table = read_table(verdicts, text=tuple(both), numbers=("seed",))
+    table = read_verdicts(verdicts)
     diverged = {seed: bool(lost) for shard in shards for seed, lost in zip(shard.seeds, shard.diverged, strict=True)}
     blank = dict(zip(table["seed"], table[classifier] == "", strict=True))
     if len(blank) != len(table) or {seed: blank.get(seed) for seed in diverged} != diverged:

@@ -16,9 +16,9 @@ from matplotlib.patches import Rectangle
 
 from nrcg.checks import check, shown_size, whole
 from nrcg.errors import NrcgError
+from nrcg.evaluation.points import read_points
 from nrcg.io.shards import Shard, open_shards
-from nrcg.io.tables import read_points
-from nrcg.plots.setups import best_setup, read_setups
+from nrcg.plots.setups import read_setups
 from nrcg.plots.style import GREY, File, Page, draws, mathtext, save, styled, wrapped
 from nrcg.registry import call
 
@@ -52,6 +52,13 @@ class Point:
     setup: str
     shard: str
     scale: float | None = None
+
+
+@dataclass(frozen=True)
+class JudgedPoint(Point):
+    """The same, and what the classifiers say of them."""
+
+    verdicts: str = ""  # CSV
 
 
 @draws("grid")
@@ -115,12 +122,12 @@ def plot_named(images: Iterable[np.ndarray], names: Sequence[str], title: str, p
 
 def _best_rows(csv: File, given: list[Point], setups: File, dataset: str | None) -> list[tuple[str, str]]:
     """(label, shard) of the unguided samples and of each setup at its best scale, in the order of the setups."""
-    points, shards, rows = read_points(csv, dataset), {(p.setup, p.scale): p.shard for p in given}, []
+    scores, shards, rows = read_points(csv, dataset), {(p.setup, p.scale): p.shard for p in given}, []
+    unguided = set(scores.reported["setup"][scores.reported["scale"].isna()])
     for setup in read_setups(setups).values():
-        part = points[points["setup"] == setup.name]
-        if part.empty:
+        scale = scores.best.get(setup.name)
+        if scale is None and setup.name not in unguided:
             continue
-        scale = None if part["scale"].isna().any() else best_setup(part, f"{csv}: {setup.name}")[1]
         at, label = ("no scale", "") if scale is None else (f"scale {scale:g}", f", s = {scale:g}")
         if (setup.name, scale) not in shards:
             raise NrcgError(f"no shard of {setup.name} at {at}; give one")

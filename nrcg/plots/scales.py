@@ -1,5 +1,6 @@
 """Figures 5 to 8: scores against the guidance scale; and what the guiding classifier and a judge say."""
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nrcg.errors import NrcgError
-from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, mark_notes, wilson
-from nrcg.io.tables import read_paper, read_points
+from nrcg.evaluation.points import read_points
+from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, mark_notes
+from nrcg.io.tables import read_paper
 from nrcg.plots import WORDS
 from nrcg.plots.setups import Setup, classifier_label, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
@@ -25,6 +27,7 @@ ALIKE, APART = 20, 1.06  # shares within 1/20 at one scale are drawn with scales
 LOG_DECADES = 1.5  # distances that span more than this are drawn on a log axis
 TICK_DECADES = 2.2  # scales within fewer than this are labelled at 1, 2, 5, not at powers of ten alone
 NOTE_BARS = f"Bars: {NOTE_INTERVAL}."
+NOTE_TRAININGS = "Lines: means over trainings of the guiding classifier; dots: single trainings."
 GUIDED_BY = ("the raw logit", "log p")  # in the panels of the contrast
 
 
@@ -34,14 +37,16 @@ def plot_scales(
 ) -> Figure:
     """A score against the guidance scale, a line for each setup, unguided as a dashed level: figures 5 to 8.
 
-    Bars are 95 % intervals of shares. A hollow marker is a point of which samples diverged; distances from few samples
-    are marked in the legend. Unguided accuracy has a level for each classifier NAME with a score accuracy/NAME.
+    Bars are 95 % intervals, small dots single trainings of the guiding classifier, the grey dotted level real images.
+    A hollow marker is a point of which samples diverged; distances from few samples are marked in the legend. Unguided
+    accuracy has a level for each classifier NAME with a score accuracy/NAME.
 
     Args:
         metric: one of the file, such as accuracy, accuracy_judge, fid, cfid, fd_NAME, cfd_NAME or judge_share/CLASS.
         paper: its point is an open star, its unguided value a dotted level.
     """
-    points = read_points(csv, dataset)
+    scores = read_points(csv, dataset)
+    points = scores.reported
     levels = points["metric"].str.startswith(f"{metric}/") & points["scale"].isna()
     rows = points[((points["metric"] == metric) | levels) & points["value"].notna()]
     if rows.empty:
@@ -50,7 +55,10 @@ def plot_scales(
     shown = known_setups(known, rows["setup"], csv, setups)
     marks = {setup.name: _worst_mark(rows[rows["setup"] == setup.name]) for setup in shown}
     to_all = metric == "fid" or metric.startswith("fd_")
-    notes = [NOTE_BARS if is_share(metric) else "", WORDS["to_all"] if to_all else "", *mark_notes(marks.values())]
+    trainings = scores.repeats[(scores.repeats["metric"] == metric) & scores.repeats["scale"].notna()]
+    several = trainings["repeat"].nunique() > 1
+    notes = [NOTE_BARS if rows["low"].notna().any() else "", NOTE_TRAININGS if several else ""]
+    notes += [WORDS["to_all"] if to_all else "", *mark_notes(marks.values())]
     fig = new_figure(page.title, page.note, *notes)
     ax = fig.add_subplot()
     _scale_axis(ax, rows["scale"])
@@ -59,14 +67,19 @@ def plot_scales(
     guided = _side_by_side(rows[rows["scale"].notna()], is_share(metric))
     for setup in shown:
         if len(part := guided[guided["setup"] == setup.name].sort_values("scale")):
-            handles.append(_line(ax, part, setup, metric, marks[setup.name]))
+            handles.append(_line(ax, part, setup, marks[setup.name]))
+            own = trainings[trainings["setup"] == setup.name]
+            ax.plot(own["scale"], own["value"], ".", color=setup.color, markersize=3, alpha=0.6 if several else 0)
+    if len(real := scores.real[scores.real["metric"] == metric]):
+        handles.append(_real(ax, real.iloc[0]))
     if (rows["n_diverged"] > 0).any():
         hollow = {"color": GREY, "marker": "o", "markerfacecolor": "white", "linestyle": ""}
         handles.append(Line2D([], [], **hollow, label="hollow: some samples diverged"))
     if paper is not None:
-        handles += _paper(ax, read_paper(paper, points["dataset"].iloc[0]).query("metric == @metric"), known)
-    ax.set_ylabel(metric_label(metric))
-    low, high = rows["value"].min(), rows["value"].max()
+        handles += _paper(ax, read_paper(paper, scores.dataset).query("metric == @metric"), known)
+    ax.set_ylabel(textwrap.fill(metric_label(metric), 34))
+    shown_values = pd.concat([rows["value"], real["value"]])
+    low, high = shown_values.min(), shown_values.max()
     if is_share(metric):
         ax.set_ylim(-0.02, 1.03)
     elif low > 0 and np.log10(high / low) > LOG_DECADES:
@@ -79,7 +92,7 @@ def plot_scales(
 
 def _worst_mark(rows: pd.DataFrame) -> str:
     """† where some point's covariance is singular, ‡ where some has few samples."""
-    return min((mark(row) for _, row in rows.iterrows()), key=[" †", " ‡", ""].index)
+    return min((mark(row, row["metric"]) for _, row in rows.iterrows()), key=[" †", " ‡", ""].index)
 
 
 def _side_by_side(rows: pd.DataFrame, shares: bool) -> pd.DataFrame:
@@ -92,25 +105,28 @@ def _level(ax: Axes, row: Any, setups: dict[str, Setup], metric: str, mark: str)
     """Draw the unconditional samples' value across the axes; returns its entry of the legend."""
     name = row.metric.removeprefix(metric).removeprefix("/")
     guided = next((s for s in setups.values() if s.guided and s.classifier == name), setups[row.setup])
-    if is_share(metric):
-        ax.axhspan(*wilson(row.value, row.n), color=guided.color, alpha=0.10, linewidth=0)
+    if np.isfinite(row.low):
+        ax.axhspan(row.low, row.high, color=guided.color, alpha=0.10, linewidth=0)
     label = f"{setups[row.setup].label}{mark}" + (f" ({classifier_label(name)} classifier)" if name else "")
     return ax.axhline(row.value, color=guided.color, linestyle="--", linewidth=1.1, label=label)
 
 
-def _line(ax: Axes, rows: pd.DataFrame, setup: Setup, metric: str, mark: str) -> Line2D:
+def _real(ax: Axes, row: pd.Series) -> Line2D:
+    """Draw the level of held-out images of the target class, the best that can be had."""
+    label = f"real images (n = {row['n']:g})"
+    return ax.axhline(row["value"], color=GREY, linestyle=(0, (1, 2)), linewidth=1.1, label=label)
+
+
+def _line(ax: Axes, rows: pd.DataFrame, setup: Setup, mark: str) -> Line2D:
     look = {"color": setup.color, "marker": setup.marker}
-    _with_bars(ax, rows, metric, linestyle=setup.linestyle, **look)
+    _with_bars(ax, rows, linestyle=setup.linestyle, **look)
     lost = rows[rows["n_diverged"] > 0]
     ax.plot(lost["at"], lost["value"], linestyle="", markerfacecolor="white", zorder=3, **look)
     return Line2D([], [], linestyle=setup.linestyle, label=f"{setup.label}{mark}", **look)
 
 
-def _with_bars(ax: Axes, rows: pd.DataFrame, metric: str, **look: Any) -> None:
-    bars = None
-    if is_share(metric):
-        low, high = wilson(rows["value"], rows["n"])
-        bars = np.nan_to_num([rows["value"] - low, high - rows["value"]])
+def _with_bars(ax: Axes, rows: pd.DataFrame, **look: Any) -> None:
+    bars = np.nan_to_num([rows["value"] - rows["low"], rows["high"] - rows["value"]]).clip(min=0)
     ax.errorbar(rows["at"], rows["value"], yerr=bars, elinewidth=0.8, **look)
 
 
@@ -151,7 +167,7 @@ def plot_contrast(
     """
     if len(compared) != 2:
         raise NrcgError(f"compared: {len(compared)} setups; give two, one guided by the raw logit and one by log p")
-    points, known = read_points(csv, dataset), read_setups(setups)
+    points, known = read_points(csv, dataset).reported, read_setups(setups)
     known_setups(known, compared, "compared", setups)
     free = points[points["scale"].isna()].dropna(subset="value").drop_duplicates("metric").set_index("metric")["value"]
     level = next((free[metric] for metric in (f"judge_share/{target}", "accuracy_judge") if metric in free), None)
@@ -164,7 +180,7 @@ def plot_contrast(
             if rows["value"].isna().all():
                 raise NrcgError(f"{csv}: no {metric!r} of setup {name!r} in columns 'setup' and 'metric'")
             shares[metric] = rows.sort_values("scale").assign(at=rows["scale"])
-            _with_bars(ax, shares[metric], metric, color=color, **look)
+            _with_bars(ax, shares[metric], color=color, **look)
         both = pd.concat({metric: rows.set_index("scale")["value"] for metric, rows in shares.items()}, axis=1).dropna()
         low, high = both["accuracy_judge"], both["accuracy"]
         look = {"color": color, "alpha": 0.18, "linewidth": 0}

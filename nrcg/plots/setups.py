@@ -1,4 +1,4 @@
-"""The setups as figures and tables show them, the best of them, and the names of classifiers and metrics."""
+"""The setups as figures and tables show them, and the names of classifiers and metrics."""
 
 import re
 from collections.abc import Iterable
@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
-import pandas as pd
-
 from nrcg.checks import NAME, Rule, check
 from nrcg.errors import NrcgError
+from nrcg.evaluation.metrics import SHARES, metrics
 from nrcg.io.yaml_files import read_yaml
 from nrcg.plots.style import MARKERS, File, cycle_colors
 
@@ -17,22 +16,41 @@ ROW = {"label": NAME, "classifier": NAME, "guidance": Rule("an object", lambda v
 CHEAPER = {"jacobian": False, "every": None, "interval": None}  # what makes guidance cheaper; None: any value
 
 
+KINDS = {  # metrics of features, as readers know them; others by their own names
+    "fd": "FD",
+    "fd_infinity": "FD∞",
+    "kid": "KID",
+    "off_manifold": "off-manifold",
+}
+
+
+def parsed(metric: str) -> tuple[str, bool, str] | None:
+    """A metric of features as (its name, whether to the target class, extractor); None for any other metric."""
+    if found := re.fullmatch("(c?)fid(_infinity)?", metric):
+        return f"fd{found[2] or ''}", bool(found[1]), "Inception"
+    known = "|".join(map(re.escape, sorted([*metrics, *KINDS], key=len, reverse=True)))
+    found = re.fullmatch(f"(c?)({known})_(.+)", metric)
+    return found and (found[2], bool(found[1]), {"inception": "Inception"}.get(found[3], found[3]))
+
+
 def extractor_of(metric: str) -> str:
-    """Whose features a distance is of: `Inception`, or NAME of fd_NAME and cfd_NAME; empty for another metric."""
-    name = re.fullmatch(r"c?fd_(.+)", metric)
-    return name[1] if name else "Inception" if metric in ("fid", "cfid") else ""
+    """Whose features a metric is of; empty for a metric of none."""
+    found = parsed(metric)
+    return found[2] if found else ""
 
 
 def metric_label(metric: str) -> str:
-    """A metric's name for readers; "FID" and "cFID" are the Inception ones alone."""
+    """A metric's name for readers; "FID" and "cFID" are the Fréchet distances of Inception alone."""
     kind, _, name = metric.partition("/")
     if kind == "judge_share":
         return f"share of {name} (judge)"
     if kind == "accuracy":
         return f"accuracy ({classifier_label(name) if name else 'guiding'} classifier)"
-    if metric.startswith(("fd_", "cfd_")):
-        return f"{'FD to target class' if metric.startswith('c') else 'FD'} ({extractor_of(metric)})"
-    return {"accuracy_judge": "accuracy (judge)", "fid": "FID", "cfid": "cFID"}.get(metric, metric)
+    if metric.endswith(("fid", "fid_infinity")):
+        return metric.replace("fid", "FID").replace("_infinity", "∞")
+    if found := parsed(metric):
+        return f"{KINDS.get(found[0], found[0])}{' to target class' if found[1] else ''} ({found[2]})"
+    return {"accuracy_judge": "accuracy (judge)", "unet_evaluations": "U-Net evaluations"}.get(metric, metric)
 
 
 def classifier_label(name: str) -> str:
@@ -40,8 +58,9 @@ def classifier_label(name: str) -> str:
 
 
 def is_share(metric: str) -> bool:
-    """Whether the metric is a share of samples, 0…1, rather than a distance."""
-    return metric.startswith(("accuracy", "judge_share/"))
+    """Whether the metric is a share of samples or of images, 0…1, rather than a distance."""
+    found = parsed(metric)
+    return metric.startswith(("accuracy", "judge_share/")) or bool(found and found[0] in SHARES)
 
 
 @dataclass(frozen=True)
@@ -84,21 +103,3 @@ def known_setups(setups: dict[str, Setup], present: Iterable[str], csv: File, pa
     if unknown := sorted(present - set(setups)):
         raise NrcgError(f"{csv}: column 'setup' holds {unknown[0]!r}, which {path} does not list")
     return [setup for name, setup in setups.items() if name in present]
-
-
-def criterion(points: pd.DataFrame) -> str | None:
-    """The distance to the target class that decides: cfid where a guided point has it, else the first cfd_NAME."""
-    measured = points[points["scale"].notna() & points["value"].notna()]["metric"].unique()
-    return next((name for name in ("cfid", *measured) if name in measured and name.startswith(("cfid", "cfd_"))), None)
-
-
-def best_setup(points: pd.DataFrame, where: str) -> tuple[str, float]:
-    """The guided (setup, scale) of the least distance to the target class; the earlier row wins a tie."""
-    metric = criterion(points)
-    if metric is None:
-        raise NrcgError(
-            f"{where}: no guided point has a value for cfid or cfd_NAME in column 'metric'; score one first"
-        )
-    rows = points[(points["metric"] == metric) & points["scale"].notna() & points["value"].notna()]
-    row = rows.iloc[rows["value"].argmin()]
-    return str(row["setup"]), float(row["scale"])

@@ -1,4 +1,4 @@
-"""The check of each claim in words.yaml, a function of its name: what was measured in words, and whether it is seen."""
+"""The check of each claim in words.yaml, a function of its name: what was measured in words, and its verdict."""
 
 import numpy as np
 import pandas as pd
@@ -7,7 +7,10 @@ from nrcg.io.shards import Shard
 from nrcg.plots.decay import decay_note
 from nrcg.plots.forward import REASONS, RELATIVE, in_words, left_out, ranges
 from nrcg.plots.setups import metric_label
-from nrcg.report.measurements import LIMITS, Absent, Evidence, percent
+from nrcg.report.measurements import LIMITS, Absent, Evidence, percent, said
+from nrcg.report.verdicts import Number, Verdict, all_of, opposite, times
+
+Checked = tuple[str, Verdict]
 
 
 def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
@@ -15,28 +18,29 @@ def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
     return next(iter(accuracy.index[accuracy <= 1 / evidence.classes + LIMITS.guessing]), None)
 
 
-def collapse(evidence: Evidence) -> tuple[str, bool]:
+def collapse(evidence: Evidence) -> Checked:
     curves, steps = evidence.forward("1", "nonrobust", "robust"), evidence.tables["1"]["t"].max()
-    accuracy = curves["nonrobust"]
+    accuracy, guessing = curves["nonrobust"], 1 / evidence.classes + LIMITS.guessing
     t = _fall(evidence, accuracy)
     if t is None:
-        return f"never: lowest {percent(accuracy.min())} at t = {accuracy.idxmin()} of {steps}", False
-    after = accuracy.loc[t:].mean()
+        least = evidence.share_at("nonrobust", accuracy.min(), accuracy.idxmin())
+        return f"never: lowest {said(least, 'accuracy')} at t = {accuracy.idxmin()} of {steps}", least.at_most(guessing)
+    after = evidence.share_at("nonrobust", accuracy.loc[t:].mean(), t)  # the same images at every t: as sure as at one
     text = f"{percent(accuracy.iloc[0])} at t = {accuracy.index[0]}, {percent(accuracy[t])} at t = {t} of {steps}, "
-    text += f"{percent(after)} on average from there on; robust at t = {t}: {percent(curves['robust'][t])}"
-    return text, t < steps / 4 and after <= 1 / evidence.classes + LIMITS.guessing
+    text += f"{said(after, 'accuracy')} on average from there on; robust at t = {t}: {percent(curves['robust'][t])}"
+    return text, all_of(t < steps / 4, after.at_most(guessing))
 
 
-def restored(evidence: Evidence) -> tuple[str, bool]:
+def restored(evidence: Evidence) -> Checked:
     curves = evidence.forward("1", "nonrobust", "x0")
     t, accuracy = _fall(evidence, curves["nonrobust"]), curves["x0"]
     if t is None:
         return "nothing to restore: on x_t it never falls to guessing", False
-    enough = LIMITS.restored * accuracy.iloc[0]
+    enough, found = LIMITS.restored * accuracy.iloc[0], evidence.share_at("x0", accuracy[t], t)
     below = accuracy.index[accuracy < enough]
     until = f"first below {percent(enough)} at t = {below[0]}" if len(below) else "above the threshold at every t"
-    text = f"at t = {t}: x_t {percent(curves['nonrobust'][t])}, x̂₀ {percent(accuracy[t])}; x̂₀ at "
-    return f"{text}t = {accuracy.index[0]}: {percent(accuracy.iloc[0])}, {until}", accuracy[t] >= enough
+    text = f"at t = {t}: x_t {percent(curves['nonrobust'][t])}, x̂₀ {said(found, 'accuracy')}; x̂₀ at "
+    return f"{text}t = {accuracy.index[0]}: {percent(accuracy.iloc[0])}, {until}", found.at_least(enough)
 
 
 def _measurable(
@@ -57,68 +61,91 @@ def _measurable(
     return curves, words
 
 
-def _ratio(curves: pd.DataFrame, above: str, below: str) -> float:
-    """The geometric mean over t of one curve over the other."""
-    return float(np.exp((np.log(curves[above]) - np.log(curves[below])).mean()))
+def _ratio(evidence: Evidence, figure: str, curves: pd.DataFrame, above: str, below: str) -> Number:
+    """The geometric mean over t of one curve over the other; of the same images at every t, so errors do not cancel."""
+    errors = np.hypot(*(evidence.errors(figure, role).reindex(curves.index) for role in (above, below)))
+    return times(float(np.exp((np.log(curves[above]) - np.log(curves[below])).mean())), float(errors.mean()))
 
 
 def _relative(evidence: Evidence, figure: str, above: str, below: str, until: float = np.inf) -> float:
-    return _ratio(_measurable(evidence, figure, above, below, until=until, metric=RELATIVE)[0], above, below)
+    curves, _ = _measurable(evidence, figure, above, below, until=until, metric=RELATIVE)
+    return float(np.exp((np.log(curves[above]) - np.log(curves[below])).mean()))
 
 
-def compare(evidence: Evidence, figure: str, above: str, below: str, who: str, least: float = 0.0) -> tuple[str, bool]:
+def compare(evidence: Evidence, figure: str, above: str, below: str, who: str, least: float = 0.0) -> Checked:
     """Whether `above` lies by a factor of `least` above `below`; with `least` 0, whether it lies below it."""
     curves, words = _measurable(evidence, figure, above, below)
-    ratio, times = _ratio(curves, above, below), int((curves[above] > curves[below]).sum())
-    text = f"ratio {ratio:.3g} {words}; {who} at {times} of {len(curves)} t"
+    ratio, higher = _ratio(evidence, figure, curves, above, below), int((curves[above] > curves[below]).sum())
+    text = f"ratio {_factor(ratio)} {words}; {who} at {higher} of {len(curves)} t"
     if figure == "3":  # of gradients
         text += f"; relative sensitivity: ratio {_relative(evidence, figure, above, below):.3g}"
-    return text, ratio >= least if least else ratio < 1 and times < len(curves) / 2
+    return text, ratio.at_least(least) if least else all_of(ratio.at_most(1), higher < len(curves) / 2)
 
 
-def ema_reaches_robust(evidence: Evidence) -> tuple[str, bool]:
+def _factor(number: Number) -> str:
+    ends = "" if np.isnan(number.low) else f" [{number.low:.3g}, {number.high:.3g}]"
+    return f"{number.value:.3g}{ends}"
+
+
+def ema_reaches_robust(evidence: Evidence) -> Checked:
     steps, half = len(evidence.forward("4", "ema")), evidence.tables["4"]["t"].max() / 2
     curves, words = _measurable(evidence, "4", "ema", "x0", "robust", until=half)
-    ratio, relative = _ratio(curves, "ema", "robust"), _relative(evidence, "4", "ema", "robust", half)
-    text = f"eq. 4: ratio {ratio:.3g} (x̂₀ without EMA: {_ratio(curves, 'x0', 'robust'):.3g}) {words}; "
+    ratio, relative = _ratio(evidence, "4", curves, "ema", "robust"), _relative(evidence, "4", "ema", "robust", half)
+    without = _ratio(evidence, "4", curves, "x0", "robust").value
+    text = f"eq. 4: ratio {_factor(ratio)} (x̂₀ without EMA: {without:.3g}) {words}; "
     text += f"relative: {relative:.3g} (without EMA: {_relative(evidence, '4', 'x0', 'robust', half):.3g})"
     decay = decay_note(evidence.setup("ema").stabilizer, steps)
-    return "; ".join(filter(None, [text, decay])), max(ratio, relative) <= LIMITS.level
+    return "; ".join(filter(None, [text, decay])), all_of(ratio.at_most(LIMITS.level), relative <= LIMITS.level)
 
 
-def adam_gets_worse(evidence: Evidence) -> tuple[str, bool]:
+def adam_gets_worse(evidence: Evidence) -> Checked:
     curves, words = _measurable(evidence, "4", "adam", "x0")
-    logs, low, high = np.log(curves), curves.index.min(), curves.index.max()
-    first, last = logs[logs.index <= low + (high - low) / 4], logs[logs.index > high - (high - low) / 4]
-    growth = np.exp(last.mean() - first.mean())
-    text = f"from t ≤ {first.index.max()} to t ≥ {last.index.min()}: times {growth['adam']:.3g} with ADAM, "
-    return f"{text}{growth['x0']:.3g} without, {words}", growth["adam"] > max(1.0, growth["x0"])
+    low, high = curves.index.min(), curves.index.max()
+    first, last = curves.index <= low + (high - low) / 4, curves.index > high - (high - low) / 4
+    growth = {}
+    for role in ("adam", "x0"):
+        logs, errors = np.log(curves[role]), evidence.errors("4", role).reindex(curves.index)
+        grown = float(np.exp(logs[last].mean() - logs[first].mean()))
+        growth[role] = grown, float(np.hypot(errors[last].mean(), errors[first].mean()))
+    (adam, error), (without, other) = growth["adam"], growth["x0"]
+    text = (
+        f"from t ≤ {curves.index[first].max()} to t ≥ {curves.index[last].min()}: times {_factor(times(adam, error))} "
+    )
+    text += f"with ADAM, {without:.3g} without, {words}"
+    return text, all_of(times(adam, error).at_least(1), times(adam / without, np.hypot(error, other)).at_least(1))
 
 
-def steers(evidence: Evidence, role: str) -> tuple[str, bool]:
-    """The best point in words: nearest to the target class where the target share is reached, else of largest share."""
-    rows, unguided = evidence.scales(role, "accuracy_judge", "cfd_judge"), evidence.unguided("cfd_judge")
-    good = rows[(rows["accuracy_judge"] >= LIMITS.reached) & (rows["cfd_judge"] < unguided)]
-    best = rows.loc[rows["accuracy_judge"].idxmax() if good.empty else good["cfd_judge"].idxmin()]
+def _steers(evidence: Evidence, row: pd.Series) -> Verdict:
+    """Whether the judge's share is reached at a point, and the samples are nearer to the target class than unguided."""
+    metric = evidence.criterion()
+    return all_of(row["accuracy_judge"].at_least(LIMITS.reached), row[metric].below(evidence.unguided(metric)))
+
+
+def steers(evidence: Evidence, role: str) -> Checked:
+    metric = evidence.criterion()
+    rows, best = evidence.scales(role, "accuracy_judge", metric), evidence.chosen(role, "accuracy_judge", metric)
     try:
-        share, free = evidence.scales(role, "accuracy").loc[best.name, "accuracy"], evidence.unguided_by(role)
-        own = f"{percent(share)} by its own classifier (unguided {percent(free)})"
-    except (Absent, KeyError):
+        share, free = evidence.chosen(role, "accuracy")["accuracy"], evidence.unguided_by(role)
+        own = f"{percent(share.value)} by its own classifier (unguided {percent(free.value)})"
+    except Absent:
         own = "not measured by its own classifier"
-    text = f"at best {percent(best['accuracy_judge'])} {evidence.target} by the judge and FD {best['cfd_judge']:.4g} "
-    text += f"(unguided {percent(evidence.unguided('accuracy_judge'))} and {unguided:.4g}) at s = {best.name:g}, "
-    return f"{text}{own}; steers at {len(good)} of {len(rows)} scales; {_diverged(rows)}", not good.empty
+    shares = [said(each, "accuracy_judge") for each in (best["accuracy_judge"], evidence.unguided("accuracy_judge"))]
+    text = f"at s = {best.name:g}: {shares[0]} {evidence.target} by the judge (unguided {shares[1]}), "
+    text += (
+        f"{metric_label(metric)} {said(best[metric], metric)} (unguided {said(evidence.unguided(metric), metric)}), "
+    )
+    return f"{text}{own}; {_diverged(rows)}", _steers(evidence, best)
 
 
-def reaches(evidence: Evidence, role: str) -> tuple[str, bool]:
-    shares, unguided = evidence.scales(role, "accuracy")["accuracy"], evidence.unguided_by(role)
-    best = shares.idxmax()
-    text = f"at best {percent(shares[best])} {evidence.target} at s = {best:g} (unguided {percent(unguided)}); "
-    return text + evidence.clean(role), shares[best] >= LIMITS.reached and shares[best] > unguided
+def reaches(evidence: Evidence, role: str) -> Checked:
+    best, unguided = evidence.chosen(role, "accuracy"), evidence.unguided_by(role)
+    share = best["accuracy"]
+    text = f"{said(share, 'accuracy')} {evidence.target} at s = {best.name:g} (unguided {percent(unguided.value)}); "
+    return text + evidence.clean(role), all_of(share.at_least(LIMITS.reached), unguided.below(share))
 
 
 def _diverged(rows: pd.DataFrame) -> str:
-    worst = rows.loc[rows["n_diverged"].idxmax()]
+    worst = rows.loc[rows["n_diverged"].astype(float).idxmax()]
     if worst["n_diverged"] == 0:
         return "no sample diverged"
     return f"up to {worst['n_diverged']:.0f} of {worst['n']:.0f} samples diverged (s = {worst.name:g})"
@@ -127,98 +154,127 @@ def _diverged(rows: pd.DataFrame) -> str:
 def _satisfied(role: str, metric: str, evidence: Evidence) -> tuple[pd.DataFrame, str]:
     """The points with accuracy and `metric` that satisfy the own classifier; in words, where there are none."""
     rows = evidence.scales(role, "accuracy", metric)
-    never = f"its own classifier never reaches {percent(LIMITS.reached)} (at best {percent(rows['accuracy'].max())})"
-    return rows[rows["accuracy"] >= LIMITS.reached], never
+    values = rows["accuracy"].map(lambda number: number.value)
+    never = f"its own classifier never reaches {percent(LIMITS.reached)} (at best {percent(values.max())})"
+    return rows[values >= LIMITS.reached], never
 
 
-def unstabilised_fails(evidence: Evidence) -> tuple[str, bool]:
-    (text, steered), (rows, own) = steers(evidence, "nonrobust"), _satisfied("nonrobust", "cfd_judge", evidence)
-    if len(rows):
-        times = rows["cfd_judge"] / evidence.unguided("cfd_judge")
-        reached = ", ".join(f"{scale:g}" for scale in rows.index)
-        own = f"its own classifier reaches {percent(LIMITS.reached)} at s = {reached}: FD there "
-        own += f"{times.min():.3g} to {times.max():.3g} times the unguided one"
+def unstabilised_fails(evidence: Evidence) -> Checked:
+    metric = evidence.criterion()
+    rows, (satisfied, own) = (
+        evidence.scales("nonrobust", "accuracy_judge", metric),
+        _satisfied("nonrobust", metric, evidence),
+    )
+    steered = [_steers(evidence, row) for _, row in rows.iterrows()]
+    if len(satisfied):
+        against = satisfied[metric].map(lambda number: number.value) / evidence.unguided(metric).value
+        reached = ", ".join(f"{scale:g}" for scale in satisfied.index)
+        own = f"its own classifier reaches {percent(LIMITS.reached)} at s = {reached}: distance there "
+        own += f"{against.min():.3g} to {against.max():.3g} times the unguided one"
     try:
         other = f" {evidence.label('ema')}: {steers(evidence, 'ema')[0]}"
     except Absent as absent:
         other = f": {absent}"
-    return f"{text}; {own}. For comparison{other}", not steered
+    text = f"{steers(evidence, 'nonrobust')[0]}; {own}. For comparison{other}"
+    return text, all_of(*map(opposite, steered))
 
 
-def none_survives(evidence: Evidence) -> tuple[str, bool]:
+def none_survives(evidence: Evidence) -> Checked:
     rows = evidence.scales("nonrobust", "accuracy")
     return _diverged(rows), bool((rows["n_diverged"] == rows["n"]).any())
 
 
-def _gap(role: str, evidence: Evidence) -> tuple[float, str]:
+def _gap(role: str, evidence: Evidence) -> tuple[Number, str]:
     """Own minus judge's share at the first scale that satisfies the own classifier, NaN if none does; in words."""
     rows, never = _satisfied(role, "accuracy_judge", evidence)
     if rows.empty:
-        return np.nan, never
-    first, gaps = rows.iloc[0], rows["accuracy"] - rows["accuracy_judge"]
-    text = f"own {percent(first['accuracy'])}, judge {percent(first['accuracy_judge'])} at s = {first.name:g}; gap "
-    text += f"{100 * gaps.min():.1f} to {100 * gaps.max():.1f} points over the {len(gaps)} such scales"
-    return gaps.iloc[0], text
+        return Number(np.nan, np.nan, np.nan), never
+    gaps = [row["accuracy"].less(row["accuracy_judge"]) for _, row in rows.iterrows()]
+    first, gap = rows.iloc[0], gaps[0]
+    own, judge = (percent(first[metric].value) for metric in ("accuracy", "accuracy_judge"))
+    text = f"own {own}, judge {judge} at s = {first.name:g}, a gap of {_points(gap.value)} "
+    text += f"[{_points(gap.low)}, {_points(gap.high)}] points; up to {_points(max(gap.value for gap in gaps))} "
+    return gap, f"{text}over the {len(gaps)} such scales"
 
 
-def log_prob_fools(evidence: Evidence) -> tuple[str, bool]:
+def _points(share: float) -> str:
+    return f"{100 * share:.1f}".replace("-", "−")
+
+
+def log_prob_fools(evidence: Evidence) -> Checked:
     gap, text = _gap("log_prob", evidence)
-    return text, gap >= LIMITS.gap_points / 100
+    return text, False if np.isnan(gap.value) else gap.at_least(LIMITS.gap_points / 100)
 
 
-def logit_does_not(evidence: Evidence) -> tuple[str, bool]:
+def logit_does_not(evidence: Evidence) -> Checked:
     (gap, text), (fooled, contrast) = _gap("ema", evidence), _gap("log_prob", evidence)
-    return f"{text}; with log_prob: {contrast}", gap < LIMITS.gap_points / 100 and gap < fooled
+    text = f"{text}; with log_prob: {contrast}"
+    if np.isnan([gap.value, fooled.value]).any():
+        return text, False
+    return text, all_of(gap.at_most(LIMITS.gap_points / 100), gap.below(fooled))
 
 
-def adam_scales(evidence: Evidence) -> tuple[str, bool]:
-    metric = evidence.criterion()
-    best = {role: evidence.scales(role, metric)[metric].idxmin() for role in ("adam", "x0", "ema_low", "ema")}
-    text = ", ".join(f"{evidence.label(role)}: {scale:g}" for role, scale in best.items())
-    return f"{text} (by {metric_label(metric)})", best.pop("adam") <= min(best.values()) / LIMITS.much_smaller
+def adam_scales(evidence: Evidence) -> Checked:
+    metric, chosen, possible = evidence.criterion(), {}, {}
+    for role in ("adam", "x0", "ema_low", "ema"):
+        values = evidence.scales(role, metric)[metric]
+        chosen[role] = evidence.chosen(role, metric).name
+        ceiling = min(number.high for number in values)  # a scale whose interval reaches below it may be the best
+        possible[role] = [scale for scale, number in values.items() if not number.low > ceiling]
+    text = ", ".join(f"{evidence.label(role)}: {scale:g}" for role, scale in chosen.items())
+    others = [scale / LIMITS.much_smaller for role in chosen if role != "adam" for scale in possible[role]]
+    always, never = max(possible["adam"]) <= min(others), min(possible["adam"]) > max(others)
+    return f"{text} (by {metric_label(metric)})", True if always else False if never else None
 
 
-def robust_turns(evidence: Evidence) -> tuple[str, bool]:
+def robust_turns(evidence: Evidence) -> Checked:
     metric = evidence.criterion()
     values = evidence.scales("robust", metric)[metric]
-    low, end = values.idxmin(), values.index[-1]
-    text = ", ".join(f"{values[scale]:.4g} at s = {scale:g}" for scale in (values.index[0], low, end))
-    return f"{metric_label(metric)} {text}", low != values.index[0] and values[end] >= LIMITS.turn * values[low]
+    low, first, end = min(values.index, key=lambda scale: values[scale].value), values.index[0], values.index[-1]
+    text = ", ".join(f"{said(values[scale], metric)} at s = {scale:g}" for scale in dict.fromkeys((first, low, end)))
+    rise = Number(*(LIMITS.turn * part for part in values[low]))
+    return f"{metric_label(metric)} {text}", all_of(
+        low != first, values[low].below(values[first]), rise.below(values[end])
+    )
 
 
-def celeba_stable(evidence: Evidence) -> tuple[str, bool]:
+def celeba_stable(evidence: Evidence) -> Checked:
     metric, rows = evidence.criterion(), {}
     for role in ("ema_low", "ema"):
         near = evidence.scales(role, metric).loc[slice(*LIMITS.near_500)]
         if near.empty:
             raise Absent(f"no scale near 500 of {evidence.label(role)}")
         rows[evidence.label(role)] = near.loc[min(near.index, key=lambda scale: abs(scale - 500))]
-    text, holds, unguided = "", True, evidence.unguided(metric)
+    unguided, text = evidence.unguided(metric), ""
     for label, row in rows.items():
-        text += f"{label}: {row[metric]:.4g} at s = {row.name:g}, {row['n_diverged']:.0f} diverged; "
-        holds &= row["n_diverged"] == 0 and row[metric] < unguided
-    return f"{text}unguided {unguided:.4g} ({metric_label(metric)})", holds
+        text += f"{label}: {said(row[metric], metric)} at s = {row.name:g}, {row['n_diverged']:.0f} diverged; "
+    text += f"unguided {said(unguided, metric)} ({metric_label(metric)})"
+    return text, all_of(*(v for row in rows.values() for v in (row["n_diverged"] == 0, row[metric].below(unguided))))
 
 
-def best_inside(evidence: Evidence) -> tuple[str, bool]:
+def best_inside(evidence: Evidence) -> Checked:
     metric = evidence.criterion()
-    unguided, places = evidence.unguided(metric), {"inside": [], "AT AN END": [], "no scale below unguided": []}
-    distances = evidence.guided[metric].dropna()
-    for name in (name for name in evidence.setups if name in distances):
-        values = distances[name]
-        best, ends = values.idxmin(), values.index[[0, -1]]
+    unguided, places = evidence.unguided(metric).value, {"inside": [], "AT AN END": [], "no scale below unguided": []}
+    distances = evidence.guided["value", metric].dropna()
+    for name, best in evidence.scores.best.items():
+        values = distances.get(name, pd.Series())
+        if name not in evidence.setups or best not in values.index:
+            continue
+        ends = sorted(values.index)[:: max(1, len(values) - 1)]
         place = "no scale below unguided" if values[best] >= unguided else "AT AN END" if best in ends else "inside"
-        places[place].append(f"{evidence.setups[name].label} {best:g} of {ends[0]:g}–{ends[1]:g}")
+        places[place].append(f"{evidence.setups[name].label} {best:g} of {ends[0]:g}–{ends[-1]:g}")
     text = "; ".join(f"{place}: {', '.join(names)}" for place, names in places.items() if names)
     return f"{text} ({metric_label(metric)})", bool(places["inside"]) and not places["AT AN END"]
 
 
-def every_class(evidence: Evidence) -> tuple[str, bool]:
+def every_class(evidence: Evidence) -> Checked:
     rows = evidence.points[evidence.points["scale"].isna() & evidence.points["metric"].str.startswith("judge_share/")]
     if len(rows) != evidence.classes or rows["value"].isna().any():
         raise Absent(f"{rows['value'].notna().sum()} of {evidence.classes} shares of unguided samples")
-    text = ", ".join(f"{m.partition('/')[2]} {percent(v)}" for m, v in zip(rows["metric"], rows["value"], strict=True))
-    return text, bool(rows["value"].between(*LIMITS.shares).all())
+    shares = {row["metric"].partition("/")[2]: Number(*row[list(Number._fields)]) for _, row in rows.iterrows()}
+    text = ", ".join(f"{name} {said(share, 'accuracy')}" for name, share in shares.items())
+    low, high = LIMITS.shares
+    return text, all_of(*(v for share in shares.values() for v in (share.at_least(low), share.at_most(high))))
 
 
 def background(images: np.ndarray) -> np.ndarray:
@@ -233,11 +289,13 @@ def background(images: np.ndarray) -> np.ndarray:
     return (brightness * away).sum(axis=(1, 2)) / away.sum(axis=(1, 2))
 
 
-def on_white(evidence: Evidence) -> tuple[str, bool]:
+def on_white(evidence: Evidence) -> Checked:
     if not evidence.shards:
         raise Absent("no unguided samples")
     images = [Shard.open(path).images for path in evidence.shards]
     batches = [background(part[i : i + 256]) for part in images for i in range(0, len(part), 256)]  # 256 in memory
     values = np.concatenate(batches)
-    text = f"{values.mean():.4f} over {len(values)} samples; darkest of them {values.min():.3f}"
-    return text, values.mean() >= LIMITS.background
+    half = 1.96 * values.std(ddof=1) / len(values) ** 0.5
+    mean = Number(values.mean(), values.mean() - half, values.mean() + half)
+    text = f"{mean.value:.4f} ± {half:.4f} over {len(values)} samples; darkest of them {values.min():.3f}"
+    return text, mean.at_least(LIMITS.background)

@@ -12,6 +12,8 @@ from nrcg.report import WORDS, claims
 from nrcg.report.measurements import ROLES, Absent, Evidence
 from nrcg.report.text_tables import Table, write
 
+VERDICTS = {True: "seen", False: "not seen", None: "undecided"}
+
 
 @registry.register("findings")
 def write_findings(
@@ -21,7 +23,8 @@ def write_findings(
 ) -> None:  # fmt: skip
     """The paper's claims, each with what was measured, its threshold, and whether it is seen.
 
-    A number that the files do not hold makes the verdict "not measured", never a guess.
+    A claim is undecided where the 95 % interval of what was measured holds its threshold. A number that the files do
+    not hold makes the verdict "not measured", never a guess.
 
     Args:
         figures: figure number, 1 to 4 → its CSV file as drawn by `plot_forward`; any may be missing.
@@ -36,15 +39,16 @@ def write_findings(
     evidence = Evidence(figures, scores, setups, roles, classifiers or {}, unconditional, target, classes, dataset)
     found = pd.DataFrame([_judge(evidence, **claim) for claim in WORDS["claims"]])
     sizes = sorted({f"{n:g}" for n in evidence.points["n"].dropna()}, key=float)
-    counts = [f"{(found['verdict'] == verdict).sum()} {verdict}" for verdict in ("seen", "not seen", "not measured")]
+    counts = [f"{(found['verdict'] == verdict).sum()} {verdict}" for verdict in (*VERDICTS.values(), "not measured")]
     intro = [
         WORDS["findings_intro"].format(dataset=dataset, target=target, sizes=" or ".join(sizes)),
+        evidence.scores.note,
         *note.splitlines(),
         f"{len(found)} claims: {', '.join(counts)}.",
     ]
     decades = {name: np.log10(WORDS["limits"][name]) for name in ("far", "level")}
     notes = [line.format(**WORDS["limits"], decades=decades) for line in WORDS["findings"]]
-    text = found[["verdict", "claim", "measured", "threshold"]]
+    text = found[["verdict", "claim", "measured", "threshold"]].rename(columns={"threshold": "our threshold"})
     write(outputs, Table(title or "Findings", text, found, notes, intro, align="llll"))
 
 
@@ -55,7 +59,7 @@ def _judge(
         if dataset not in ("", evidence.dataset):
             raise Absent(f"a claim about {dataset}, not {evidence.dataset}")
         measured, holds = getattr(claims, check)(evidence, **arguments)
-        verdict = "seen" if holds else "not seen"
+        verdict = VERDICTS[holds if holds is None else bool(holds)]
     except Absent as absent:
         measured, verdict = str(absent), "not measured"
     text = text.format_map({role: evidence.label(role) for role in ROLES})

@@ -6,12 +6,14 @@ import pandas as pd
 
 from nrcg.checks import NAME, check, maybe, number
 from nrcg.errors import NrcgError
+from nrcg.evaluation.points import read_points
+from nrcg.evaluation.uncertainty import wilson
 from nrcg.io.files import read_json
-from nrcg.io.tables import read_points
 from nrcg.plots.forward import curve, read_forward
-from nrcg.plots.setups import Setup, classifier_label, criterion, known_setups, metric_label, read_setups
+from nrcg.plots.setups import Setup, classifier_label, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import File
 from nrcg.report import WORDS
+from nrcg.report.verdicts import Number
 
 FIGURES = {"1": "accuracy", "2": "logit_sensitivity", "3": "gradient_sensitivity", "4": "gradient_sensitivity"}
 ROLES, LIMITS = WORDS["roles"], SimpleNamespace(**WORDS["limits"])
@@ -23,6 +25,14 @@ class Absent(Exception):
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def said(number: Number, metric: str) -> str:
+    """A number with its interval."""
+    share = is_share(metric)
+    value, low, high = (f"{100 * each:.1f}" if share else f"{each:.4g}" for each in number)
+    text = f"{value} %" if share else value
+    return text if number.low != number.low else f"{text} [{low}, {high}]"
 
 
 class Evidence:
@@ -43,11 +53,12 @@ class Evidence:
             if metric != (due := FIGURES[figure]):
                 raise NrcgError(f"{path}: column 'metric' must hold {due!r}, not {metric!r}, for figure {figure}")
             known_setups(self.setups, self.tables[figure]["setup"], path, setups)
-        self.points = read_points(scores, dataset)
+        self.scores = read_points(scores, dataset)
+        self.points = self.scores.reported
         known_setups(self.setups, self.points["setup"], scores, setups)
         rows = self.points[self.points["scale"].notna()]
-        values = rows.pivot(index=["setup", "scale"], columns="metric", values="value")
-        self.guided = values.join(rows.groupby(["setup", "scale"])[["n", "n_diverged"]].max()).sort_index()
+        values = rows.pivot(index=["setup", "scale"], columns="metric", values=["value", "low", "high"])
+        self.guided = values.join(pd.concat({"": rows.groupby(["setup", "scale"])[["n", "n_diverged"]].max()}, axis=1))
         self.accuracies = {name: read_json(path).get("valid_accuracy") for name, path in classifiers.items()}
         for name, accuracy in self.accuracies.items():
             check(str(classifiers[name]), {"valid_accuracy": accuracy}, {"valid_accuracy": maybe(number(0, 1))})
@@ -72,21 +83,46 @@ class Evidence:
             raise Absent(f"no {metric.replace('_', ' ')} of {lacking[0]} for figure {figure}")
         return frame
 
+    def share_at(self, role: str, share: float, t: int) -> Number:
+        """A share along the forward process with the interval of the images that it was measured on."""
+        n = curve(self.tables["1"], self.setup(role).name, FIGURES["1"])["n"].get(t, float("nan"))
+        return Number(share, *(float(end) for end in wilson(share, n)))
+
+    def errors(self, figure: str, role: str) -> pd.Series:
+        """The standard error of the logarithm of a curve of the figure's metric, by t."""
+        found = curve(self.tables[figure], self.setup(role).name, FIGURES[figure])
+        return found["std"] / found["n"] ** 0.5 / found["mean"]
+
     def scales(self, role: str, *metrics: str) -> pd.DataFrame:
-        """Metrics, n and n_diverged of a role's points that have all of them, indexed by scale upwards."""
-        rows = self.guided[self.guided.index.get_level_values("setup") == self.setup(role).name].droplevel("setup")
-        rows = rows.reindex(columns=[*metrics, "n", "n_diverged"]).dropna()
-        if rows.empty:
+        """Metrics as `Number`s, n and n_diverged of a role's points that have all of them, by scale upwards."""
+        name, found = self.setup(role).name, self.guided
+        rows = found[found.index.get_level_values("setup") == name].droplevel("setup").sort_index()
+        columns = {
+            metric: [
+                Number(*ends) for ends in rows.reindex(columns=[(part, metric) for part in Number._fields]).to_numpy()
+            ]
+            for metric in metrics
+        }
+        table = pd.DataFrame(columns | {key: rows["", key] for key in ("n", "n_diverged")}, index=rows.index)
+        whole = [all(row[metric].value == row[metric].value for metric in metrics) for _, row in table.iterrows()]
+        if not any(whole):
             raise Absent(f"no {' with '.join(map(metric_label, metrics))} of {self.label(role)}")
-        return rows
+        return table[whole]
 
-    def unguided(self, metric: str) -> float:
-        values = self.points[(self.points["metric"] == metric) & self.points["scale"].isna()]["value"].dropna()
-        if values.empty:
+    def chosen(self, role: str, *metrics: str) -> pd.Series:
+        """The row of `scales` at the scale that was chosen; its name is the scale."""
+        rows, scale = self.scales(role, *metrics), self.scores.best.get(self.setup(role).name)
+        if scale not in rows.index:
+            raise Absent(f"no scale of {self.label(role)} was chosen")
+        return rows.loc[scale]
+
+    def unguided(self, metric: str) -> Number:
+        rows = self.points[(self.points["metric"] == metric) & self.points["scale"].isna()].dropna(subset="value")
+        if rows.empty:
             raise Absent(f"no {metric_label(metric)} of unguided samples")
-        return float(values.iloc[0])
+        return Number(*rows[list(Number._fields)].iloc[0])
 
-    def unguided_by(self, role: str) -> float:
+    def unguided_by(self, role: str) -> Number:
         """The unguided samples' share by the role's classifier: their own accuracy, or accuracy/NAME."""
         name, unguided = self.setup(role).classifier, self.points["setup"][self.points["scale"].isna()]
         own = name in {self.setups[setup].classifier for setup in unguided}
@@ -101,7 +137,7 @@ class Evidence:
         return f"{who} is right on {percent(accuracy)} of clean validation images"
 
     def criterion(self) -> str:
-        """The distance to the target class by which a scale is best."""
-        if (metric := criterion(self.points)) is None:
+        """The distance to the target class by which a scale is chosen."""
+        if (metric := self.scores.criterion) is None:
             raise Absent("no distance to the target class of guided samples")
         return metric

@@ -7,21 +7,38 @@ import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
+from nrcg.evaluation.points import POINT, REAL, read_points
 from nrcg.evaluation.uncertainty import mark_notes
-from nrcg.io.tables import POINT, read_paper, read_points, read_table
+from nrcg.io.tables import read_paper, read_table
 from nrcg.plots import figures
-from nrcg.plots.setups import Setup, best_setup, extractor_of, is_share, known_setups, metric_label, read_setups
+from nrcg.plots.setups import Setup, extractor_of, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import File
 from nrcg.report import WORDS
-from nrcg.report.text_tables import NOTE_ERROR, Table, cell, plain, write
+from nrcg.report.text_tables import NOTE_BETWEEN, NOTE_ERROR, Table, cell, plain, write
 
-ORDER = ("accuracy$", "accuracy/", "accuracy_judge$", "fid$", "cfid$", "fd_", "cfd_", "")  # of metrics
-NUMBERS = {"": "value", "_stderr": "stderr", "_n": "n", "_diverged": "n_diverged"}  # of a column of the CSV file
+ORDER = (
+    "accuracy$",
+    "accuracy/",
+    "accuracy_judge$",
+    "unet_evaluations",
+    "fid",
+    "cfid",
+    "fd_",
+    "cfd_",
+    "",
+)  # of metrics
+NUMBERS = {
+    "": "value",
+    "_low": "low",
+    "_high": "high",
+    "_n": "n",
+    "_diverged": "n_diverged",
+}  # of a column of the CSV file
 NOTES = WORDS["tables"]
 MEASURED_BY = {"accuracy": "the guiding classifier", "Inception": "Inception (pytorch-fid)"}
 STATES = ("measured", "not measured", "not run")
-COMPARED = [*POINT, "metric", "paper", "ours", "stderr", "difference", "n", "n_diverged", "features", "measured_by",
-            "weights", "state"]  # fmt: skip
+COMPARED = [*POINT, "metric", "paper", "ours", "low", "high", "difference", "n", "n_diverged", "features",
+            "measured_by", "weights", "state"]  # fmt: skip
 
 
 @figures.register("table")
@@ -35,14 +52,17 @@ def write_table(
     is another. An accuracy by another classifier has a row of its own where the unguided samples were scored by that
     classifier too. A distance from few samples is marked.
     """
-    points, known = read_points(csv, dataset), read_setups(setups)
-    dataset = points["dataset"].iloc[0]
+    scores, known = read_points(csv, dataset), read_setups(setups)
+    points, dataset = scores.reported, scores.dataset
     free, told = points[points["scale"].isna()], read_paper(paper, dataset)
     if free.empty:
         raise NrcgError(f"{csv}: no unconditional point (blank 'scale') of {dataset}; sample and score it")
     reported = told[told["scale"].notna()]
-    same = points[points["setup"].isin(reported["setup"].iloc[:1]) & points["scale"].notna()]
-    same, best = (_best_by_classifier(part, free, known, csv) if len(part) else part for part in (same, points))
+    at_best = scores.at_best()
+    if at_best.empty:
+        raise NrcgError(f"{csv}: no guided point has a value for cfid or cfd_NAME in column 'metric'; score one first")
+    same = at_best[at_best["setup"].isin(reported["setup"].iloc[:1])]
+    same, best = (_by_classifier(part, free, known) for part in (same, at_best[at_best["setup"] == scores.best_setup]))
     shown = {"unconditional": free} | ({_heading(same, known): same} if len(same) else {})
     if _heading(best, known) not in shown:
         shown[f"our best: {_heading(best, known)}"] = best
@@ -57,7 +77,9 @@ def write_table(
         cells = [cell(row, row.name, digits) for _, row in _indexed(part, metrics).iterrows()]
         text[heading] = [*cells, _count(part, "n"), _count(part, "n_diverged")]
     others = dict.fromkeys(name for name in map(extractor_of, metrics) if name not in ("", "Inception"))
-    notes = [NOTES["best"], *map(NOTES["extractor"].format, others)] + ([NOTES["theirs"]] if theirs else [])
+    notes = [NOTES["best"], scores.note, *map(NOTES["extractor"].format, others)] + (
+        [NOTES["theirs"]] if theirs else []
+    )
     caption = title or f"{dataset}, target {target}: unconditional and guided samples"
     _write(outputs, caption, pd.DataFrame(text), data, [*notes, *note.splitlines()])
 
@@ -67,7 +89,8 @@ def write_all_points(
     outputs: list[str], *, csv: File, setups: File, dataset: str | None = None, title: str = "", note: str = ""
 ) -> None:
     """Every score of every point, a row each: the unguided samples, then by the setups' order and scale."""
-    points = read_points(csv, dataset)
+    scores = read_points(csv, dataset)
+    points = scores.reported
     known = known_setups(read_setups(setups), points["setup"], csv, setups)
     order = {setup.name: i for i, setup in enumerate(known)}
     points = points.assign(guided=points["scale"].notna(), place=points["setup"].map(order))
@@ -76,11 +99,19 @@ def write_all_points(
         found, setup = _indexed(part, metrics), known[place]
         counts = {"n": _count(part, "n"), "diverged": _count(part, "n_diverged")}
         cells = {metric_label(metric): cell(row, metric) for metric, row in found.iterrows()}
-        rows.append({"setup": setup.label, "scale": f"{scale:g}" if guided else "–", **counts, **cells})
+        chosen = " *" if guided and scores.best.get(setup.name) == scale else ""
+        rows.append({"setup": setup.label, "scale": f"{scale:g}{chosen}" if guided else "–", **counts, **cells})
         numbers = {"n": part["n"].max(), "n_diverged": part["n_diverged"].max(), **found["value"]}
         data.append({"setup": setup.name, "scale": scale, **numbers})
-    caption = title or f"{points['dataset'].iloc[0]}: every setup and scale"
-    _write(outputs, caption, pd.DataFrame(rows), pd.DataFrame(data), note.splitlines())
+    if len(scores.real):
+        found = _indexed(scores.real, metrics)
+        cells = {metric_label(metric): cell(row, metric) for metric, row in found.iterrows()}
+        counts = {"n": _count(scores.real, "n"), "diverged": "–"}
+        rows.append({"setup": "real images", "scale": "–", **counts, **cells})
+        data.append({"setup": REAL, "scale": np.nan, "n": scores.real["n"].max(), "n_diverged": 0, **found["value"]})
+    caption = title or f"{scores.dataset}: every setup and scale"
+    notes = [f"*: {NOTES['best'][0].lower()}{NOTES['best'][1:]}", scores.note, NOTES["real"], *note.splitlines()]
+    _write(outputs, caption, pd.DataFrame(rows), pd.DataFrame(data), notes)
 
 
 @figures.register("comparison")
@@ -123,16 +154,16 @@ def _write(
     first: Sequence[str] = (), align: str = "",
 ) -> None:  # fmt: skip
     """Write a table with the notes that explain its intervals and marks."""
-    notes = [*first, NOTE_ERROR, *mark_notes(text.to_numpy().ravel()), *notes]
+    between = [NOTE_BETWEEN] if any("±" in str(each) for each in text.to_numpy().ravel()) else []
+    notes = [*first, NOTE_ERROR, *between, *mark_notes(text.to_numpy().ravel()), *notes]
     write(outputs, Table(caption, text, data, notes, align=align))
 
 
-def _best_by_classifier(points: pd.DataFrame, free: pd.DataFrame, known: dict[str, Setup], csv: File) -> pd.DataFrame:
-    """The best point, its accuracy under the name of its classifier where the unguided samples have that one too."""
-    setup, scale = best_setup(points, str(csv))
-    part = points[(points["setup"] == setup) & (points["scale"] == scale)]
+def _by_classifier(point: pd.DataFrame, free: pd.DataFrame, known: dict[str, Setup]) -> pd.DataFrame:
+    """A point, its accuracy under the name of its classifier where the unguided samples have that one too."""
+    setup = next(iter(point["setup"]), "")
     name = f"accuracy/{known[setup].classifier if setup in known else ''}"
-    return part.replace({"metric": {"accuracy": name}}) if name in set(free["metric"]) else part
+    return point.replace({"metric": {"accuracy": name}}) if name in set(free["metric"]) else point
 
 
 def _heading(point: pd.DataFrame, known: dict[str, Setup]) -> str:
@@ -179,7 +210,7 @@ def _read_scores(paths: list[str]) -> pd.DataFrame:
         for name in read_table(path, text=("dataset",))["dataset"].unique():
             if name in points:
                 raise NrcgError(f"{path}: data set {name!r} is in another file of scores too; name one of them")
-            points[name] = read_points(path, name)
+            points[name] = read_points(path, name).reported
     if not points:
         raise NrcgError("scores: name at least one file")
     return pd.concat(points.values())

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, wilson
+from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark
 from nrcg.io.files import write_text
 from nrcg.plots.setups import is_share
 from nrcg.plots.style import File, with_suffix
 from nrcg.report import WORDS
 
-NOTE_ERROR = f"Brackets: {NOTE_INTERVAL}. n counts all samples, diverged ones included."
+NOTE_ERROR = f"Brackets: {NOTE_INTERVAL}, for the error of sampling. n counts all samples, diverged ones included."
+NOTE_BETWEEN = "±: standard deviation between trainings of the guiding classifier, the error of sampling taken off."
 PAGE = Template((files("nrcg.report") / "table.html").read_text("utf-8"))
 
 
@@ -41,14 +42,21 @@ class Table:
 
 
 def cell(row: pd.Series, metric: str, digits: int = 1) -> str:
-    """A value with its unit, the interval of a share of n samples, the mark of a distance; an absent one is a dash."""
+    """A value with its unit and interval, the mark of a distance, and the spread between trainings; absent, a dash."""
     if np.isnan(row["value"]):
         return "–"
-    if not is_share(metric):
-        return f"{row['value']:.2f}{mark(row)}"
-    ends = wilson(row["value"], row.get("n", np.nan))
-    value, low, high = (f"{100 * share:.{digits}f}" for share in (row["value"], *ends))
-    return f"{value} %" if np.isnan(ends[0]) else f"{value} % [{low}, {high}]"
+    share, unit = is_share(metric), " %" if is_share(metric) else ""
+    say: Callable[[float], str] = (lambda each: f"{100 * each:.{digits}f}") if share else _number
+    low, high, between = (row.get(key, np.nan) for key in ("low", "high", "between"))
+    text = f"{say(row['value'])}{unit}"
+    text += "" if np.isnan(low) else f" [{say(low)}, {say(high)}]"
+    text += "" if np.isnan(between) else f" ± {say(between)}"
+    return text.replace("-", "−") + mark(row, metric)
+
+
+def _number(value: float) -> str:
+    """Two decimals, or three digits of a small number."""
+    return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
 
 
 def plain(value: Any) -> str:

@@ -45,6 +45,8 @@ def check_setups():
         wrong(
             place, f"{len(free)} rows without guidance; every figure compares with one, {UNGUIDED or 'unconditional'}"
         )
+    if REAL in SETUPS:
+        wrong(place, f"{REAL!r} is the name of real images in the scores; choose another for this row")
     for name, row in SETUPS.items():
         with noted(place):
             guidance_from(row.get("guidance", {}), nn.ReLU(), target=0, scale=1.0, where=name)
@@ -58,7 +60,7 @@ def check_points(place, dataset, data):
     scales = scales_of(dataset)
     for setup in scales:
         if setup not in SETUPS or setup == UNGUIDED:
-            known = ", ".join(name for name in SETUPS if name != UNGUIDED)
+            known = ", ".join(name for name in SETUPS if name != UNGUIDED and AGAIN not in name)
             wrong(f"{place}.scales", f"no setup {setup!r} in {config['setups']}; there are {known}")
         elif SETUPS[setup]["classifier"] not in data["classifiers"]:
             wrong(f"{place}.scales.{setup}", f"needs {place}.classifiers.{SETUPS[setup]['classifier']}")
@@ -207,16 +209,22 @@ def check_unets_images(where, dataset, unet):
 
 
 def check_extractors(place, dataset, data):
-    """The judge, and the extractors: registered ones, or classifiers of the data set."""
+    """The judge, the extractors: registered ones, or classifiers of the data set; the metrics, and the repeats."""
     from nrcg.evaluation.extractors import extractors
+    from nrcg.evaluation.metrics import metrics
 
     known = [name for name in extractors if name != "classifier"]
     if data["judge"] not in data["classifiers"]:
         wrong(f"{place}.judge", f"no {data['judge']!r} under {place}.classifiers; name one of them")
     for name in config["extractors"]:
         if name not in data["classifiers"] and name not in known:
-            there = ", ".join([*known, *data["classifiers"]])
+            there = ", ".join([*known, *(name for name in data["classifiers"] if AGAIN not in name)])
             wrong("extractors", f"extractor {name!r}: unknown; {dataset} has {there}")
+    for name in config["metrics"]:
+        with noted("metrics"):
+            metrics[name]
+    if data["repeats"] > 1 and not any(is_trained(dataset, name) for name in guiding_classifiers(dataset)):
+        wrong(f"{place}.repeats", "no classifier that guides is trained here; leave it out")
 
 
 def check_config():

@@ -12,6 +12,8 @@ IMAGE_SET = [f"<run>/{{dataset}}/data/{name}" for name in ("card.json", "images.
 CLASSIFIER = ["model.safetensors", "card.json"]
 DDPM = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json"]
 POINT = "{setup}/scale_{scale}"
+FEATURES = [f"<run>/{{dataset}}/features/{POINT}/{name}.npy" for name in config["extractors"]]
+REAL = "real"  # the setup whose samples are held-out images
 PICTURED = 256  # samples of a point that are kept for pictures when its shards are deleted
 TRACED = 16  # samples of each setup, the first of its shards
 CLASSIFIERS = sorted({re.escape(name) for dataset in DATASETS for name in config["datasets"][dataset]["classifiers"]})
@@ -23,11 +25,10 @@ wildcard_constraints:
     dataset="|".join(DATASETS),
     classifier="|".join(CLASSIFIERS),
     on="xt|x0",
-    setup="[A-Za-z0-9_.]+",
+    setup=f"[A-Za-z0-9_.{AGAIN}]+",
     scale="none|[0-9.]+",
     shard="[0-9]+",
     extractor="|".join(config["extractors"]),
-    part="all|target",
 
 
 def settings(wildcards):
@@ -107,21 +108,54 @@ def traced(dataset):
     return [(UNGUIDED, "none"), *((setup, plain(middle[setup])) for setup in SETUPS if setup in scales)]
 
 
-def of_points(dataset, pattern):
-    """A file of each point."""
-    return [pattern.format(dataset=dataset, setup=setup, scale=scale) for setup, scale in points(dataset)]
+def trainings(dataset, setup):
+    """A setup under the name that it has with each training of its classifier; one where it is not trained here."""
+    name = SETUPS[setup]["classifier"]
+    repeats = config["datasets"][dataset]["repeats"] if setup != UNGUIDED and is_trained(dataset, name) else 1
+    return [setup, *(f"{setup}{AGAIN}{i}" for i in range(2, repeats + 1))]
+
+
+def scored_setups(dataset):
+    """(its name in files, setup, number of the training) of all that is scored: samples of all setups, and real images."""
+    setups = [UNGUIDED, *(setup for setup in SETUPS if setup in scales_of(dataset))]
+    named = [(name, setup, i) for setup in setups for i, name in enumerate(trainings(dataset, setup), 1)]
+    return [(REAL, REAL, 1), *named]
+
+
+def of_scales(wildcards, pattern):
+    """A file of each scale of a setup."""
+    scales = scales_of(wildcards.dataset).get(wildcards.setup.partition(AGAIN)[0])
+    return [pattern.format(setup=wildcards.setup, scale=scale) for scale in map(plain, scales or [])] or [
+        pattern.format(setup=wildcards.setup, scale="none")
+    ]
+
+
+def kept(file):
+    """Features of samples: kept if the config asks for it, so that a new metric needs no new samples."""
+    return file if config["keep_features"] else temp(file)
+
+
+def first_reported(dataset):
+    """The seed of the first sample that is reported; those before it are for choosing scales."""
+    return config["datasets"][dataset]["sampling"]["n_tuning"]
 
 
 def n_samples(dataset, setup):
+    """Samples of a point that are reported."""
     return config["datasets"][dataset]["sampling"]["n_unconditional" if setup == UNGUIDED else "n_samples"]
 
 
+def n_drawn(dataset, setup):
+    """Samples of a point, those for choosing scales included."""
+    return first_reported(dataset) + n_samples(dataset, setup)
+
+
 def n_shards(dataset, setup):
-    return ceil(n_samples(dataset, setup) / config["datasets"][dataset]["sampling"]["shard_size"])
+    return ceil(n_drawn(dataset, setup) / config["datasets"][dataset]["sampling"]["shard_size"])
 
 
 def guiding_classifiers(dataset):
-    """The classifiers that guide in this data set."""
+    """The classifiers that guide in this data set, the first training of each."""
     return sorted({SETUPS[setup]["classifier"] for setup in scales_of(dataset)})
 
 

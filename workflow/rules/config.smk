@@ -104,3 +104,17 @@ refuse(
     for name in DATASETS
     if name not in config["datasets"]
 )
+
+
+# Further trainings of classifiers that guide: a setup and a classifier each, of the same name with ~ and the number.
+AGAIN = "~"
+for number in range(2, 1 + max((config["datasets"][name]["repeats"] for name in DATASETS), default=1)):
+    for name, row in [(name, row) for name, row in SETUPS.items() if "guidance" in row and AGAIN not in name]:
+        SETUPS[f"{name}{AGAIN}{number}"] = {**row, "classifier": f"{row['classifier']}{AGAIN}{number}"}
+    for data in config["datasets"].values():
+        classifiers = data["classifiers"]
+        for name in [name for name in classifiers if AGAIN not in name]:
+            classifiers[f"{name}{AGAIN}{number}"] = {
+                **classifiers[name],
+                "seed": classifiers[name].get("seed", 0) + number - 1,
+            }

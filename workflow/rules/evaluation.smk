@@ -1,4 +1,4 @@
-# Scores of samples: accuracy by the guiding classifier and by the judge, Fréchet distances.
+# Scores of samples: what networks see in them, then shares by the classifiers and distances of features.
 
 
 rule reference:
@@ -6,11 +6,11 @@ rule reference:
         IMAGE_SET,
         weights=lambda w: extractor_files(w.dataset, w.extractor),
     output:
-        "<run>/{dataset}/references/{extractor}_{part}.npz",
+        "<run>/{dataset}/references/{extractor}.npz",
     log:
-        "<joblogs>/reference_{extractor}_{part}.log",
+        "<joblogs>/reference_{extractor}.log",
     benchmark:
-        "<times>/reference_{extractor}_{part}.tsv"
+        "<times>/reference_{extractor}.tsv"
     conda:
         "../envs/nrcg.yaml"
     threads: config["threads"]
@@ -23,7 +23,8 @@ rule reference:
         options=lambda w, input: flags(
             {
                 **extractor_options(w.dataset, w.extractor, input.weights),
-                "target": settings(w)["target"] if w.part == "target" else None,
+                "target": settings(w)["target"],
+                "images": settings(w)["reference_images"],
             }
         ),
         machine=machine(),
@@ -32,9 +33,9 @@ rule reference:
         " {params.machine} --out {output:q} --log {log:q}"
 
 
-rule score:
+rule features:
     input:
-        unpack(reference_files),
+        unpack(extractor_inputs),
         shards=lambda w: collect(
             f"<run>/{{dataset}}/samples/{POINT}/shard_{{shard:03d}}.npy",
             **w,
@@ -44,14 +45,14 @@ rule score:
         also=lambda w: [file for name in also_scored_by(w) for file in classifier(w.dataset, name)],
         judge=lambda w: classifier(w.dataset, judge(w.dataset)),
     output:
-        scores="<run>/{dataset}/scores/{setup}_scale_{scale}.csv",
+        features=[kept(file) for file in FEATURES],
         verdicts="<run>/{dataset}/verdicts/{setup}_scale_{scale}.csv",
         first=f"<run>/{{dataset}}/samples/{POINT}/first.npy",
         first_card=f"<run>/{{dataset}}/samples/{POINT}/first.json",
     log:
-        "<joblogs>/score_{setup}_{scale}.log",
+        "<joblogs>/features_{setup}_{scale}.log",
     benchmark:
-        "<times>/score_{setup}_{scale}.tsv"
+        "<times>/features_{setup}_{scale}.tsv"
     conda:
         "../envs/nrcg.yaml"
     threads: config["threads"]
@@ -62,28 +63,101 @@ rule score:
     params:
         guiding=folder("guiding"),
         judge=folder("judge"),
+        out=subpath(output[0], parent=True),
         options=lambda w, input: flags(
             {
                 "also": [
                     f"{name}={Path(file).parent}"
                     for name, file in zip(also_scored_by(w), input.also[:: len(CLASSIFIER)], strict=True)
                 ],
-                "target": settings(w)["target"],
-                "references": references(w, input),
+                "extractors": extractor_sections(w.dataset, input),
                 "n_first": PICTURED,
+                "first_seed": first_reported(w.dataset),
             }
         ),
         machine=machine(),
     shell:
-        "nrcg measure score {input.shards:q} --guiding {params.guiding:q} --judge {params.judge:q} {params.options}"
-        " {params.machine} --verdicts {output.verdicts:q} --first {output.first:q} --out {output.scores:q} --log {log:q}"
+        "nrcg measure features {input.shards:q} --guiding {params.guiding:q} --judge {params.judge:q} {params.options}"
+        " {params.machine} --first {output.first:q} --verdicts {output.verdicts:q} --out {params.out:q} --log {log:q}"
+
+
+rule features_of_real:
+    input:
+        unpack(extractor_inputs),
+        images=IMAGE_SET,
+        guiding=lambda w: classifier(w.dataset, SETUPS[UNGUIDED]["classifier"]),
+        judge=lambda w: classifier(w.dataset, judge(w.dataset)),
+    output:
+        features=[kept(file.format(setup=REAL, scale="none", dataset="{dataset}")) for file in FEATURES],
+        verdicts=f"<run>/{{dataset}}/verdicts/{REAL}_scale_none.csv",
+    log:
+        "<joblogs>/features_of_real.log",
+    benchmark:
+        "<times>/features_of_real.tsv"
+    conda:
+        "../envs/nrcg.yaml"
+    threads: config["threads"]
+    resources:
+        mem_mb=lambda w, attempt: 12000 * attempt,
+        runtime=lambda w, attempt: 120 * attempt,
+        gpu=1,
+    params:
+        data=folder("images"),
+        guiding=folder("guiding"),
+        judge=folder("judge"),
+        out=subpath(output[0], parent=True),
+        options=lambda w, input: flags(
+            {
+                "extractors": extractor_sections(w.dataset, input),
+                "images": settings(w)["sampling"]["n_samples"],
+                "target": settings(w)["target"],
+            }
+        ),
+        machine=machine(),
+    shell:
+        "nrcg measure features --data {params.data:q} --guiding {params.guiding:q} --judge {params.judge:q} {params.options}"
+        " {params.machine} --verdicts {output.verdicts:q} --out {params.out:q} --log {log:q}"
+
+
+rule score:
+    input:
+        references=collect("<run>/{{dataset}}/references/{extractor}.npz", extractor=config["extractors"]),
+        verdicts=lambda w: of_scales(w, f"<run>/{w.dataset}/verdicts/{{setup}}_scale_{{scale}}.csv"),
+        cards=lambda w: ([] if w.setup == REAL else of_scales(w, f"<run>/{w.dataset}/samples/{POINT}/first.json")),
+        features=lambda w: [file for name in FEATURES for file in of_scales(w, name.replace("{dataset}", w.dataset))],
+        judge=lambda w: classifier(w.dataset, judge(w.dataset)),
+    output:
+        "<run>/{dataset}/scores/{setup}.csv",
+    log:
+        "<joblogs>/score_{setup}.log",
+    benchmark:
+        "<times>/score_{setup}.tsv"
+    conda:
+        "../envs/nrcg.yaml"
+    threads: config["threads"]
+    resources:
+        mem_mb=lambda w, attempt: 8000 * attempt,
+        runtime=lambda w, attempt: 120 * attempt,
+    params:
+        judge=folder("judge"),
+        options=lambda w, input: flags(
+            {
+                "points": scored_points(w, input),
+                "references": dict(zip(config["extractors"], map(str, input.references), strict=True)),
+                "metric": config["metrics"],
+                "target": settings(w)["target"],
+                "tuning": None if w.setup == REAL else first_reported(w.dataset),
+            }
+        ),
+        modules=lambda w, threads: flags({"module": config["modules"]}),
+    shell:
+        "nrcg measure score --judge {params.judge:q} {params.options} {params.modules} --out {output:q} --log {log:q}"
 
 
 rule collect_scores:
     input:
-        lambda w: (
-            settings(w)["scores_from"] or of_points(w.dataset, "<run>/{dataset}/scores/{setup}_scale_{scale}.csv")
-        ),
+        lambda w: settings(w)["scores_from"]
+        or [f"<run>/{w.dataset}/scores/{setup}.csv" for setup, _, _ in scored_setups(w.dataset)],
     output:
         "<run>/{dataset}/scores.csv",
     log:
@@ -98,9 +172,9 @@ rule collect_scores:
             {"given": f"{w.dataset}={input[0]}"}
             if settings(w)["scores_from"]
             else {
-                "point": [
-                    f"{w.dataset}:{setup}:{'-' if scale == 'none' else scale}={file}"
-                    for (setup, scale), file in zip(points(w.dataset), input, strict=True)
+                "scores": [
+                    f"{w.dataset}:{setup}:{training}={file}"
+                    for (_, setup, training), file in zip(scored_setups(w.dataset), input, strict=True)
                 ]
             }
         ),

@@ -14,6 +14,7 @@ SHOWN = {  # the paper's metric: what a figure against the scale shows, by which
     "accuracy": "share of {target} by the {by}",
     "fid": "{by} to all training images",
     "cfid": "{by} to the target class",
+    "off_manifold": "share of samples that are far from every real image ({by})",
 }
 
 
@@ -131,6 +132,16 @@ def contexts(dataset):
             {"setup": setup, "scale": None if scale == "none" else float(scale), "shard": first(setup, scale)}
             for setup, scale in points(dataset)
         ],
+        "judged": [
+            {
+                "setup": setup,
+                "scale": float(scale),
+                "shard": first(setup, scale),
+                "verdicts": verdicts(setup, scale),
+            }
+            for setup, scale in points(dataset)
+            if setup != UNGUIDED
+        ],
         "pair": pair if set(pair) <= set(scales_of(dataset)) else None,
         "traces": [
             {
@@ -170,11 +181,16 @@ def contexts(dataset):
 def scale_contexts(dataset):
     """One for each figure against the scale: of the paper, and by the judge or another extractor beside it."""
     data, name, found = config["datasets"][dataset], pretty(dataset), []
-    for metric, number in data["paper"].get("scales", dict.fromkeys(SHOWN)).items():
+    for metric, number in (dict.fromkeys(SHOWN) | data["paper"].get("scales", {})).items():
+        if metric not in ("accuracy", "fid", "cfid") and metric not in config["metrics"]:
+            continue
         by = {"accuracy": "guiding classifier", "accuracy_judge": "judge"} if metric == "accuracy" else {}
         for extractor in config["extractors"] if metric != "accuracy" else []:
-            variant = metric if extractor == "inception" else f"{metric.replace('fid', 'fd')}_{extractor}"
-            by[variant] = "FID" if extractor == "inception" else f"FD ({extractor})"
+            if metric == "off_manifold":
+                by[f"{metric}_{extractor}"] = extractor
+            else:
+                variant = metric if extractor == "inception" else f"{metric.replace('fid', 'fd')}_{extractor}"
+                by[variant] = "FID" if extractor == "inception" else f"FD ({extractor})"
         for variant, words in by.items():
             text, own = SHOWN[metric].format(target=data["target"], by=words), number and variant == metric
             title = f"{text[0].upper()}{text[1:]} ({name}; not in the paper)"

@@ -89,7 +89,7 @@ def shard_options(wildcards):
     """The same, and the seeds of a shard."""
     size = settings(wildcards)["sampling"]["shard_size"]
     start = int(wildcards.shard) * size
-    stop = min(start + size, n_samples(wildcards.dataset, wildcards.setup))
+    stop = min(start + size, n_drawn(wildcards.dataset, wildcards.setup))
     return f"{point_options(wildcards.dataset, wildcards.setup, wildcards.scale)} --start {start} --stop {stop}"
 
 
@@ -151,22 +151,22 @@ def also_scored_by(wildcards):
     return sorted(others) if wildcards.setup == UNGUIDED else []
 
 
-def references(wildcards, input):
-    """For each extractor its weights and the statistics of the training images."""
-    return {
-        name: {
-            **extractor_options(wildcards.dataset, name, input.get(f"weights_{name}")),
-            "all": input[f"all_{name}"],
-            "target": input[f"target_{name}"],
-        }
-        for name in config["extractors"]
-    }
-
-
-def reference_files(wildcards):
-    """Input function: the files of `references`."""
+def extractor_inputs(wildcards):
+    """Input function: the files of the extractors' weights."""
     files = {f"weights_{name}": extractor_files(wildcards.dataset, name) for name in config["extractors"]}
-    for name in config["extractors"]:
-        for part in ("all", "target"):
-            files[f"{part}_{name}"] = f"<run>/{wildcards.dataset}/references/{name}_{part}.npz"
     return {key: found for key, found in files.items() if found}
+
+
+def extractor_sections(dataset, input):
+    """For each extractor what it is loaded from."""
+    return {name: extractor_options(dataset, name, input.get(f"weights_{name}")) for name in config["extractors"]}
+
+
+def scored_points(wildcards, input):
+    """For each scale of a setup its verdicts, its features and a card of its samples."""
+    scales, found = of_scales(wildcards, "{scale}"), {}
+    for i, (scale, verdicts) in enumerate(zip(scales, input.verdicts, strict=True)):
+        features = dict(zip(config["extractors"], map(str, input.features[i :: len(scales)]), strict=True))
+        card = {"card": str(input.cards[i])} if input.cards else {}
+        found[scale] = {"verdicts": str(verdicts), "features": features, **card}
+    return found

@@ -6,7 +6,7 @@ rule find_scale:
         ddpm=lambda w: ddpm(w.dataset),
         classifier=lambda w: classifier(w.dataset, SETUPS[w.setup]["classifier"]),
         judge=lambda w: classifier(w.dataset, judge(w.dataset)),
-        reference=lambda w: f"<run>/{w.dataset}/references/{judge(w.dataset)}_target.npz",
+        reference=lambda w: f"<run>/{w.dataset}/references/{judge(w.dataset)}.npz",
     output:
         "<run>/{dataset}/scales/{setup}.csv",
     log:

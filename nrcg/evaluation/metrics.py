@@ -1,0 +1,81 @@
+"""Metrics of samples beside real images, by name; each is a function of a `Pair` that returns a float.
+
+Its scores are METRIC_EXTRACTOR, beside all training images, and cMETRIC_EXTRACTOR, beside those of the target class.
+"""
+
+import numpy as np
+
+from nrcg.evaluation.comparison import Pair, chunks, kernel, mean_of_others, radii
+from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
+from nrcg.registry import Registry
+
+metrics = Registry("metric")
+SHARES = {"precision": "samples", "recall": "images", "coverage": "images", "off_manifold": "samples"}  # share of what
+EXTRAPOLATED = "fd"  # the metric that has another one beside it, of infinitely many samples
+OF_ALL = (EXTRAPOLATED,)  # metrics of all samples; the others are of the first SUBSET
+K = 5  # neighbours: the radius around an image is the distance to the fifth; Naeem et al.'s, as 3 is Kynkäänniemi's
+
+
+@metrics.register("fd")
+def fd(pair: Pair) -> float:
+    """Fréchet distance of the Gaussians that have the features' means and covariances (Heusel et al. 2017, eq. 6).
+
+    It grows as samples get fewer: exact for the covariance of fewer samples than features, but then dominated by this.
+    """
+    n, dim = pair.samples.shape
+    if n >= dim:
+        return frechet_distance(statistics(pair.samples), pair.real.statistics, pair.real.root)
+    features = np.asarray(pair.samples, np.float64)
+    mean, (real_mean, real_covariance) = features.mean(axis=0), pair.real.statistics.gaussian()
+    centred = (features - mean) / np.sqrt(n - 1)
+    seen = centred @ pair.real.root  # the squares of its singular values are the eigenvalues of Σ_r^½ Σ Σ_r^½
+    shared = np.sqrt(np.linalg.eigvalsh(seen @ seen.T).clip(min=0)).sum()
+    return float(((mean - real_mean) ** 2).sum() + (centred**2).sum() + np.trace(real_covariance) - 2 * shared)
+
+
+@metrics.register("kid")
+def kid(pair: Pair) -> float:
+    """Kernel distance: the unbiased squared maximum mean discrepancy by (a·b / D + 1)³ (Bińkowski et al. 2018).
+
+    Unlike the Fréchet distance, its expectation does not depend on the number of samples; it can be below 0.
+    """
+    dim = pair.samples.shape[1]
+    return mean_of_others(kernel(pair.own, dim)) + pair.real.alike - 2 * float(kernel(pair.cross, dim).mean())
+
+
+@metrics.register("precision")
+def precision(pair: Pair) -> float:
+    """Share of samples within the radius of some real image (Kynkäänniemi et al. 2019)."""
+    return float((pair.distances <= pair.real.radii(pair.m, K)).any(axis=1).mean())
+
+
+@metrics.register("recall")
+def recall(pair: Pair) -> float:
+    """Share of real images within the radius of some sample (Kynkäänniemi et al. 2019)."""
+    return float((pair.distances <= radii(pair.own, K)[:, None]).any(axis=0).mean())
+
+
+@metrics.register("density")
+def density(pair: Pair) -> float:
+    """Number of real images around a sample, by their radii, over the number expected (Naeem et al. 2020, eq. 3)."""
+    return float((pair.distances <= pair.real.radii(pair.m, K)).sum(axis=1).mean() / K)
+
+
+@metrics.register("coverage")
+def coverage(pair: Pair) -> float:
+    """Share of real images that have a sample within their radius (Naeem et al. 2020, eq. 4)."""
+    return float((pair.distances.min(axis=0) <= pair.real.radii(pair.m, K)).mean())
+
+
+@metrics.register("off_manifold")
+def off_manifold(pair: Pair) -> float:
+    """Share of samples farther from the nearest real image than 99 % of held-out real images are."""
+    return float((pair.nearest > pair.real.reach).mean())
+
+
+def statistics(samples: np.ndarray) -> FeatureStatistics:
+    """Of N×D features, however many."""
+    found = FeatureStatistics(samples.shape[1])
+    for part in chunks(samples):
+        found.update(part)
+    return found

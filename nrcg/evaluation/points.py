@@ -1,0 +1,133 @@
+"""The scores of all points of a data set: collected, read, averaged over trainings, and the scale of each setup."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nrcg.errors import NrcgError
+from nrcg.evaluation.uncertainty import Z95, wilson
+from nrcg.io.tables import SCORE_COLUMNS, read_table
+
+POINT = ["dataset", "setup", "scale"]
+COLUMNS = [*POINT[:2], "repeat", "scale", *SCORE_COLUMNS]  # of the file
+REAL = "real"  # the setup whose samples are held-out images of the target class
+SEEDS = ("tuning", "reported")
+
+
+def collect_scores(parts: Sequence[tuple[str, str, int, str | Path]]) -> pd.DataFrame:
+    """The scores of (dataset, setup, number of the training, CSV file), sorted, those without a scale first."""
+    tables = []
+    for dataset, setup, repeat, path in parts:
+        table = read_table(path, text=("seeds", "metric"), numbers=("scale", *SCORE_COLUMNS[2:]))
+        tables.append(table.assign(dataset=dataset, setup=setup, repeat=repeat))
+    order = [*POINT, "repeat", "seeds"]
+    return pd.concat(tables)[COLUMNS].sort_values(order, kind="stable", na_position="first", ignore_index=True)
+
+
+def read_scores(path: str | Path, dataset: str | None = None) -> pd.DataFrame:
+    """The rows of one data set (None: the only one) of what `collect_scores` returned; checked."""
+    table = read_table(
+        path, text=("dataset", "setup", "seeds", "metric"), numbers=("repeat", "scale", *SCORE_COLUMNS[2:])
+    )
+    present = list(table["dataset"].unique())
+    if dataset is None and len(present) > 1:
+        raise NrcgError(f"{path}: column 'dataset' holds {', '.join(present)}; say which one to show")
+    if dataset is not None and dataset not in present:
+        raise NrcgError(f"{path}: column 'dataset' has no {dataset!r}; it holds {', '.join(present)}")
+    table = table[table["dataset"] == (dataset or present[0])][COLUMNS].reset_index(drop=True)
+    if (table["scale"] <= 0).any():
+        raise NrcgError(f"{path}: column 'scale' must be positive, or blank where there is no guidance")
+    if len(strange := table[~table["seeds"].isin(SEEDS)]):
+        raise NrcgError(f"{path}: column 'seeds' holds {strange['seeds'].iloc[0]!r}; it is {' or '.join(SEEDS)}")
+    for row in table[table.duplicated(["setup", "repeat", "scale", "seeds", "metric"])].itertuples():
+        raise NrcgError(f"{path}: {row.metric!r} of {row.setup!r} at scale {row.scale:g} stands there twice")
+    return table
+
+
+@dataclass(frozen=True)
+class Points:
+    """The scores of a data set's points, a row for each metric; NaN for no scale.
+
+    Columns POINT, metric, value, low and high (the error of sampling, 95 %), between (the standard deviation between
+    trainings of the guiding classifier apart from it, NaN where there is one), n, n_diverged and features.
+    """
+
+    dataset: str
+    reported: pd.DataFrame
+    tuning: pd.DataFrame  # of samples that are not reported, to choose scales by; may be empty
+    real: pd.DataFrame  # of held-out images of the target class; may be empty
+    repeats: pd.DataFrame  # as `reported`, a row for each training
+
+    @cached_property
+    def criterion(self) -> str | None:
+        """The distance to the target class that decides: cfid where a guided point has it, else the first cfd_NAME."""
+        rows = self.reported[self.reported["scale"].notna() & self.reported["value"].notna()]
+        found = [name for name in rows["metric"].unique() if name == "cfid" or name.startswith("cfd_")]
+        found = [name for name in found if not name.startswith("cfd_infinity")]
+        return "cfid" if "cfid" in found else next(iter(found), None)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether scales are chosen on samples that are not reported."""
+        return bool(len(self.tuning))
+
+    @cached_property
+    def best(self) -> dict[str, float]:
+        """The scale of each setup that comes nearest to the target class on the tuning samples, where there are any."""
+        rows = self.tuning if self.tuned else self.reported
+        rows = rows[(rows["metric"] == self.criterion) & rows["scale"].notna() & rows["value"].notna()]
+        return {str(name): float(part["scale"].iloc[part["value"].argmin()]) for name, part in rows.groupby("setup")}
+
+    @cached_property
+    def best_setup(self) -> str | None:
+        """The setup that comes nearest, of those at the scales that were chosen on the same samples."""
+        rows = self.tuning if self.tuned else self.reported
+        rows = rows[(rows["metric"] == self.criterion) & (rows["scale"] == rows["setup"].map(self.best))]
+        return None if rows.empty else str(rows["setup"].iloc[rows["value"].argmin()])
+
+    @property
+    def note(self) -> str:
+        """How the scales were chosen, for the small print; empty where no setup has two."""
+        if not self.reported.dropna(subset="scale").groupby("setup")["scale"].nunique().gt(1).any():
+            return ""
+        if not self.tuned:
+            return "Scales were chosen on the samples reported: the best ones look better than they are."
+        return f"Scales were chosen on {self.tuning['n'].min():g} other samples per point."
+
+    def at_best(self) -> pd.DataFrame:
+        """The reported rows of guided points at the scales that were chosen."""
+        return self.reported[self.reported["scale"] == self.reported["setup"].map(self.best)]
+
+
+def read_points(path: str | Path, dataset: str | None = None) -> Points:
+    """The scores of one data set (None: the only one) from what `nrcg measure collect` wrote."""
+    table = read_scores(path, dataset)
+    real = table["setup"] == REAL
+    reported, tuning = (table[~real & (table["seeds"] == seeds)] for seeds in ("reported", "tuning"))
+    if reported.empty:
+        raise NrcgError(f"{path}: no row of reported samples in column 'seeds'; score some")
+    ours, chosen_on, images = (_over_trainings(part) for part in (reported, tuning, table[real]))
+    return Points(str(table["dataset"].iloc[0]), ours, chosen_on, images, reported)
+
+
+def _over_trainings(table: pd.DataFrame) -> pd.DataFrame:
+    """A row for each metric of a point: the mean over trainings; shares are of the samples of all of them."""
+    rows = []
+    for key, part in table.groupby([*POINT, "metric"], dropna=False, sort=False):
+        row = dict(zip([*POINT, "metric"], key, strict=True)) | {"features": part["features"].iloc[0]}
+        row |= {"value": part["value"].mean(), "n": part["n"].sum(), "n_diverged": part["n_diverged"].sum()}
+        low, high, between = part["low"].iloc[0], part["high"].iloc[0], np.nan
+        if len(part) > 1:
+            halves = (part["high"] - part["low"]) / 2
+            half = np.sqrt((halves**2).sum()) / len(part)
+            shares = part["metric"].iloc[0].startswith(("accuracy", "judge_share/"))
+            low, high = wilson(row["value"], row["n"]) if shares else (row["value"] - half, row["value"] + half)
+            between = np.sqrt(max(0.0, part["value"].var() - ((halves / Z95) ** 2).mean()))
+        rows.append(row | {"low": low, "high": high, "between": between})
+    return pd.DataFrame(
+        rows, columns=[*POINT, "metric", "value", "low", "high", "between", "n", "n_diverged", "features"]
+    )

@@ -1,0 +1,61 @@
+"""Samples about which the guiding classifier and the judge differ, for each setup at its chosen scale."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from nrcg.checks import check, whole
+from nrcg.errors import NrcgError
+from nrcg.evaluation.points import read_points
+from nrcg.io.shards import Shard
+from nrcg.io.tables import read_verdicts
+from nrcg.plots import WORDS
+from nrcg.plots.samples import LINES, Cell, JudgedPoint, draw_sheet, same_size
+from nrcg.plots.setups import Setup, read_setups
+from nrcg.plots.style import File, Page, draws
+from nrcg.registry import call
+
+
+@draws("fooled")
+def plot_fooled(
+    page: Page, csv: File, setups: File, points: list[dict], target: str, dataset: str | None = None, n: int = 8
+) -> Figure:
+    """Samples that the guiding classifier and the judge assign to different classes: a row for each setup.
+
+    Args:
+        csv: says the chosen scale of each setup; those that it does not hold are left out.
+        points: {"setup": name, "scale": number or null, "shard": path, "verdicts": path} of each point.
+        target: name of the class asked for.
+        n: at most this many samples per setup, the first by seed that the shard holds.
+    """
+    check("fooled", {"n": n}, {"n": whole(1, 12)})  # as many as the names of classes fit below
+    best = read_points(csv, dataset).best
+    known = {name: setup for name, setup in read_setups(setups).items() if name in best}
+    given = {(each.setup, each.scale): each for each in (call(JudgedPoint, "points", point) for point in points)}
+    if not known:
+        raise NrcgError(f"{csv}: no setup that {setups} lists has a chosen scale; name the setups of these scores")
+    rows = [_row(setup, best[name], given, target, n) for name, setup in known.items()]
+    blank = same_size([shard for _, _, shard in rows])[0].images[0]
+    empty = Cell(np.full_like(blank, LINES), lost=False)
+    columns = max(1, *(len(cells) for _, cells, _ in rows))
+    cells = [cell for _, found, _ in rows for cell in [*found, *[empty] * (columns - len(found))]]
+    labels = [label for label, _, _ in rows]
+    note = f"{WORDS['fooled'].format(target=target)}\n{page.note}".strip()
+    return draw_sheet(cells, columns, page.title, note, labels=labels, span=n)
+
+
+def _row(
+    setup: Setup, scale: float, given: dict[tuple[str, float | None], JudgedPoint], target: str, n: int
+) -> tuple[str, list[Cell], Shard]:
+    """Label and samples of a setup at a scale, and its shard."""
+    if (setup.name, scale) not in given:
+        raise NrcgError(f"no shard of {setup.name} at scale {scale:g}; give one")
+    point = given[setup.name, scale]
+    shard, verdicts = Shard.open(point.shard), read_verdicts(point.verdicts).set_index("seed")
+    verdicts = verdicts.loc[verdicts.index >= shard.seeds.start]
+    differ = verdicts[(verdicts["guiding"] != verdicts["judge"]) & ~verdicts["diverged"]]
+    cells = []
+    for seed in [seed for seed in differ.index if seed in shard.seeds][:n]:
+        own, other = differ.loc[seed, ["guiding", "judge"]]
+        lines = ((f"seed {seed}", False), (f"guiding: {own}", own == target), (f"judge: {other}", other == target))
+        cells.append(Cell.of(shard, seed, lines))
+    return f"{setup.label}, s = {scale:g}: {len(differ)} of {len(verdicts)}", cells, shard

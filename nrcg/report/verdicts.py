@@ -1,0 +1,44 @@
+"""Numbers with their intervals, and what can be decided of them: True, False, or None for neither."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+Verdict = bool | None
+
+
+class Number(NamedTuple):
+    """A number and its 95 % interval; NaN ends where there is none, so that nothing is decided."""
+
+    value: float
+    low: float
+    high: float
+
+    def at_least(self, limit: float) -> Verdict:
+        return True if self.low >= limit else False if self.high < limit else None
+
+    def at_most(self, limit: float) -> Verdict:
+        return True if self.high <= limit else False if self.low > limit else None
+
+    def below(self, other: "Number") -> Verdict:
+        return True if self.high < other.low else False if self.low > other.high else None
+
+    def less(self, other: "Number") -> "Number":
+        """The difference of two numbers (Newcombe 1998, method 10); too wide where they are of the same samples."""
+        value = self.value - other.value
+        down = np.hypot(self.value - self.low, other.high - other.value)
+        return Number(value, value - down, value + np.hypot(self.high - self.value, other.value - other.low))
+
+
+def times(value: float, error: float) -> Number:
+    """A positive number whose logarithm has this standard error."""
+    return Number(value, value * np.exp(-1.96 * error), value * np.exp(1.96 * error))
+
+
+def all_of(*verdicts: Verdict) -> Verdict:
+    """Whether all hold: not where one does not, undecided where one is."""
+    return False if False in verdicts else None if None in verdicts else True
+
+
+def opposite(verdict: Verdict) -> Verdict:
+    return None if verdict is None else not verdict
