@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from nrcg.evaluation.extractors import classifier as extractor_of
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
+from nrcg.evaluation.reference import Reference, reference
 from nrcg.evaluation.scale_search import TUNING, Trial, best, drawn, find_scale, grid, trial
-from nrcg.evaluation.score import reference_statistics
 from nrcg.evaluation.uncertainty import wilson
 from nrcg.guidance import guidance_from
 from nrcg.io.files import write_text
@@ -105,7 +105,7 @@ class Study:
         self.folders = {name: given.nets / name for name in ("nonrobust", "robust")} | dict(given.classifier)
         self.judge, _ = load_classifier(given.judge or given.nets / "judge", self.device)
         self.extractor = extractor_of(given.judge or given.nets / "judge", self.device)
-        self.reference = FeatureStatistics.load(given.reference)
+        self.reference = Reference.load(given.reference).target.statistics
 
     def measured(self, part: str, name: str) -> list[dict[str, Any]]:
         """The table's rows of a setup."""
@@ -208,7 +208,7 @@ def main() -> None:
         return draw(pd.read_csv(given.out), given.part[0], given.draw)
     given.reference = given.out.with_suffix(".reference.npz")
     judge = extractor_of(given.judge or given.nets / "judge", pick_device(given.device))
-    reference_statistics(given.data, judge, target=TARGET, batch_size=512).save(given.reference)
+    reference(given.data, judge, target=TARGET, batch_size=512).save(given.reference)
     table = pd.read_csv(given.out).to_dict("records") if given.out.is_file() else []
     there, known = {(row["part"], row["setup"]) for row in table}, {"nonrobust", "robust", *dict(given.classifier)}
     tasks = [

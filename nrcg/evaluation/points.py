@@ -53,7 +53,8 @@ class Points:
     """The scores of a data set's points, a row for each metric; NaN for no scale.
 
     Columns POINT, metric, value, low and high (the error of sampling, 95 %), between (the standard deviation between
-    trainings of the guiding classifier apart from it, NaN where there is one), n, n_diverged and features.
+    trainings of the guiding classifier apart from it, NaN where there is one), n, n_diverged and features. n of a
+    share is of all trainings, that of another metric of one of them, which is what its bias depends on.
     """
 
     dataset: str
@@ -73,20 +74,24 @@ class Points:
     @property
     def tuned(self) -> bool:
         """Whether scales are chosen on samples that are not reported."""
-        return bool(len(self.tuning))
+        return bool((self.tuning["metric"] == self.criterion).any())
+
+    @cached_property
+    def deciding(self) -> pd.DataFrame:
+        """The criterion of guided points: of the tuning samples, where there are any."""
+        rows = self.tuning if self.tuned else self.reported
+        return rows[(rows["metric"] == self.criterion) & rows["scale"].notna() & rows["value"].notna()]
 
     @cached_property
     def best(self) -> dict[str, float]:
-        """The scale of each setup that comes nearest to the target class on the tuning samples, where there are any."""
-        rows = self.tuning if self.tuned else self.reported
-        rows = rows[(rows["metric"] == self.criterion) & rows["scale"].notna() & rows["value"].notna()]
-        return {str(name): float(part["scale"].iloc[part["value"].argmin()]) for name, part in rows.groupby("setup")}
+        """The scale of each setup that comes nearest to the target class."""
+        setups = self.deciding.groupby("setup")
+        return {str(name): float(part["scale"].iloc[part["value"].argmin()]) for name, part in setups}
 
     @cached_property
     def best_setup(self) -> str | None:
-        """The setup that comes nearest, of those at the scales that were chosen on the same samples."""
-        rows = self.tuning if self.tuned else self.reported
-        rows = rows[(rows["metric"] == self.criterion) & (rows["scale"] == rows["setup"].map(self.best))]
+        """The setup that comes nearest."""
+        rows = self.deciding
         return None if rows.empty else str(rows["setup"].iloc[rows["value"].argmin()])
 
     @property
@@ -96,7 +101,7 @@ class Points:
             return ""
         if not self.tuned:
             return "Scales were chosen on the samples reported: the best ones look better than they are."
-        return f"Scales were chosen on {self.tuning['n'].min():g} other samples per point."
+        return f"Scales were chosen on {self.deciding['n'].min():g} other samples per point."
 
     def at_best(self) -> pd.DataFrame:
         """The reported rows of guided points at the scales that were chosen."""
@@ -119,14 +124,16 @@ def _over_trainings(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, part in table.groupby([*POINT, "metric"], dropna=False, sort=False):
         row = dict(zip([*POINT, "metric"], key, strict=True)) | {"features": part["features"].iloc[0]}
-        row |= {"value": part["value"].mean(), "n": part["n"].sum(), "n_diverged": part["n_diverged"].sum()}
+        shares = row["metric"].startswith(("accuracy", "judge_share/"))
+        row |= {"value": part["value"].mean(), "n": part["n"].sum(min_count=1) if shares else part["n"].min()}
+        row["n_diverged"] = part["n_diverged"].sum() if shares else part["n_diverged"].max()
         low, high, between = part["low"].iloc[0], part["high"].iloc[0], np.nan
         if len(part) > 1:
-            halves = (part["high"] - part["low"]) / 2
-            half = np.sqrt((halves**2).sum()) / len(part)
-            shares = part["metric"].iloc[0].startswith(("accuracy", "judge_share/"))
-            low, high = wilson(row["value"], row["n"]) if shares else (row["value"] - half, row["value"] + half)
-            between = np.sqrt(max(0.0, part["value"].var() - ((halves / Z95) ** 2).mean()))
+            ends = (part["value"] - part["low"], part["high"] - part["value"])
+            down, up = (np.sqrt((end**2).sum(skipna=False)) / len(part) for end in ends)
+            low, high = wilson(row["value"], row["n"]) if shares else (row["value"] - down, row["value"] + up)
+            errors = (part["high"] - part["low"]) / 2 / Z95
+            between = np.sqrt(np.maximum(0.0, part["value"].var() - (errors**2).mean()))
         rows.append(row | {"low": low, "high": high, "between": between})
     return pd.DataFrame(
         rows, columns=[*POINT, "metric", "value", "low", "high", "between", "n", "n_diverged", "features"]

@@ -75,7 +75,8 @@ def _rows(n: int, kept: int) -> list[np.ndarray]:
 
 def effective(share: float, error: float, n: int) -> float:
     """How many samples a share's error amounts to, n at most: what its Wilson interval is of."""
-    return min(n, share * (1 - share) / error**2) if error > 0 else n
+    nearer = (share * n + 2) / (n + 4)  # to a half, since at 0 and 1 an error would amount to no sample
+    return min(n, nearer * (1 - nearer) / error**2) if error > 0 else n
 
 
 def mark(row: pd.Series, metric: str) -> str:

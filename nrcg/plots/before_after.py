@@ -32,7 +32,7 @@ def plot_before_after(
         after: guided ones.
         verdicts_before: the classifiers' verdicts (CSV) about the seeds of `before`, and perhaps more seeds.
         verdicts_after: the same about `after`.
-        classifier: the column that decides; a column "judge" is counted too, and shown where it differs.
+        classifier: the column that decides; the judge's is counted too, and shown where it differs.
         n: at most this many seeds, up to MOST: the first in order, of those in both shards, that `classifier` calls
             another class than the target; one that diverged is of no class.
     """
@@ -46,11 +46,11 @@ def plot_before_after(
     others = [seed for seed in both if first.at[seed, classifier] not in ("", target)]
     who = "judge" if classifier == JUDGE else f"{classifier} classifier"
     shown = [seed for seed in others if all(seed in shards for shards, _ in sides)][:n]
-    became, judged = (last.loc[others] == target).sum(), JUDGE in last and classifier != JUDGE
+    became, judged = (last.loc[others] == target).sum(), classifier != JUDGE
     parts = ["counts", *["judged"] * judged] if others else ["none"]
     parts += ["shown", *["disagrees"] * judged] if shown else []
     counts = "".join(WORDS["before_after"][part] for part in parts).format(
-        n=len(both), who=who, target=target, others=len(others), became=became[classifier], judged=became.get(JUDGE),
+        n=len(both), who=who, target=target, others=len(others), became=became[classifier], judged=became[JUDGE],
         shown=len(shown),
     )  # fmt: skip
     counts = f"{counts.removesuffix('.')}."
@@ -67,7 +67,7 @@ def plot_before_after(
 def _cell(seed: int, shards: dict[int, Shard], verdicts: pd.DataFrame, target: str, classifier: str) -> Cell:
     own = verdicts.at[seed, classifier]
     lines = [(own or "diverged", own == target)]
-    if JUDGE in verdicts and (other := verdicts.at[seed, JUDGE]) != own:
+    if (other := verdicts.at[seed, JUDGE]) != own:
         lines.append((f"judge: {other}", other == target))
     return Cell.of(shards[seed], seed, tuple(lines))
 

@@ -1,6 +1,5 @@
 """Samples about which the guiding classifier and the judge differ, for each setup at its chosen scale."""
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from nrcg.checks import check, whole
@@ -9,7 +8,7 @@ from nrcg.evaluation.points import read_points
 from nrcg.io.shards import Shard
 from nrcg.io.tables import read_verdicts
 from nrcg.plots import WORDS
-from nrcg.plots.samples import LINES, Cell, JudgedPoint, draw_sheet, same_size
+from nrcg.plots.samples import Cell, JudgedPoint, draw_sheet, same_size
 from nrcg.plots.setups import Setup, read_setups
 from nrcg.plots.style import File, Page, draws
 from nrcg.registry import call
@@ -34,8 +33,7 @@ def plot_fooled(
     if not known:
         raise NrcgError(f"{csv}: no setup that {setups} lists has a chosen scale; name the setups of these scores")
     rows = [_row(setup, best[name], given, target, n) for name, setup in known.items()]
-    blank = same_size([shard for _, _, shard in rows])[0].images[0]
-    empty = Cell(np.full_like(blank, LINES), lost=False)
+    empty = Cell(same_size([shard for _, _, shard in rows])[0].images[0], lost=False, unused=True)
     columns = max(1, *(len(cells) for _, cells, _ in rows))
     cells = [cell for _, found, _ in rows for cell in [*found, *[empty] * (columns - len(found))]]
     labels = [label for label, _, _ in rows]

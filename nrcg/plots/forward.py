@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nrcg.errors import NrcgError
-from nrcg.evaluation.uncertainty import NOTE_INTERVAL, wilson
+from nrcg.evaluation.uncertainty import wilson
 from nrcg.io.tables import read_table
 from nrcg.plots import WORDS
 from nrcg.plots.decay import decay_note
@@ -122,7 +122,7 @@ def _small_print(
     counts = sorted({f"{n:g}" for n in table["n"][table["metric"] == metric].dropna()}, key=float)
     images = f"{' or '.join(counts)} images, {len(steps)} values of t."
     if metric == "accuracy":
-        return [f"Shaded around a line: {NOTE_INTERVAL}. {images}"]
+        return [f"Shaded around a line: Wilson's 95 % intervals. {images}"]
     gaps = [f"Shaded, pale, and left out of claims: {in_words(runs)} ({', '.join(s.label for s in who)}): {why}."
             for why, runs, who in _gaps(shown, steps, out)]  # fmt: skip
     notes = dict.fromkeys(decay_note(setup.stabilizer, len(steps)) for setup in shown)

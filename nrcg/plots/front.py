@@ -1,7 +1,7 @@
 """What guidance gains and what it costs: distance to the target class against the judge's share, and against time."""
 
 import textwrap
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,16 +10,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nrcg.errors import NrcgError
-from nrcg.evaluation.points import Points, read_points
-from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark, mark_notes
+from nrcg.evaluation.points import REAL, read_points
+from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark_notes
 from nrcg.plots import WORDS
-from nrcg.plots.scales import LOG_DECADES
+from nrcg.plots.scales import LOG_DECADES, plain_ticks, worst_mark
 from nrcg.plots.setups import Setup, known_setups, metric_label, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
 SHARE, COST = "accuracy_judge", "unet_evaluations"
-APART = 0.05  # of the range of evaluations, between two setups that need as many
+APART = 0.03  # of the range of evaluations, between two setups that need the same number
 ENDS = {"": "value", "_low": "low", "_high": "high"}
+
+
+class Panel(NamedTuple):
+    """Axes, and the columns that they show."""
+
+    ax: Axes
+    x: str
+    y: str
 
 
 @draws("front")
@@ -36,29 +44,49 @@ def plot_front(page: Page, csv: File, setups: File, dataset: str | None = None) 
         raise NrcgError(f"{csv}: no guided point has a distance to the target class; score one with the metric fd")
     known = read_setups(setups)
     shown = known_setups(known, scores.reported["setup"], csv, setups)
-    rows = _beside(scores.reported, distance)
-    marks = [mark(row, distance) for _, row in scores.reported[scores.reported["metric"] == distance].iterrows()]
-    notes = [WORDS["front"], f"Bars: {NOTE_INTERVAL}.", scores.note, *mark_notes(marks)]
-    fig = new_figure(page.title, page.note, *notes, height=1.25)
-    grid = fig.add_gridspec(2, 2, width_ratios=(1.6, 1))
-    axes = [fig.add_subplot(grid[:, 0]), fig.add_subplot(grid[0, 1]), fig.add_subplot(grid[1, 1])]
-    handles = [_setup(axes, rows[rows["setup"] == setup.name], setup, scores) for setup in shown if setup.guided]
-    free = rows[rows["scale"].isna()]
-    handles.append(_level(axes, free, "X", "black", next(s.label for s in shown if not s.guided)))
-    if len(real := _beside(scores.real, distance)):
-        handles.append(_level(axes, real, "*", GREY, f"real images (n = {real['n'].iloc[0]:g})"))
+    rows, real = _beside(scores.reported, distance), _beside(scores.real, distance)
+    if rows["scale"].isna().all():
+        raise NrcgError(f"{csv}: no guided point has both {distance!r} and {SHARE!r} in column 'metric'; score one")
+    costed = bool(rows[COST].notna().any())
+    distances = pd.concat([scores.reported, scores.real]).query("metric == @distance")
+    marks = {str(name): worst_mark(part) for name, part in distances.groupby("setup")}
+    notes = [WORDS["front"], WORDS["cost"] if costed else "", f"Bars: {NOTE_INTERVAL}.", scores.note]
+    fig = new_figure(page.title, page.note, *notes, *mark_notes(marks.values()), height=1.25)
+    panels, chosen = _panels(fig, costed), _chosen(rows, scores.best)
+    handles = []
+    for setup in shown:
+        if setup.guided and len(part := rows[rows["setup"] == setup.name]):
+            best = chosen[chosen["setup"] == setup.name]
+            handles.append(_setup(panels, part.sort_values("scale"), best, setup, marks[setup.name]))
+    if len(free := rows[rows["scale"].isna()]):
+        name = free["setup"].iloc[0]
+        handles.append(_level(panels, free, "X", "black", f"{known[name].label}{marks[name]}"))
+    if len(real):
+        handles.append(_level(panels, real, "*", GREY, f"real images{marks[REAL]} (n = {real['n'].iloc[0]:g})"))
     values = pd.concat([rows["distance"], real["distance"]])
-    for ax in (axes[0], axes[2]):
+    for ax in [panel.ax for panel in panels if panel.y == "distance"]:
         ax.set_ylabel(textwrap.fill(metric_label(distance), 22))
         if values.min() > 0 and np.log10(values.max() / values.min()) > LOG_DECADES:
             ax.set_yscale("log")
-    axes[0].set(xlabel="share of the target class by the judge", xlim=(-0.03, 1.03))
-    axes[1].set(ylabel="share by the judge", ylim=(-0.03, 1.05))
-    axes[1].tick_params(labelbottom=False)
-    axes[2].set_xlabel("U-Net evaluations per sample")
-    axes[1].sharex(axes[2])
+            low, high = ax.get_ylim()
+            plain_ticks(ax.yaxis, high / low)
     legend_below(fig, handles)
     return fig
+
+
+def _panels(fig: Figure, costed: bool) -> list[Panel]:
+    """Distance against share; to the right of it both against cost, where it is known."""
+    grid = fig.add_gridspec(2, 2, width_ratios=(1.6, 1)) if costed else fig.add_gridspec(1, 1)
+    left = fig.add_subplot(grid[:, 0])
+    left.set(xlabel="share of the target class by the judge", xlim=(-0.03, 1.03))
+    if not costed:
+        return [Panel(left, SHARE, "distance")]
+    above, below = fig.add_subplot(grid[0, 1]), fig.add_subplot(grid[1, 1])
+    above.sharex(below)
+    above.set(ylabel="share by the judge", ylim=(-0.03, 1.05))
+    above.tick_params(labelbottom=False)
+    below.set_xlabel("U-Net evaluations per sample")
+    return [Panel(left, SHARE, "distance"), Panel(above, COST, SHARE), Panel(below, COST, "distance")]
 
 
 def _beside(rows: pd.DataFrame, distance: str) -> pd.DataFrame:
@@ -76,41 +104,41 @@ def _beside(rows: pd.DataFrame, distance: str) -> pd.DataFrame:
     return table.dropna(subset=[SHARE, "distance"]).reset_index()
 
 
-def _setup(axes: list[Axes], rows: pd.DataFrame, setup: Setup, scores: Points) -> Line2D:
+def _chosen(rows: pd.DataFrame, best: dict[str, float]) -> pd.DataFrame:
+    """The points at the chosen scales; those of equal cost are moved apart."""
+    chosen, apart = rows[rows["scale"] == rows["setup"].map(best)], APART * (rows[COST].max() - rows[COST].min())
+    same = chosen.groupby(COST)["scale"]
+    return chosen.assign(**{COST: chosen[COST] + apart * (same.cumcount() - (same.transform("size") - 1) / 2)})
+
+
+def _setup(panels: list[Panel], rows: pd.DataFrame, best: pd.DataFrame, setup: Setup, mark: str) -> Line2D:
     """Draw a setup's scales, and the one that was chosen; returns its entry of the legend."""
-    rows = rows.sort_values("scale")
     look = {"color": setup.color, "marker": setup.marker}
-    axes[0].plot(
-        rows[SHARE], rows["distance"], linestyle=setup.linestyle, linewidth=0.9, markerfacecolor="white", **look
-    )
-    best = rows[rows["scale"] == scores.best.get(setup.name)]
-    places = sorted(scores.best)
-    shift = APART * (places.index(setup.name) - (len(places) - 1) / 2) if setup.name in places else 0.0
-    at = best.assign(at=best[COST] * (1 + shift))
-    _bars(axes[0], best, SHARE, "distance", **look)
-    _bars(axes[1], at, "at", SHARE, **look)
-    _bars(axes[2], at, "at", "distance", **look)
+    line = {"linestyle": setup.linestyle, "linewidth": 0.9, "markerfacecolor": "white"}
+    panels[0].ax.plot(rows[SHARE], rows["distance"], **line, **look)
+    for panel in panels:
+        _bars(panel, best, **look)
     scale = f", s = {best['scale'].iloc[0]:g}" if len(best) else ""
-    return Line2D([], [], linestyle=setup.linestyle, label=f"{setup.label}{scale}", **look)
+    return Line2D([], [], linestyle=setup.linestyle, label=f"{setup.label}{mark}{scale}", **look)
 
 
-def _level(axes: list[Axes], rows: pd.DataFrame, marker: str, color: str, label: str) -> Line2D:
+def _level(panels: list[Panel], rows: pd.DataFrame, marker: str, color: str, label: str) -> Line2D:
     """Draw unguided samples or real images: a point, and levels where the cost is."""
     look = {"color": color, "marker": marker, "markersize": 8}
-    _bars(axes[0], rows, SHARE, "distance", **look)
-    for ax, value in ((axes[1], SHARE), (axes[2], "distance")):
-        ax.axhline(rows[value].iloc[0], color=color, linestyle=":", linewidth=0.9)
-        _bars(ax, rows, COST, value, **look)
+    for panel in panels:
+        _bars(panel, rows, **look)
+        if panel.x == COST:
+            panel.ax.axhline(rows[panel.y].iloc[0], color=color, linestyle=":", linewidth=0.9)
     return Line2D([], [], linestyle="", label=label, **look)
 
 
-def _bars(ax: Axes, rows: pd.DataFrame, x: str, y: str, **look: Any) -> None:
+def _bars(panel: Panel, rows: pd.DataFrame, **look: Any) -> None:
+    """Points with their intervals; a cost has none."""
+
     def ends(name: str) -> Any:
-        if f"{name}_low" not in rows:
-            return None
         low, high = (rows[f"{name}{end}"] for end in ("_low", "_high"))
         return np.nan_to_num(np.array([rows[name] - low, high - rows[name]], float)).clip(min=0)
 
-    ax.errorbar(
-        rows[x], rows[y], xerr=ends(x) if x != COST else None, yerr=ends(y), linestyle="", elinewidth=0.8, **look
-    )
+    across = None if panel.x == COST else ends(panel.x)
+    bars = {"xerr": across, "yerr": ends(panel.y), "linestyle": "", "elinewidth": 0.8}
+    panel.ax.errorbar(rows[panel.x], rows[panel.y], **bars, **look)

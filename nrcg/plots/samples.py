@@ -38,6 +38,7 @@ class Cell:
     image: np.ndarray  # uint8 H×W×3
     lost: bool  # the trajectory diverged
     lines: tuple[tuple[str, bool], ...] = ()  # text below it, and whether it is bold
+    unused: bool = False  # no sample stands here, nor a frame
 
     @classmethod
     def of(cls, shard: Shard, seed: int, lines: tuple[tuple[str, bool], ...] = ()) -> "Cell":
@@ -160,7 +161,7 @@ def draw_sheet(
     dpi = room * factor / WIDTH_INCHES
     texts = [_broken(cell.lines, 0.95 * width * factor, dpi) for cell in cells]
     gap = round((max(map(len, texts)) + 0.5) * _line_points() * dpi / 72) if any(texts) else 0
-    sheet, pitch = _pixels([cell.image for cell in cells], columns, factor, gap)
+    sheet, pitch = _pixels(cells, columns, factor, gap)
     if any(cell.lost for cell in cells):
         note = f"{note}\nRed frame: the trajectory diverged; grey stands for the missing sample.".strip()
     fig, ax = _page(sheet.shape, room * factor, dpi, title, note, [*labels, caption], bool(heads))
@@ -211,17 +212,23 @@ def _page(
     return fig, ax
 
 
-def _pixels(images: Sequence[np.ndarray], columns: int, factor: int, gap: int) -> tuple[np.ndarray, int]:
+def _pixels(cells: Sequence[Cell], columns: int, factor: int, gap: int) -> tuple[np.ndarray, int]:
     """The enlarged samples, uint8 H'×W'×3, a band of `gap` blank pixels below each row; and the pixels per row."""
-    rows, (height, width), pad = -(-len(images) // columns), images[0].shape[:2], PAD * factor
+    rows, (height, width), pad = -(-len(cells) // columns), cells[0].image.shape[:2], PAD * factor
     pitch = height * factor + pad + (pad + gap if gap else 0)
     shape = (rows * pitch + (0 if gap else pad), columns * (width * factor + pad) + pad, 3)
     sheet = np.full(shape, LINES, np.uint8)
-    for i, image in enumerate(images):
+    page = np.uint8(np.multiply(to_rgb(matplotlib.rcParams["figure.facecolor"]), 255))
+    for i, cell in enumerate(cells):
         top, left = pad + i // columns * pitch, pad + i % columns * (width * factor + pad)
-        sheet[top:, left:][: height * factor, : width * factor] = image.repeat(factor, 0).repeat(factor, 1)
+        if cell.unused:  # a frame at its left belongs to a sample there
+            first = left if i % columns and not cells[i - 1].unused else left - pad
+            sheet[top - pad : top + height * factor + pad, first : left + width * factor + pad] = page
+        else:
+            large = cell.image.repeat(factor, 0).repeat(factor, 1)
+            sheet[top:, left:][: height * factor, : width * factor] = large
     for end in range(pitch, shape[0] + 1, pitch) if gap else ():
-        sheet[end - gap : end] = np.uint8(np.multiply(to_rgb(matplotlib.rcParams["figure.facecolor"]), 255))
+        sheet[end - gap : end] = page
     return sheet, pitch
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -25,7 +26,7 @@ SHARES: dict[str, dict[str, Any]] = {  # in the contrast of the guiding classifi
 }
 ALIKE, APART = 20, 1.06  # shares within 1/20 at one scale are drawn with scales 6 % apart
 LOG_DECADES = 1.5  # distances that span more than this are drawn on a log axis
-TICK_DECADES = 2.2  # scales within fewer than this are labelled at 1, 2, 5, not at powers of ten alone
+TICK_DECADES = 2.2  # a log axis of fewer than this is labelled at 1, 2, 5, not at powers of ten alone
 NOTE_BARS = f"Bars: {NOTE_INTERVAL}."
 NOTE_TRAININGS = "Lines: means over trainings of the guiding classifier; dots: single trainings."
 GUIDED_BY = ("the raw logit", "log p")  # in the panels of the contrast
@@ -53,7 +54,8 @@ def plot_scales(
         raise NrcgError(f"{csv}: column 'metric' has no value for {metric!r}")
     known = read_setups(setups)
     shown = known_setups(known, rows["setup"], csv, setups)
-    marks = {setup.name: _worst_mark(rows[rows["setup"] == setup.name]) for setup in shown}
+    real = scores.real[scores.real["metric"] == metric]
+    marks = {setup.name: worst_mark(rows[rows["setup"] == setup.name]) for setup in shown} | {"": worst_mark(real)}
     to_all = metric == "fid" or metric.startswith("fd_")
     trainings = scores.repeats[(scores.repeats["metric"] == metric) & scores.repeats["scale"].notna()]
     several = trainings["repeat"].nunique() > 1
@@ -68,10 +70,11 @@ def plot_scales(
     for setup in shown:
         if len(part := guided[guided["setup"] == setup.name].sort_values("scale")):
             handles.append(_line(ax, part, setup, marks[setup.name]))
-            own = trainings[trainings["setup"] == setup.name]
-            ax.plot(own["scale"], own["value"], ".", color=setup.color, markersize=3, alpha=0.6 if several else 0)
-    if len(real := scores.real[scores.real["metric"] == metric]):
-        handles.append(_real(ax, real.iloc[0]))
+            if several:
+                own = trainings[trainings["setup"] == setup.name]
+                ax.plot(own["scale"], own["value"], ".", color=setup.color, markersize=3, alpha=0.6)
+    if len(real):
+        handles.append(_real(ax, real.iloc[0], marks[""]))
     if (rows["n_diverged"] > 0).any():
         hollow = {"color": GREY, "marker": "o", "markerfacecolor": "white", "linestyle": ""}
         handles.append(Line2D([], [], **hollow, label="hollow: some samples diverged"))
@@ -84,15 +87,16 @@ def plot_scales(
         ax.set_ylim(-0.02, 1.03)
     elif low > 0 and np.log10(high / low) > LOG_DECADES:
         ax.set_yscale("log")
+        plain_ticks(ax.yaxis, high / low)
     else:
         ax.set_ylim(bottom=min(0.0, low))
     legend_below(fig, handles)
     return fig
 
 
-def _worst_mark(rows: pd.DataFrame) -> str:
+def worst_mark(rows: pd.DataFrame) -> str:
     """† where some point's covariance is singular, ‡ where some has few samples."""
-    return min((mark(row, row["metric"]) for _, row in rows.iterrows()), key=[" †", " ‡", ""].index)
+    return min((mark(row, row["metric"]) for _, row in rows.iterrows()), key=[" †", " ‡", ""].index, default="")
 
 
 def _side_by_side(rows: pd.DataFrame, shares: bool) -> pd.DataFrame:
@@ -111,9 +115,9 @@ def _level(ax: Axes, row: Any, setups: dict[str, Setup], metric: str, mark: str)
     return ax.axhline(row.value, color=guided.color, linestyle="--", linewidth=1.1, label=label)
 
 
-def _real(ax: Axes, row: pd.Series) -> Line2D:
+def _real(ax: Axes, row: pd.Series, mark: str) -> Line2D:
     """Draw the level of held-out images of the target class, the best that can be had."""
-    label = f"real images (n = {row['n']:g})"
+    label = f"real images{mark} (n = {row['n']:g})"
     return ax.axhline(row["value"], color=GREY, linestyle=(0, (1, 2)), linewidth=1.1, label=label)
 
 
@@ -147,10 +151,15 @@ def _scale_axis(ax: Axes, scales: pd.Series) -> None:
     ax.set_xlabel("guidance scale s")
     if scales.notna().any():
         ax.set_xscale("log")
-        if np.log10(scales.max() / scales.min()) < TICK_DECADES:
-            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        plain_ticks(ax.xaxis, scales.max() / scales.min())
+
+
+def plain_ticks(axis: Axis, span: float) -> None:
+    """Plain numbers along a log axis; `span` is the largest value shown over the smallest."""
+    if np.log10(span) < TICK_DECADES:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 @draws("contrast")

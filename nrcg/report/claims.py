@@ -8,7 +8,7 @@ from nrcg.plots.decay import decay_note
 from nrcg.plots.forward import REASONS, RELATIVE, in_words, left_out, ranges
 from nrcg.plots.setups import metric_label
 from nrcg.report.measurements import LIMITS, Absent, Evidence, percent, said
-from nrcg.report.verdicts import Number, Verdict, all_of, opposite, times
+from nrcg.report.verdicts import Number, Verdict, all_of, any_of, opposite, times
 
 Checked = tuple[str, Verdict]
 
@@ -21,14 +21,16 @@ def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
 def collapse(evidence: Evidence) -> Checked:
     curves, steps = evidence.forward("1", "nonrobust", "robust"), evidence.tables["1"]["t"].max()
     accuracy, guessing = curves["nonrobust"], 1 / evidence.classes + LIMITS.guessing
+    early = accuracy[accuracy.index < steps / 4]
+    falls = any_of(*(evidence.share_at("nonrobust", share, t).at_most(guessing) for t, share in early.items()))
     t = _fall(evidence, accuracy)
     if t is None:
         least = evidence.share_at("nonrobust", accuracy.min(), accuracy.idxmin())
-        return f"never: lowest {said(least, 'accuracy')} at t = {accuracy.idxmin()} of {steps}", least.at_most(guessing)
+        return f"never: lowest {said(least, 'accuracy')} at t = {accuracy.idxmin()} of {steps}", falls
     after = evidence.share_at("nonrobust", accuracy.loc[t:].mean(), t)  # the same images at every t: as sure as at one
     text = f"{percent(accuracy.iloc[0])} at t = {accuracy.index[0]}, {percent(accuracy[t])} at t = {t} of {steps}, "
     text += f"{said(after, 'accuracy')} on average from there on; robust at t = {t}: {percent(curves['robust'][t])}"
-    return text, all_of(t < steps / 4, after.at_most(guessing))
+    return text, all_of(falls, after.at_most(guessing))
 
 
 def restored(evidence: Evidence) -> Checked:
@@ -108,11 +110,9 @@ def adam_gets_worse(evidence: Evidence) -> Checked:
         grown = float(np.exp(logs[last].mean() - logs[first].mean()))
         growth[role] = grown, float(np.hypot(errors[last].mean(), errors[first].mean()))
     (adam, error), (without, other) = growth["adam"], growth["x0"]
-    text = (
-        f"from t ≤ {curves.index[first].max()} to t ≥ {curves.index[last].min()}: times {_factor(times(adam, error))} "
-    )
-    text += f"with ADAM, {without:.3g} without, {words}"
-    return text, all_of(times(adam, error).at_least(1), times(adam / without, np.hypot(error, other)).at_least(1))
+    growing, more = times(adam, error), times(adam / without, np.hypot(error, other))
+    text = f"from t ≤ {curves.index[first].max()} to t ≥ {curves.index[last].min()}: times {_factor(growing)} "
+    return f"{text}with ADAM, {without:.3g} without, {words}", all_of(growing.at_least(1), more.at_least(1))
 
 
 def _steers(evidence: Evidence, row: pd.Series) -> Verdict:
@@ -125,16 +125,15 @@ def steers(evidence: Evidence, role: str) -> Checked:
     metric = evidence.criterion()
     rows, best = evidence.scales(role, "accuracy_judge", metric), evidence.chosen(role, "accuracy_judge", metric)
     try:
-        share, free = evidence.chosen(role, "accuracy")["accuracy"], evidence.unguided_by(role)
-        own = f"{percent(share.value)} by its own classifier (unguided {percent(free.value)})"
+        by_own, free = evidence.chosen(role, "accuracy")["accuracy"], evidence.unguided_by(role)
+        own = f"{percent(by_own.value)} by its own classifier (unguided {percent(free.value)})"
     except Absent:
         own = "not measured by its own classifier"
-    shares = [said(each, "accuracy_judge") for each in (best["accuracy_judge"], evidence.unguided("accuracy_judge"))]
-    text = f"at s = {best.name:g}: {shares[0]} {evidence.target} by the judge (unguided {shares[1]}), "
-    text += (
-        f"{metric_label(metric)} {said(best[metric], metric)} (unguided {said(evidence.unguided(metric), metric)}), "
-    )
-    return f"{text}{own}; {_diverged(rows)}", _steers(evidence, best)
+    names = ("accuracy_judge", metric)
+    share, distance = ([said(each, name) for each in (best[name], evidence.unguided(name))] for name in names)
+    text = f"at s = {best.name:g}: {share[0]} {evidence.target} by the judge (unguided {share[1]}), "
+    text += f"{metric_label(metric)} {distance[0]} (unguided {distance[1]}), {own}; {_diverged(rows)}"
+    return text, _steers(evidence, best)
 
 
 def reaches(evidence: Evidence, role: str) -> Checked:
@@ -151,21 +150,19 @@ def _diverged(rows: pd.DataFrame) -> str:
     return f"up to {worst['n_diverged']:.0f} of {worst['n']:.0f} samples diverged (s = {worst.name:g})"
 
 
-def _satisfied(role: str, metric: str, evidence: Evidence) -> tuple[pd.DataFrame, str]:
-    """The points with accuracy and `metric` that satisfy the own classifier; in words, where there are none."""
+def _satisfied(role: str, metric: str, evidence: Evidence) -> tuple[pd.DataFrame, str, Verdict]:
+    """Points with accuracy and `metric` that satisfy the own classifier; what to say without any; whether there are."""
     rows = evidence.scales(role, "accuracy", metric)
     values = rows["accuracy"].map(lambda number: number.value)
     never = f"its own classifier never reaches {percent(LIMITS.reached)} (at best {percent(values.max())})"
-    return rows[values >= LIMITS.reached], never
+    found = rows[values >= LIMITS.reached]
+    return found, never, len(found) > 0 or any_of(*(number.at_least(LIMITS.reached) for number in rows["accuracy"]))
 
 
 def unstabilised_fails(evidence: Evidence) -> Checked:
     metric = evidence.criterion()
-    rows, (satisfied, own) = (
-        evidence.scales("nonrobust", "accuracy_judge", metric),
-        _satisfied("nonrobust", metric, evidence),
-    )
-    steered = [_steers(evidence, row) for _, row in rows.iterrows()]
+    rows = evidence.scales("nonrobust", "accuracy_judge", metric)
+    satisfied, own, _ = _satisfied("nonrobust", metric, evidence)
     if len(satisfied):
         against = satisfied[metric].map(lambda number: number.value) / evidence.unguided(metric).value
         reached = ", ".join(f"{scale:g}" for scale in satisfied.index)
@@ -176,7 +173,7 @@ def unstabilised_fails(evidence: Evidence) -> Checked:
     except Absent as absent:
         other = f": {absent}"
     text = f"{steers(evidence, 'nonrobust')[0]}; {own}. For comparison{other}"
-    return text, all_of(*map(opposite, steered))
+    return text, opposite(any_of(*(_steers(evidence, row) for _, row in rows.iterrows())))
 
 
 def none_survives(evidence: Evidence) -> Checked:
@@ -184,17 +181,18 @@ def none_survives(evidence: Evidence) -> Checked:
     return _diverged(rows), bool((rows["n_diverged"] == rows["n"]).any())
 
 
-def _gap(role: str, evidence: Evidence) -> tuple[Number, str]:
-    """Own minus judge's share at the first scale that satisfies the own classifier, NaN if none does; in words."""
-    rows, never = _satisfied(role, "accuracy_judge", evidence)
+def _gap(role: str, evidence: Evidence) -> tuple[Number, str, Verdict]:
+    """Own minus judge's share at the first scale that satisfies the own classifier; in words; whether there is one."""
+    rows, never, reached = _satisfied(role, "accuracy_judge", evidence)
     if rows.empty:
-        return Number(np.nan, np.nan, np.nan), never
+        return Number(np.nan, np.nan, np.nan), never, reached
     gaps = [row["accuracy"].less(row["accuracy_judge"]) for _, row in rows.iterrows()]
     first, gap = rows.iloc[0], gaps[0]
     own, judge = (percent(first[metric].value) for metric in ("accuracy", "accuracy_judge"))
-    text = f"own {own}, judge {judge} at s = {first.name:g}, a gap of {_points(gap.value)} "
-    text += f"[{_points(gap.low)}, {_points(gap.high)}] points; up to {_points(max(gap.value for gap in gaps))} "
-    return gap, f"{text}over the {len(gaps)} such scales"
+    ends = "" if np.isnan(gap.low) else f" [{_points(gap.low)}, {_points(gap.high)}]"
+    text = f"own {own}, judge {judge} at s = {first.name:g}, a gap of {_points(gap.value)}{ends} points; "
+    largest = _points(max(gap.value for gap in gaps))
+    return gap, f"{text}up to {largest} over the {len(gaps)} such scales", reached
 
 
 def _points(share: float) -> str:
@@ -202,16 +200,14 @@ def _points(share: float) -> str:
 
 
 def log_prob_fools(evidence: Evidence) -> Checked:
-    gap, text = _gap("log_prob", evidence)
-    return text, False if np.isnan(gap.value) else gap.at_least(LIMITS.gap_points / 100)
+    gap, text, reached = _gap("log_prob", evidence)
+    return text, all_of(reached, gap.at_least(LIMITS.gap_points / 100))
 
 
 def logit_does_not(evidence: Evidence) -> Checked:
-    (gap, text), (fooled, contrast) = _gap("ema", evidence), _gap("log_prob", evidence)
-    text = f"{text}; with log_prob: {contrast}"
-    if np.isnan([gap.value, fooled.value]).any():
-        return text, False
-    return text, all_of(gap.at_most(LIMITS.gap_points / 100), gap.below(fooled))
+    (gap, text, reached), (fooled, contrast, too) = _gap("ema", evidence), _gap("log_prob", evidence)
+    holds = all_of(reached, too, gap.at_most(LIMITS.gap_points / 100), gap.below(fooled))
+    return f"{text}; with log_prob: {contrast}", holds
 
 
 def adam_scales(evidence: Evidence) -> Checked:
@@ -232,10 +228,11 @@ def robust_turns(evidence: Evidence) -> Checked:
     values = evidence.scales("robust", metric)[metric]
     low, first, end = min(values.index, key=lambda scale: values[scale].value), values.index[0], values.index[-1]
     text = ", ".join(f"{said(values[scale], metric)} at s = {scale:g}" for scale in dict.fromkeys((first, low, end)))
-    rise = Number(*(LIMITS.turn * part for part in values[low]))
-    return f"{metric_label(metric)} {text}", all_of(
-        low != first, values[low].below(values[first]), rise.below(values[end])
-    )
+    turns = []
+    for value in values.iloc[1:-1]:
+        rise = Number(*(LIMITS.turn * part for part in value))
+        turns.append(all_of(value.below(values[first]), rise.below(values[end])))
+    return f"{metric_label(metric)} {text}", any_of(*turns)
 
 
 def celeba_stable(evidence: Evidence) -> Checked:

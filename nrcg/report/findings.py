@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from nrcg.checks import check, whole
+from nrcg.evaluation.points import POINT
 from nrcg.plots import figures as registry
 from nrcg.plots.style import File
 from nrcg.report import WORDS, claims
@@ -38,11 +39,11 @@ def write_findings(
     check("findings", {"classes": classes}, {"classes": whole(2)})
     evidence = Evidence(figures, scores, setups, roles, classifiers or {}, unconditional, target, classes, dataset)
     found = pd.DataFrame([_judge(evidence, **claim) for claim in WORDS["claims"]])
-    sizes = sorted({f"{n:g}" for n in evidence.points["n"].dropna()}, key=float)
+    sizes = sorted({f"{n:g}" for n in evidence.points.groupby(POINT, dropna=False)["n"].max().dropna()}, key=float)
     counts = [f"{(found['verdict'] == verdict).sum()} {verdict}" for verdict in (*VERDICTS.values(), "not measured")]
     intro = [
         WORDS["findings_intro"].format(dataset=dataset, target=target, sizes=" or ".join(sizes)),
-        evidence.scores.note,
+        *filter(None, [evidence.scores.note]),
         *note.splitlines(),
         f"{len(found)} claims: {', '.join(counts)}.",
     ]

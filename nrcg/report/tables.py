@@ -16,24 +16,8 @@ from nrcg.plots.style import File
 from nrcg.report import WORDS
 from nrcg.report.text_tables import NOTE_BETWEEN, NOTE_ERROR, Table, cell, plain, write
 
-ORDER = (
-    "accuracy$",
-    "accuracy/",
-    "accuracy_judge$",
-    "unet_evaluations",
-    "fid",
-    "cfid",
-    "fd_",
-    "cfd_",
-    "",
-)  # of metrics
-NUMBERS = {
-    "": "value",
-    "_low": "low",
-    "_high": "high",
-    "_n": "n",
-    "_diverged": "n_diverged",
-}  # of a column of the CSV file
+ORDER = ("accuracy$", "accuracy/", "accuracy_judge$", "unet_evaluations", "fid", "cfid", "fd_", "cfd_", "")  # metrics
+NUMBERS = {"": "value", "_low": "low", "_high": "high", "_n": "n", "_diverged": "n_diverged"}  # in the CSV file
 NOTES = WORDS["tables"]
 MEASURED_BY = {"accuracy": "the guiding classifier", "Inception": "Inception (pytorch-fid)"}
 STATES = ("measured", "not measured", "not run")
@@ -155,7 +139,7 @@ def _write(
 ) -> None:  # fmt: skip
     """Write a table with the notes that explain its intervals and marks."""
     between = [NOTE_BETWEEN] if any("±" in str(each) for each in text.to_numpy().ravel()) else []
-    notes = [*first, NOTE_ERROR, *between, *mark_notes(text.to_numpy().ravel()), *notes]
+    notes = [*first, NOTE_ERROR, *between, *mark_notes(text.to_numpy().ravel()), *filter(None, notes)]
     write(outputs, Table(caption, text, data, notes, align=align))
 
 

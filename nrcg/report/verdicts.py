@@ -40,5 +40,10 @@ def all_of(*verdicts: Verdict) -> Verdict:
     return False if False in verdicts else None if None in verdicts else True
 
 
+def any_of(*verdicts: Verdict) -> Verdict:
+    """Whether one holds: where one does, undecided where none does and one is."""
+    return opposite(all_of(*map(opposite, verdicts)))
+
+
 def opposite(verdict: Verdict) -> Verdict:
     return None if verdict is None else not verdict

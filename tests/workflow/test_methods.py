@@ -33,6 +33,7 @@ ORDER = (
     "measure scale",
     "measure grids",
     "sample",
+    "measure features",
     "measure score",
     "measure collect",
 )

@@ -18,14 +18,14 @@ from scratch import at_work, command, jobs, overlay, snakemake
 RUN = Path("results/test")
 FORWARD = ["figure1", "figure2", "figure3", "figure4"]
 EVERYWHERE = ["figure9_unconditional", "figure9_conditional", "before_after", "side_by_side", "classifiers"]
-EVERYWHERE += ["trajectory", "trajectory_curves"]
+EVERYWHERE += ["trajectory", "trajectory_curves", "front", "fooled"]
 FIGURES = {
     "celeba": [*FORWARD, "figure5_accuracy", "figure5_accuracy_judge", "figure6_fd_judge", "figure7_cfd_judge"],
     "sportballs": [*FORWARD, "figure8a_accuracy", "figure8a_accuracy_judge", "figure8b_fd_judge", "figure8c_cfd_judge"],
     "celebahq": [],
 }
-FIGURES["celeba"] += ["ddpm_loss"]
-FIGURES["sportballs"] += ["ddpm_loss", "contrast"]
+FIGURES["celeba"] += ["ddpm_loss", "scales_off_manifold_judge"]
+FIGURES["sportballs"] += ["ddpm_loss", "contrast", "scales_off_manifold_judge"]
 SLOW_VERB = """
 import pathlib, signal, sys, time
 
@@ -173,9 +173,9 @@ def test_a_changed_scale_reruns_only_what_depends_on_it(finished, tmp_path):
     path = overlay(finished, tmp_path, lambda c: c["datasets"]["sportballs"]["scales"].update(robust=[1, 2]))
     output = snakemake(finished, "-n", "--configfile", path)
     planned = jobs(output)
-    assert planned["sample"] == 1 and planned["score"] == 1 and "robust/scale_2/shard_000" in output
-    assert set(planned) == {"sample", "score", "collect_scores", "draw", "write", "compare", "all"}
-    assert planned["write"] == 3 and planned["draw"] == 6  # four against the scale, contrast, side by side
+    assert planned["sample"] == planned["features"] == planned["score"] == 1 and "robust/scale_2/shard_000" in output
+    assert set(planned) == {"sample", "features", "score", "collect_scores", "draw", "write", "compare", "all"}
+    assert planned["write"] == 3 and planned["draw"] == 9  # five against the scale, front, contrast, side by side, fooled
     assert not re.search(r"^    output: .*(celeba|celebahq)/", output, re.M)
 
 
@@ -203,9 +203,10 @@ def test_dry_run_of_the_papers_config_lists_four_shards_per_point(checkout):
     datasets = yaml.safe_load((ROOT / "config/config.yaml").read_text())["datasets"]
     points = {name: 1 + sum(map(len, data["scales"].values())) for name, data in datasets.items()}
     assert points == {"celeba": 63, "sportballs": 56, "celebahq": 2}
-    assert planned["sample"] == 4 * (63 + 56 + 2) and planned["score"] == sum(points.values())
+    assert planned["sample"] == 4 * (63 + 56 + 2) and planned["features"] == sum(points.values())
     assert planned["train_ddpm"] == 2 and planned["train_classifier"] == 8
-    assert planned["reference"] == 12  # two extractors, all images and the target's, for three data sets
+    assert planned["features_of_real"] == 3 and planned["reference"] == 6  # two extractors, for three data sets
+    assert "gpu" not in " ".join(re.findall(r"rule score:(?:.|\n)*?resources: (.*)", snakemake(checkout, "-n")))
 
 
 def test_an_overlay_of_one_data_set_leaves_the_others_alone(checkout, tmp_path):
@@ -245,7 +246,7 @@ def test_the_demos_take_shipped_networks_that_their_configs_would_train(checkout
     planned = jobs(
         snakemake(checkout, "-n", "--quiet", "rules", "--configfile", *files, "--", "findings", "side_by_side")
     )
-    assert planned["score"] == points and "train_ddpm" not in planned
+    assert planned["features"] == points and "train_ddpm" not in planned
     training, name = {}, "fashion" if shipped == "fashion32" else "sportballs"
     for file in files:
         training |= yaml.safe_load(file.read_text())["datasets"][name]["ddpm"].get("training", {})
@@ -264,7 +265,7 @@ def test_an_imagenet_classifier_guides_and_judges(checkout):
     planned = jobs(
         snakemake(checkout, "-n", "--quiet", "rules", "--configfile", checkout / "config/imagenet_guides.yaml")
     )
-    assert planned["import_classifier"] == 2 and planned["train_classifier"] == 3 and planned["score"] == 29
+    assert planned["import_classifier"] == 2 and planned["train_classifier"] == 3 and planned["features"] == 29
 
 
 def test_a_target_without_a_data_set_says_so(checkout):

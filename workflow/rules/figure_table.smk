@@ -181,9 +181,10 @@ def contexts(dataset):
 def scale_contexts(dataset):
     """One for each figure against the scale: of the paper, and by the judge or another extractor beside it."""
     data, name, found = config["datasets"][dataset], pretty(dataset), []
-    for metric, number in (dict.fromkeys(SHOWN) | data["paper"].get("scales", {})).items():
-        if metric not in ("accuracy", "fid", "cfid") and metric not in config["metrics"]:
-            continue
+    numbers = dict(data["paper"].get("scales", dict.fromkeys(["accuracy", "fid", "cfid"])))
+    if numbers and "off_manifold" in config["metrics"]:
+        numbers["off_manifold"] = None
+    for metric, number in numbers.items():
         by = {"accuracy": "guiding classifier", "accuracy_judge": "judge"} if metric == "accuracy" else {}
         for extractor in config["extractors"] if metric != "accuracy" else []:
             if metric == "off_manifold":
