@@ -13,7 +13,7 @@ CLASSIFIER = ["model.safetensors", "card.json"]
 DDPM = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json"]
 POINT = "{setup}/scale_{scale}"
 PICTURED = 256  # samples of a point that are kept for pictures when its shards are deleted
-TRACED = 16  # samples of each setup, the first of its shards
+TRACED = 16  # samples of each setup, the first that are reported
 CLASSIFIERS = sorted({re.escape(name) for dataset in DATASETS for name in config["datasets"][dataset]["classifiers"]})
 OF_SOURCE = ("pretrained", "input", "outputs")  # keys of a classifier that are not its training's
 WATCHING = ("checkpoint_every", "preview_every")  # keys of a training that change no result
@@ -105,6 +105,15 @@ def traced(dataset):
         shown["setup"]: shown["scale"]
     }
     return [(UNGUIDED, "none"), *((setup, plain(middle[setup])) for setup in SETUPS if setup in scales)]
+
+
+def trace_name(setup, scale):
+    return f"{setup}_scale_{scale}.npy"
+
+
+def first_reported(dataset):
+    """The first seed that is reported; those before it are to choose scales by."""
+    return config["datasets"][dataset]["sampling"].get("n_tuning", 0)
 
 
 def of_points(dataset, pattern):
