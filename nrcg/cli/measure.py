@@ -8,15 +8,17 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from nrcg.cli import options
-from nrcg.cli.networks import open_sampler, tuned
+from nrcg.cli.networks import Guide, guide_of, open_samplers, tuned
 from nrcg.cli.sample import GUIDANCE, MAX_SAMPLES, SCHEDULER
 from nrcg.cli.slots import WithSlots
 from nrcg.errors import NrcgError
 from nrcg.evaluation.metrics import metrics
+from nrcg.registry import call
 from nrcg.runtime.preemption import stop_on_signals
 
 EXTRACTORS = 'JSON or @file.json: {NAME: {"extractor": "classifier", "weights": PATH or null}, …}.'
 POINTS = 'JSON or @file.json: {SCALE or "none": {"verdicts": CSV, "features": {EXTRACTOR: NPY}, "card": JSON}, …}.'
+ALSO = 'Traces of other guidance, JSON or @file.json: {NPY: {"classifier": FOLDER, "scale": s, "guidance": {…}}, …}.'
 
 
 @options.measure_verbs.command("forward")
@@ -101,6 +103,7 @@ def trace(
     target: options.Target = "0",
     scale: Annotated[float | None, Option(help="Guidance scale s of eq. 1; needs --classifier.", min=0)] = None,
     guidance: Annotated[str, Option(help=GUIDANCE)] = "{}",
+    also: Annotated[str, Option(help=ALSO)] = "{}",
     scheduler: Annotated[str, Option(help=SCHEDULER)] = "null",
     class_label: options.ClassLabel = None,
     precision: Annotated[str, Option(help="Inside the networks: fp32 or bf16.")] = "fp32",
@@ -112,15 +115,21 @@ def trace(
     threads: options.Threads = 0,
 ) -> None:
     """Gradients, clipping and x̂_0 at each step of samples, those that `nrcg sample` draws."""
-    if out.suffix != ".npy":
-        raise NrcgError(f"--out {out}: frames are a NumPy file; name it {out.parent / out.stem}.npy")
+    guides = {out: guide_of(classifier, scale, guidance)}
+    for name, section in options.parse_json(also, "--also").items():
+        if Path(name) in guides:
+            raise NrcgError(f"--also: {name}: named before; give each trace a file of its own")
+        guides[Path(name)] = call(Guide, f"--also: {name}", section, said=f"--also: {name}")
+    for path in guides:
+        if path.suffix != ".npy":
+            raise NrcgError(f"{path}: frames are a NumPy file; name it {path.parent / path.stem}.npy")
     where = options.set_up(device, threads)
     from nrcg.evaluation.traces import trace_shard
 
-    chosen = (ddpm, scheduler, classifier, target, scale, guidance, class_label, precision)
-    run = open_sampler(*chosen, where)._asdict()
-    run |= {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
-    trace_shard(out, range(start, stop), n_frames=frames, n_shown=shown, **run)
+    opened = open_samplers(ddpm, scheduler, [*guides.values()], target, class_label, precision, where)
+    how: dict[str, Any] = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
+    for path, sampler in zip(guides, opened, strict=True):
+        trace_shard(path, range(start, stop), n_frames=frames, n_shown=shown, **how, **sampler._asdict())
 
 
 @options.measure_verbs.command("scale", cls=WithSlots)
@@ -145,7 +154,8 @@ def scale(
 ) -> None:
     """Search for a guidance scale on samples that no point reports; write the trials as a CSV file, print a grid."""
     where = options.set_up(device, threads)
-    opened = open_sampler(ddpm, scheduler, classifier, target, 1.0, guidance, class_label, precision, where)
+    guides = [guide_of(classifier, 1.0, guidance)]
+    (opened,) = open_samplers(ddpm, scheduler, guides, target, class_label, precision, where)
     tuned(opened, judge, reference, out, num_inference_steps, batch_size, seed, samples, first)
 
 

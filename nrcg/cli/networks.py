@@ -1,15 +1,18 @@
 """What a verb that samples opens: its networks, made fast, the guidance, and what of both a card tells."""
 
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+from nrcg.checks import NAME, check_fields, number
 from nrcg.cli import options
 from nrcg.errors import NrcgError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from nrcg.guidance import ClassifierGuidance
     from nrcg.pipeline import GuidedPipeline
@@ -25,38 +28,65 @@ class Sampler(NamedTuple):
     provenance: dict[str, Any]
 
 
-def open_sampler(
-    ddpm: str, scheduler: str, classifier: Path | None, target: str, scale: float | None, guidance: str,
-    class_label: int | None, precision: str, where: "torch.device", compile: bool = False,
-) -> Sampler:  # fmt: skip
-    """What the options of `nrcg sample` of these names stand for."""
+@dataclass(frozen=True)
+class Guide:
+    """What guides samples, as options or JSON say it; `said` names these in errors."""
+
+    classifier: Annotated[str, NAME]
+    scale: Annotated[float, number(0)]
+    guidance: dict[str, Any] = field(default_factory=dict)
+    said: str = "--guidance"
+
+    def __post_init__(self) -> None:
+        check_fields(self.said, self)
+
+
+def guide_of(classifier: Path | None, scale: float | None, guidance: str) -> Guide | None:
+    """What the options of `nrcg sample` of these names say; None where they ask for unguided samples."""
+    section = options.parse_json(guidance, "--guidance")
+    if (classifier is None) != (scale is None) or (section and classifier is None):
+        raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
+    return None if classifier is None or scale is None else Guide(str(classifier), scale, section)
+
+
+def open_samplers(
+    ddpm: str, scheduler: str, guides: Sequence[Guide | None], target: str, class_label: int | None, precision: str,
+    where: "torch.device", compile: bool = False,
+) -> list[Sampler]:  # fmt: skip
+    """A sampler for each guide, of what the options of `nrcg sample` stand for; each network is loaded once."""
     from nrcg.guidance import guidance_from
     from nrcg.models.classifier import load_classifier, seeing
     from nrcg.models.ddpm import load_ddpm, sampling_scheduler, takes_images
     from nrcg.pipeline import GuidedPipeline
     from nrcg.speed import prepare
 
-    section = options.parse_json(guidance, "--guidance")
-    if (classifier is None) != (scale is None) or (section and classifier is None):
-        raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
     ready = partial(prepare, precision=precision, compile=compile)
-    provenance: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": options.network_digest(ddpm), "precision": precision}
-    how = None
     unet, trained = load_ddpm(ddpm, where)
     stated = options.parse_any_json(scheduler, "--scheduler")
     sampler, eta = sampling_scheduler(trained, stated)
-    provenance |= {} if stated is None else {"scheduler": stated}
-    if classifier and scale is not None:
-        model, card = load_classifier(classifier, where)
-        model = ready(seeing(model, unet.config.in_channels))
-        how = guidance_from(section, model, options.parse_target(target, card["classes"]), scale, "--guidance")
-        provenance |= {"classifier": str(classifier), "classifier_digest": options.network_digest(classifier)}
-        provenance |= {"target": target, "scale": scale, "guidance": section}
-    provenance |= {} if class_label is None else {"class_label": class_label}
-    size = unet.config.sample_size
-    if classifier and "size" in card and not takes_images(size, card["size"]):
-        raise NrcgError(f"{classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
-    return Sampler(GuidedPipeline(unet=ready(unet), scheduler=sampler), how, eta, class_label, provenance)
+    common: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": options.network_digest(ddpm), "precision": precision}
+    common |= {} if stated is None else {"scheduler": stated}
+    common |= {} if class_label is None else {"class_label": class_label}
+    pipeline, size = GuidedPipeline(unet=ready(unet), scheduler=sampler), unet.config.sample_size
+
+    @cache
+    def opened(folder: str) -> tuple["nn.Module", dict[str, Any], str]:
+        model, card = load_classifier(folder, where)
+        return ready(seeing(model, unet.config.in_channels)), card, options.network_digest(folder)
+
+    def guided(guide: Guide | None) -> Sampler:
+        if guide is None:
+            return Sampler(pipeline, None, eta, class_label, common)
+        model, card, digest = opened(guide.classifier)
+        index = options.parse_target(target, card["classes"])
+        how = guidance_from(guide.guidance, model, index, guide.scale, guide.said)
+        if "size" in card and not takes_images(size, card["size"]):
+            raise NrcgError(f"{guide.classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
+        own: dict[str, Any] = {"classifier": guide.classifier, "classifier_digest": digest, "target": target}
+        own |= {"scale": guide.scale, "guidance": guide.guidance}
+        return Sampler(pipeline, how, eta, class_label, common | own)
+
+    return [guided(guide) for guide in guides]
 
 
 def tuned(

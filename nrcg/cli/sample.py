@@ -6,7 +6,7 @@ from typing import Annotated
 from typer import Option
 
 from nrcg.cli import options
-from nrcg.cli.networks import open_sampler, tuned
+from nrcg.cli.networks import guide_of, open_samplers, tuned
 from nrcg.cli.slots import WithSlots
 from nrcg.errors import NrcgError
 from nrcg.runtime.preemption import stop_on_signals
@@ -50,8 +50,8 @@ def sample(
 
     pays = worth_compiling((stop - start) * num_inference_steps, where)
     stated = None if scale is None else 1.0 if scale == "auto" else options.parse_number(scale, "--scale")
-    chosen = (ddpm, scheduler, classifier, target, stated, guidance, class_label, precision)
-    opened = open_sampler(*chosen, where, compile and pays)
+    guides = [guide_of(classifier, stated, guidance)]
+    (opened,) = open_samplers(ddpm, scheduler, guides, target, class_label, precision, where, compile and pays)
     if scale == "auto":
         if judge is None or reference is None:
             raise NrcgError("--scale auto: give --judge and --reference too, as of `nrcg measure scale`")

@@ -193,6 +193,27 @@ def test_a_traced_sample_is_the_one_of_a_shard(monkeypatch, tmp_path, networks):
         TraceFile.open(tmp_path / "trace.npy")
 
 
+def test_traces_of_one_command_are_those_of_one_each_and_load_a_network_once(monkeypatch, tmp_path, networks):
+    common = ["--ddpm", networks / "ddpm", "--num-inference-steps", 4, "--stop", 3, "--shown", 1, "--target", "b"]
+    rows = {"logit": {"scale": 2.0, "guidance": {"objective": "logit"}}, "log_p": {"scale": 7.0}}
+    for name, row in rows.items():
+        row["classifier"] = str(networks / "classifier")
+        words = ["--classifier", row["classifier"], "--scale", row["scale"]]
+        words += ["--guidance", json.dumps(row.get("guidance", {}))]
+        verb(monkeypatch, "measure", "trace", *common, *words, "--out", tmp_path / f"{name}.npy")
+    loaded = []
+    for module, name in ((nrcg.models.ddpm, "load_ddpm"), (nrcg.models.classifier, "load_classifier")):
+        load = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, load=load: [loaded.append(given[0]), load(*given)][1])
+    also = json.dumps({str(tmp_path / f"all/{name}.npy"): row for name, row in rows.items()})
+    verb(monkeypatch, "measure", "trace", *common, "--also", also, "--out", tmp_path / "all/free.npy")
+    assert list(map(str, loaded)) == [str(networks / "ddpm"), str(networks / "classifier")]
+    assert len(list((tmp_path / "all").iterdir())) == 9 and TraceFile.open(tmp_path / "all/free.npy").n_seeds == 3
+    for file in tmp_path.glob("*.*"):
+        assert (tmp_path / "all" / file.name).read_bytes() == file.read_bytes()
+    assert (tmp_path / "logit.csv").read_bytes() != (tmp_path / "log_p.csv").read_bytes()
+
+
 def test_an_unguided_trace_is_blank_where_there_is_no_gradient(monkeypatch, tmp_path, networks):
     words = ["--ddpm", networks / "ddpm", "--num-inference-steps", 4, "--stop", 3, "--shown", 1, "--batch-size", 2]
     verb(monkeypatch, "measure", "trace", *words, "--out", tmp_path / "free.npy")
@@ -201,10 +222,23 @@ def test_an_unguided_trace_is_blank_where_there_is_no_gradient(monkeypatch, tmp_
     assert np.load(tmp_path / "free.npy").shape == (5, 1, 8, 8, 3)
 
 
+GUIDE = {"classifier": "classifier", "scale": 1}
+
+
+def also(traces):
+    return ["--out", "x.npy", "--also", json.dumps(traces)]
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--out", "x.png"], "--out x.png: frames are a NumPy file; name it x.npy"),
+        (["--out", "x.png"], "x.png: frames are a NumPy file; name it x.npy"),
+        (also({"a/y": GUIDE}), "a/y: frames are a NumPy file; name it a/y.npy"),
+        (also({"./x.npy": GUIDE}), "--also: ./x.npy: named before; give each trace a file of its own"),
+        (also({"y.npy": {"classifier": "c"}}), "--also: y.npy: no key scale; give one"),
+        (also({"y.npy": {**GUIDE, "scal": 1}}), "--also: y.npy: unknown key scal"),
+        (also({"y.npy": {**GUIDE, "scale": -1}}), "--also: y.npy: scale -1: must be a finite number of at least 0"),
+        (also({"y.npy": {**GUIDE, "classifier": 3}}), "--also: y.npy: classifier 3: must be a name"),
         (["--out", "x.npy", "--start", "3", "--stop", "3"], "x.npy: no seeds from 3 to 3"),
         (["--out", "x.npy", "--scale", "1"], "--classifier and --scale: give both for guided samples"),
         (["--out", "x.npy", "--num-inference-steps", "99"], "num_inference_steps is 99"),

@@ -15,6 +15,8 @@ import yaml
 from environment_yml import ROOT
 from scratch import at_work, command, jobs, overlay, snakemake
 
+from nrcg.io.yaml_files import read_yaml
+
 RUN = Path("results/test")
 FORWARD = ["figure1", "figure2", "figure3", "figure4"]
 EVERYWHERE = ["figure9_unconditional", "figure9_conditional", "before_after", "side_by_side", "classifiers"]
@@ -68,6 +70,19 @@ def test_whole_dag_makes_every_figure_and_table(finished, dataset):
 def test_scored_samples_are_deleted_but_for_the_first(finished):
     names = {path.name for path in (finished / RUN / "sportballs/samples").glob("*/*/*")}
     assert names == {"first.npy", "first.json", "shard_000.json", "shard_001.json"}  # how they were made stays
+
+
+def test_every_setup_is_traced_by_its_own_guidance(finished):
+    config = yaml.safe_load((ROOT / "config/test.yaml").read_text())["datasets"]["sportballs"]
+    setups = read_yaml(ROOT / "config/setups.yaml")
+    cards = {path.stem: json.loads(path.read_text()) for path in (finished / RUN / "sportballs/traces").glob("*.json")}
+    guided = {f"{setup}_scale_{scales[0]}": setup for setup, scales in config["scales"].items()}
+    assert cards.keys() == {"unconditional_scale_none", *guided}
+    for name, setup in guided.items():
+        classifier = f"{RUN}/sportballs/classifiers/{setups[setup]['classifier']}"
+        assert (cards[name]["classifier"], cards[name]["scale"]) == (classifier, config["scales"][setup][0])
+        assert cards[name]["guidance"].items() >= setups[setup]["guidance"].items()
+    assert all(card["seeds"] == [0, 6] for card in cards.values())
 
 
 def test_comparison_has_every_number_of_the_paper(finished):
@@ -179,6 +194,13 @@ def test_a_changed_scale_reruns_only_what_depends_on_it(finished, tmp_path):
     assert not re.search(r"^    output: .*(celeba|celebahq)/", output, re.M)
 
 
+@pytest.mark.parametrize("key", ["scales", "objective"])
+def test_what_guides_a_trace_traces_the_data_set_again(finished, tmp_path, key):
+    changed = {"scales": {"robust": [2]}, "objective": "log_prob"}[key]
+    path = overlay(finished, tmp_path, lambda c: c["datasets"]["sportballs"].update({key: changed}))
+    assert jobs(snakemake(finished, "-n", "trajectory", "--configfile", path))["trace"] == 1
+
+
 def test_a_changed_style_reruns_only_plots(finished, tmp_path):
     style = tmp_path / "my.mplstyle"
     style.write_text("font.size: 11\n")
@@ -207,6 +229,7 @@ def test_dry_run_of_the_papers_config_lists_four_shards_per_point(checkout):
     assert planned["train_ddpm"] == 2 and planned["train_classifier"] == 8
     assert planned["features_of_real"] == 3 and planned["reference"] == 6  # two extractors, for three data sets
     assert "gpu" not in " ".join(re.findall(r"rule score:(?:.|\n)*?resources: (.*)", snakemake(checkout, "-n")))
+    assert planned["trace"] == 3  # all setups of a data set in one
 
 
 def test_an_overlay_of_one_data_set_leaves_the_others_alone(checkout, tmp_path):

@@ -15,7 +15,7 @@ POINT = "{setup}/scale_{scale}"
 FEATURES = [f"<run>/{{dataset}}/features/{POINT}/{name}.npy" for name in config["extractors"]]
 REAL = "real"  # the setup whose samples are held-out images
 PICTURED = 256  # samples of a point that are kept for pictures when its shards are deleted
-TRACED = 16  # samples of each setup, the first of its shards
+TRACED = 16  # samples of each setup, the first that are reported
 CLASSIFIERS = sorted({re.escape(name) for dataset in DATASETS for name in config["datasets"][dataset]["classifiers"]})
 OF_SOURCE = ("pretrained", "input", "outputs")  # keys of a classifier that are not its training's
 WATCHING = ("checkpoint_every", "preview_every")  # keys of a training that change no result
@@ -106,6 +106,10 @@ def traced(dataset):
         shown["setup"]: shown["scale"]
     }
     return [(UNGUIDED, "none"), *((setup, plain(middle[setup])) for setup in SETUPS if setup in scales)]
+
+
+def trace_name(setup, scale):
+    return f"{setup}_scale_{scale}.npy"
 
 
 def trainings(dataset, setup):

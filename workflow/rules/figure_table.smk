@@ -102,7 +102,12 @@ def label(setup, scale):
 
 
 class File(str):
-    """A path among the arguments of a figure: a file to wait for."""
+    """A path among the arguments of a figure: a file to wait for, or one in the folder `made`, to wait for instead."""
+
+    def __new__(cls, path, made=None):
+        self = super().__new__(cls, path)
+        self.made = made or path
+        return self
 
 
 def contexts(dataset):
@@ -147,7 +152,7 @@ def contexts(dataset):
             {
                 "setup": setup,
                 "scale": None if scale == "none" else float(scale),
-                "trace": File(f"{home}/traces/{setup}_scale_{scale}.npy"),
+                "trace": File(f"{home}/traces/{trace_name(setup, scale)}", made=f"{home}/traces"),
             }
             for setup, scale in traced(dataset)
         ],
@@ -248,26 +253,31 @@ def entry(wildcards):
     return figures(wildcards.dataset)[wildcards.name] if "dataset" in wildcards.keys() else comparison()
 
 
-def entry_files(value):
-    """The files among the arguments of a figure, in order."""
+def files_among(value):
+    """Each `File` among the arguments of a figure, in order."""
     if isinstance(value, (dict, list)):
-        return [file for part in (value.values() if isinstance(value, dict) else value) for file in entry_files(part)]
+        return [file for part in (value.values() if isinstance(value, dict) else value) for file in files_among(part)]
     return [value] if isinstance(value, File) else []
 
 
-def with_files(value, files):
-    """The arguments of a figure with the next of `files` for each `File` among them."""
+def entry_files(wildcards):
+    """Input function: what a figure waits for, each once."""
+    return list(dict.fromkeys(file.made for file in files_among(entry(wildcards)["arguments"])))
+
+
+def with_files(value, called):
+    """The arguments of a figure with each `File` among them as it, or its folder, is now `called`."""
     if isinstance(value, dict):
-        return {key: with_files(part, files) for key, part in value.items()}
+        return {key: with_files(part, called) for key, part in value.items()}
     if isinstance(value, list):
-        return [with_files(part, files) for part in value]
-    return next(files) if isinstance(value, File) else value
+        return [with_files(part, called) for part in value]
+    return f"{called[value.made]}{value.removeprefix(value.made)}" if isinstance(value, File) else value
 
 
 def draw_options(wildcards, input, output):
     """Options of `nrcg draw`: the arguments of the function, with the files as they are now called, and all others."""
     found = entry(wildcards)
-    arguments = with_files(found["arguments"], iter(input.files))
+    arguments = with_files(found["arguments"], dict(zip(entry_files(wildcards), input.files, strict=True)))
     arguments = {key: value for key, value in arguments.items() if value is not None}
     options = {"title": found["title"], "note": found["note"], "style": input.get("style"), "out": list(output)}
     return f"--arguments {as_json(arguments, sort_keys=False)} {flags(options)}"  # the order may be that of a legend

@@ -3,7 +3,7 @@
 
 rule draw:
     input:
-        files=lambda w: entry_files(entry(w)["arguments"]),
+        files=entry_files,
         style=config["style"],
     output:
         png=report(
@@ -33,7 +33,7 @@ rule draw:
 
 use rule draw as write with:
     input:
-        files=lambda w: entry_files(entry(w)["arguments"]),
+        files=entry_files,
     output:
         csv="<figures>/{name}.csv",
         md="<figures>/{name}.md",

@@ -94,10 +94,34 @@ def shard_options(wildcards):
 
 
 def trace_options(wildcards):
-    """The options of the point's shards, and the seeds, the same for all setups."""
-    sampling = settings(wildcards)["sampling"]
-    stop = min(TRACED, sampling["n_samples"], sampling["n_unconditional"])
-    return f"{point_options(wildcards.dataset, wildcards.setup, wildcards.scale)} --start 0 --stop {stop}"
+    """The options that the shards of all setups have, and the seeds."""
+    sampling, start = settings(wildcards)["sampling"], first_reported(wildcards.dataset)
+    stop = start + min(TRACED, sampling["n_samples"], sampling["n_unconditional"])
+    target = flags({"target": settings(wildcards)["target"]})
+    return f"{point_options(wildcards.dataset, UNGUIDED, 'none')} {target} --start {start} --stop {stop}"
+
+
+def trace_guides(wildcards):
+    """What guides the samples of each trace but the first, which is unguided; by the name of its file."""
+    return {
+        trace_name(setup, scale): {
+            "classifier": SETUPS[setup]["classifier"],
+            "scale": float(scale),
+            "guidance": guidance(wildcards.dataset, setup),
+        }
+        for setup, scale in traced(wildcards.dataset)[1:]
+    }
+
+
+def trace_files(wildcards, input, output):
+    """The same as options, with the files and the classifiers' folders."""
+    files = zip(guiding_classifiers(wildcards.dataset), input.classifiers[:: len(CLASSIFIER)], strict=True)
+    folders = {name: str(Path(file).parent) for name, file in files}
+    also = {
+        f"{output[0]}/{name}": {**guide, "classifier": folders[guide["classifier"]]}
+        for name, guide in trace_guides(wildcards).items()
+    }
+    return flags({"also": also, "out": f"{output[0]}/{trace_name(UNGUIDED, 'none')}"})
 
 
 def scale_options(wildcards):

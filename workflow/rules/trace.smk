@@ -1,32 +1,29 @@
-# A few samples of each setup on their way from noise to image: what explains the scores.
+# A few samples of each setup on their way from noise to image: what explains the scores. One job for all setups of a
+# data set, which loads each network once.
 
 
 rule trace:
     input:
         ddpm=lambda w: ddpm(w.dataset),
-        classifier=lambda w: [] if w.setup == UNGUIDED else classifier(w.dataset, SETUPS[w.setup]["classifier"]),
+        classifiers=lambda w: [file for name in guiding_classifiers(w.dataset) for file in classifier(w.dataset, name)],
     output:
-        frames="<run>/{dataset}/traces/{setup}_scale_{scale}.npy",
-        table="<run>/{dataset}/traces/{setup}_scale_{scale}.csv",
-        card="<run>/{dataset}/traces/{setup}_scale_{scale}.json",
+        directory("<run>/{dataset}/traces"),
     log:
-        "<joblogs>/trace_{setup}_{scale}.log",
+        "<joblogs>/trace.log",
     benchmark:
-        "<times>/trace_{setup}_{scale}.tsv"
+        "<times>/trace.tsv"
     conda:
         "../envs/nrcg.yaml"
     threads: config["threads"]
     resources:
         mem_mb=lambda w, attempt: 12000 * attempt,
-        runtime=lambda w, attempt: 120 * attempt,
+        runtime=lambda w, attempt: 240 * attempt,
         gpu=1,
     params:
         ddpm=folder("ddpm", up=1),
-        classifier=lambda w, input: flags(
-            {"classifier": Path(input.classifier[0]).parent if input.classifier else None}
-        ),
         options=trace_options,
+        guides=lambda w: as_json(trace_guides(w)),  # to be compared with the last run's, as `files` are not
+        files=trace_files,
         machine=machine(lambda data: {"batch_size": data["sampling"]["batch_size"]}),
     shell:
-        "nrcg measure trace --ddpm {params.ddpm:q} {params.classifier} {params.options} {params.machine}"
-        " --out {output.frames:q} --log {log:q}"
+        "nrcg measure trace --ddpm {params.ddpm:q} {params.options} {params.files} {params.machine} --log {log:q}"
