@@ -133,7 +133,7 @@ def _over_trainings(table: pd.DataFrame) -> pd.DataFrame:
             down, up = (np.sqrt((end**2).sum(skipna=False)) / len(part) for end in ends)
             low, high = wilson(row["value"], row["n"]) if shares else (row["value"] - down, row["value"] + up)
             errors = (part["high"] - part["low"]) / 2 / Z95
-            between = np.sqrt(np.maximum(0.0, part["value"].var() - (errors**2).mean()))
+            between = np.sqrt(np.maximum(0.0, part["value"].var() - (errors**2).mean(skipna=False)))
         rows.append(row | {"low": low, "high": high, "between": between})
     return pd.DataFrame(
         rows, columns=[*POINT, "metric", "value", "low", "high", "between", "n", "n_diverged", "features"]

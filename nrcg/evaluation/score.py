@@ -21,6 +21,7 @@ from nrcg.registry import call
 
 OBJECT = Rule("an object", lambda value: isinstance(value, dict))
 FEWEST = 2  # samples that have a distance
+ENOUGH = 4  # samples per feature from which `fd` of infinitely many can be told; half as many are compared one by one
 
 
 class Point(NamedTuple):
@@ -33,12 +34,18 @@ class Point(NamedTuple):
 
 def score_scales(points: Mapping[str, Any], **how: Any) -> pd.DataFrame:
     """`score` of the points of a setup by scale, "none" for one without guidance; with a column `scale` in front."""
-    for scale, section in points.items():
-        check(f"--points: {scale}", section, {"verdicts": NAME, "features": OBJECT, "card": maybe(NAME)})
-    tables = []
-    for scale, section in tqdm(points.items(), desc="scores", unit="point"):
-        table = score(call(read_point, f"--points: {scale}", section), **how)
-        tables.append(table.assign(scale=np.nan if scale == "none" else float(scale)))
+    if not points:
+        raise NrcgError("--points: none is given; name the files of one scale or more")
+    scales, tables = {}, []
+    for name, section in points.items():
+        check(f"--points: {name}", section, {"verdicts": NAME, "features": OBJECT, "card": maybe(NAME)})
+        try:
+            scales[name] = np.nan if name == "none" else float(name)
+        except ValueError:
+            raise NrcgError(f"--points: {name}: must be a scale, or none") from None
+    for name, section in tqdm(points.items(), desc="scores", unit="point"):
+        table = score(call(read_point, f"--points: {name}", section), **how)
+        tables.append(table.assign(scale=scales[name]))
     return pd.concat(tables)[["scale", *SCORE_COLUMNS]]
 
 
@@ -75,7 +82,7 @@ def score(
 
     Every share is of all n samples. Diverged ones belong to no class: they count as misses, and the judge's shares sum
     to 1 − n_diverged / n. Metrics of features take in their mid-grey too. `low` and `high` are 95 % intervals for the
-    error of sampling; `fd` has `fd_infinity` beside it where there are more samples than features.
+    error of sampling; `fd` has `fd_infinity` beside it where there are several times as many samples as features.
 
     Args:
         target: name of the target class.
@@ -150,8 +157,8 @@ def _measured(metric: str, name: str, limit: str, pair: Pair, dim: int, sure: bo
         yield name, value, *wilson(value, effective(value, again.error, n)), n, dim
         return
     least = 0 if metric == EXTRAPOLATED else -np.inf
-    yield name, value, max(least, value - again.half), value + again.half, n, dim
-    if metric == EXTRAPOLATED and n > dim:
+    yield name, value, np.maximum(least, value - again.half), value + again.half, n, dim  # NaN of two samples
+    if metric == EXTRAPOLATED and n >= ENOUGH * dim and len(pair.own) >= ENOUGH * dim / 2:
         far, half = value + again.limit[0], again.limit[1]
         yield limit, far, max(min(0, far), far - half), far + half, n, dim
 

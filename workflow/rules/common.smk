@@ -14,6 +14,8 @@ DDPM = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "schedul
 POINT = "{setup}/scale_{scale}"
 FEATURES = [f"<run>/{{dataset}}/features/{POINT}/{name}.npy" for name in config["extractors"]]
 REAL = "real"  # the setup whose samples are held-out images
+NAMED = f"[A-Za-z0-9_.{AGAIN}]"  # what names of setups are made of
+OF_SAMPLES = f"(?!{REAL}(?!{NAMED})){NAMED}+"  # all but that
 PICTURED = 256  # samples of a point that are kept for pictures when its shards are deleted
 TRACED = 16  # samples of each setup, the first that are reported
 CLASSIFIERS = sorted({re.escape(name) for dataset in DATASETS for name in config["datasets"][dataset]["classifiers"]})
@@ -25,7 +27,7 @@ wildcard_constraints:
     dataset="|".join(DATASETS),
     classifier="|".join(CLASSIFIERS),
     on="xt|x0",
-    setup=f"[A-Za-z0-9_.{AGAIN}]+",
+    setup=f"{NAMED}+",
     scale="none|[0-9.]+",
     shard="[0-9]+",
     extractor="|".join(config["extractors"]),

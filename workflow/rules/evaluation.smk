@@ -1,4 +1,5 @@
-# Scores of samples: what networks see in them, then shares by the classifiers and distances of features.
+# Scores of samples: what networks see in them, then shares by the classifiers and distances of features. Snakemake compares
+# no params that ask for `input`, so those that decide a result stand in others.
 
 
 rule reference:
@@ -20,16 +21,11 @@ rule reference:
         gpu=1,
     params:
         data=subpath(input[0], parent=True),
-        options=lambda w, input: flags(
-            {
-                **extractor_options(w.dataset, w.extractor, input.weights),
-                "target": settings(w)["target"],
-                "images": settings(w)["reference_images"],
-            }
-        ),
+        extractor=lambda w, input: flags(extractor_options(w.dataset, w.extractor, input.weights)),
+        options=lambda w: flags({"target": settings(w)["target"], "images": settings(w)["reference_images"]}),
         machine=machine(),
     shell:
-        "nrcg measure reference --data {params.data:q} {params.options}"
+        "nrcg measure reference --data {params.data:q} {params.extractor} {params.options}"
         " {params.machine} --out {output:q} --log {log:q}"
 
 
@@ -53,6 +49,8 @@ rule features:
         "<joblogs>/features_{setup}_{scale}.log",
     benchmark:
         "<times>/features_{setup}_{scale}.tsv"
+    wildcard_constraints:
+        setup=OF_SAMPLES,
     conda:
         "../envs/nrcg.yaml"
     threads: config["threads"]
@@ -64,21 +62,20 @@ rule features:
         guiding=folder("guiding"),
         judge=folder("judge"),
         out=subpath(output[0], parent=True),
-        options=lambda w, input: flags(
+        networks=lambda w, input: flags(
             {
                 "also": [
                     f"{name}={Path(file).parent}"
                     for name, file in zip(also_scored_by(w), input.also[:: len(CLASSIFIER)], strict=True)
                 ],
                 "extractors": extractor_sections(w.dataset, input),
-                "n_first": PICTURED,
-                "first_seed": first_reported(w.dataset),
             }
         ),
+        options=lambda w: flags({"n_first": PICTURED, "first_seed": first_reported(w.dataset)}),
         machine=machine(),
     shell:
-        "nrcg measure features {input.shards:q} --guiding {params.guiding:q} --judge {params.judge:q} {params.options}"
-        " {params.machine} --first {output.first:q} --verdicts {output.verdicts:q} --out {params.out:q} --log {log:q}"
+        "nrcg measure features {input.shards:q} --guiding {params.guiding:q} --judge {params.judge:q} {params.networks}"
+        " {params.options} {params.machine} --first {output.first:q} --verdicts {output.verdicts:q} --out {params.out:q} --log {log:q}"
 
 
 rule features_of_real:
@@ -106,17 +103,12 @@ rule features_of_real:
         guiding=folder("guiding"),
         judge=folder("judge"),
         out=subpath(output[0], parent=True),
-        options=lambda w, input: flags(
-            {
-                "extractors": extractor_sections(w.dataset, input),
-                "images": settings(w)["sampling"]["n_samples"],
-                "target": settings(w)["target"],
-            }
-        ),
+        networks=lambda w, input: flags({"extractors": extractor_sections(w.dataset, input)}),
+        options=lambda w: flags({"images": settings(w)["sampling"]["n_samples"], "target": settings(w)["target"]}),
         machine=machine(),
     shell:
-        "nrcg measure features --data {params.data:q} --guiding {params.guiding:q} --judge {params.judge:q} {params.options}"
-        " {params.machine} --verdicts {output.verdicts:q} --out {params.out:q} --log {log:q}"
+        "nrcg measure features --data {params.data:q} --guiding {params.guiding:q} --judge {params.judge:q} {params.networks}"
+        " {params.options} {params.machine} --verdicts {output.verdicts:q} --out {params.out:q} --log {log:q}"
 
 
 rule score:
@@ -140,10 +132,14 @@ rule score:
         runtime=lambda w, attempt: 120 * attempt,
     params:
         judge=folder("judge"),
-        options=lambda w, input: flags(
+        files=lambda w, input: flags(
             {
                 "points": scored_points(w, input),
                 "references": dict(zip(config["extractors"], map(str, input.references), strict=True)),
+            }
+        ),
+        options=lambda w: flags(
+            {
                 "metric": config["metrics"],
                 "target": settings(w)["target"],
                 "tuning": None if w.setup == REAL else first_reported(w.dataset),
@@ -151,7 +147,7 @@ rule score:
         ),
         modules=lambda w, threads: flags({"module": config["modules"]}),
     shell:
-        "nrcg measure score --judge {params.judge:q} {params.options} {params.modules} --out {output:q} --log {log:q}"
+        "nrcg measure score --judge {params.judge:q} {params.files} {params.options} {params.modules} --out {output:q} --log {log:q}"
 
 
 rule collect_scores:
