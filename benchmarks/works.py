@@ -6,20 +6,27 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 from pytorch_fid.fid_score import calculate_frechet_distance
+from torchvision.models import inception_v3
 
 from benchmarks import plain
-from benchmarks.measure import OURS, PLAIN, Seconds, Way, Work, synchronize
+from benchmarks.measure import OURS, PLAIN, Seconds, Way, Work, seconds_of, synchronize
 from benchmarks.networks import Networks, networks, section
 from nrcg import EMA, ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.datasets import make_images
 from nrcg.datasets.imageset import write_image_set
+from nrcg.evaluation.comparison import SUBSET, Real, kernel, mean_of_others, products
 from nrcg.evaluation.forward import forward_analysis
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
+from nrcg.evaluation.metrics import metrics, statistics
+from nrcg.evaluation.reference import Reference
+from nrcg.evaluation.score import distances_of
+from nrcg.io.arrays import write_array
 from nrcg.models.ddpm import build_scheduler, build_unet
 from nrcg.rng import keyed_generator
 from nrcg.runtime.preemption import Stop
@@ -39,6 +46,7 @@ MODES: dict[str, tuple[dict[str, Any], str, str]] = {  # guidance; what ours is 
 }
 WARM = 2  # steps of a training before the clock starts
 N, FEATURES, BATCH = 16_384, 2048, 64
+SCORED = {"demo": (1000, 256), "paper": (50_176, 2048), "gpu": (50_176, 2048)}  # samples, features
 NO_SLOWER = "0.95 ×"  # 5 % is what equal ways may differ by
 BALLS = 100_000  # images, as in the paper's config
 Sampler = Callable[..., torch.Tensor]  # (generator=None) → images N×3×H×W in [0, 1]
@@ -145,7 +153,7 @@ def frechet(size: str, device: torch.device) -> Iterator[Work]:
     ways["floor: a matrix product"] = lambda: one.T @ one
     yield Work(f"statistics of {N} × {FEATURES} features", ways, NO_SLOWER)
     ours, theirs = [our_statistics(part) for part in (one, two)], (*their_statistics(one), *their_statistics(two))
-    ways = {PLAIN: lambda: calculate_frechet_distance(*theirs), OURS: lambda: frechet_distance(*ours)}
+    ways = {PLAIN: lambda: calculate_frechet_distance(*theirs), OURS: lambda: frechet_distance(ours[0], ours[1])}
     ways["floor: eigenvectors of one covariance"] = lambda: np.linalg.eigh(theirs[1])
     yield Work(f"Fréchet distance, {FEATURES} features", ways, NO_SLOWER, 2)
 
@@ -163,6 +171,41 @@ def their_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.mean(features, axis=0), np.cov(features, rowvar=False)
 
 
+def scoring(size: str, device: torch.device) -> Iterator[Work]:
+    """All metrics of a point on Inception, with intervals, against what two Fréchet distances alone would take.
+
+    Features are those of a network of Inception's shape with random weights for 64 images, times as many as there are.
+    """
+    n, dim = SCORED[size]
+    network = inception_v3(weights=None, init_weights=False).to(device).eval()
+    images = torch.rand(BATCH, 3, 299, 299, device=device)
+    rng = np.random.default_rng(0)
+    one, two = (np.abs(rng.normal(0.4, 0.3, (n, dim))).astype(np.float32) for _ in range(2))
+    all_of, pool = statistics(two), two[:SUBSET]
+    real = Real(all_of, pool, 1.0, all_of.root(), mean_of_others(kernel(products(pool, pool), dim)))
+
+    with torch.inference_mode():
+        features = n / BATCH * median(seconds_of(lambda: network(images), device) for _ in range(3))
+
+    def before() -> Seconds:
+        def distances() -> None:
+            found = statistics(one)
+            for _ in ("all", "target"):
+                frechet_distance(found, all_of)
+
+        return Seconds(features + seconds_of(distances, device))
+
+    def ours() -> Seconds:
+        with tempfile.TemporaryDirectory() as folder:
+            kept = partial(write_array, Path(folder, "features.npy"), one)
+            both = Reference(real, real)
+            scores = partial(distances_of, {"inception": one}, {"inception": both}, list(metrics), True)
+            return Seconds(features + seconds_of(kept, device) + seconds_of(lambda: list(scores()), device))
+
+    ways: dict[str, Way] = {PLAIN: before, OURS: ours, "floor: features alone": lambda: Seconds(features)}
+    yield Work(f"scores of {n} samples, {dim} features", ways, "0.91 ×", 1)
+
+
 def sportballs(size: str, device: torch.device) -> Iterator[Work]:
     """The paper's images, 64×64, on disk. Measured once, against no other way."""
 
@@ -173,4 +216,4 @@ def sportballs(size: str, device: torch.device) -> Iterator[Work]:
     yield Work(f"SportBalls, {BALLS} images of 64×64", {OURS: draw}, "60 s", 1)
 
 
-ALL = {works.__name__: works for works in (sampling, training, forward, frechet, sportballs)}
+ALL = {works.__name__: works for works in (sampling, training, forward, frechet, scoring, sportballs)}

@@ -2,12 +2,15 @@
 
 import inspect
 import re
+from inspect import getdoc
 from pathlib import Path
 
 import yaml
 
 from nrcg.cli.slots import slots
 from nrcg.datasets import kinds
+from nrcg.evaluation.extractors import extractors
+from nrcg.evaluation.metrics import metrics
 from nrcg.guidance import ClassifierGuidance
 from nrcg.models.sources import sources
 from nrcg.training.settings import ClassifierTraining, DDPMTraining
@@ -94,6 +97,9 @@ def made(name):
     if kind == "slots":
         parts = slots().items()
         return "\n".join(f"`{slot}`:\n\n{table(head, [blank(row) for row in rows])}" for slot, rows in parts)
+    if kind in (registries := {"metrics": metrics, "extractors": extractors}):
+        rows = [(thing, getdoc(entry).partition("\n")[0]) for thing, entry in registries[kind].items()]
+        return table(["name", "meaning"], rows)
     rows = []
     for thing, entry in sources.items():
         given = inspect.signature(entry).parameters.values()

@@ -9,7 +9,8 @@ import numpy as np
 from nrcg.evaluation.frechet import FeatureStatistics
 
 SUBSET = 5000  # samples, the first, and real images that are compared one by one; statistics take in all
-CHUNK = 1000  # features at a time in float64
+CHUNK = 500  # features at a time in float64
+K = 5  # neighbours: a radius is the distance to the fifth; Naeem et al.'s, as 3 is Kynkäänniemi's
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,51 +29,91 @@ class Real:
         return (self.pool.astype(np.float64) ** 2).sum(axis=1)
 
     @lru_cache(maxsize=2)  # noqa: B019 - a handful of them live as long as the process
-    def radii(self, m: int, k: int) -> np.ndarray:
-        """Of the first m of the pool, the distance of each to its k-th nearest other one."""
-        return radii(products(self.pool[:m], self.pool[:m]), k)
+    def radii(self, n: int) -> np.ndarray:
+        """Of the first n of the pool, the distance of each to its K-th nearest other one."""
+        some, lengths = self.pool[:n], self.lengths[:n]
+        return radii(distances(products(some, some), lengths, lengths).astype(np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The first n of N samples beside M real images, one by one; n is at most SUBSET and at most M."""
+
+    distances: np.ndarray  # from each sample to each of the first n real images, float32 n×n
+    own: np.ndarray  # from each sample to each other, float32 n×n
+    alike: np.ndarray  # kernel of each two samples, float32 n×n
+    cross: np.ndarray  # mean kernel of each sample with all M real images, float64 n
+    nearest: np.ndarray  # distance of each sample to the nearest of them, float64 n
+    rotated: np.ndarray  # the samples' features times the root of the real images' covariance, float64 n×D
+
+    @classmethod
+    def of(cls, samples: np.ndarray, real: Real) -> "Table":
+        """Compare N×D features with real images."""
+        some = np.asarray(samples[: len(real.pool)])
+        n, dim = some.shape
+        lengths = (some.astype(np.float64) ** 2).sum(axis=1)
+        near, own, alike = (np.empty((n, n), np.float32) for _ in range(3))
+        cross, nearest, rotated = np.empty(n), np.empty(n), np.empty((n, dim))
+        for start, part in zip(range(0, n, CHUNK), chunks(some), strict=True):
+            rows = slice(start, start + len(part))
+            with_real, with_own = products(part, real.pool), products(part, some)
+            away = distances(with_real, lengths[rows], real.lengths)
+            near[rows], nearest[rows], cross[rows] = away[:, :n], away.min(axis=1), kernel(with_real, dim).mean(axis=1)
+            own[rows], alike[rows] = distances(with_own, lengths[rows], lengths), kernel(with_own, dim)
+            rotated[rows] = part @ real.root
+        return cls(near, own, alike, cross, nearest, rotated)
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """N samples beside real images; the first n of them are compared one by one, with M real ones at most.
-
-    n is at most SUBSET and at most M. Neighbours are sought among as many real images as samples, `m`, so that those of
-    both mean the same.
-    """
+    """N samples beside real images. Neighbours are sought among as many real images as samples are in the table."""
 
     samples: np.ndarray  # float32 N×D, perhaps a memory map
     real: Real
-    cross: np.ndarray  # inner products of the n samples with the pool, float64 n×M
-    own: np.ndarray  # with each other, float64 n×n
-    m: int
+    table: Table
+    rows: np.ndarray  # which of the samples in the table
 
     @classmethod
     def of(cls, samples: np.ndarray, real: Real) -> "Pair":
         """Compare N×D features with real images."""
-        some = np.asarray(samples[: len(real.pool)])
-        return cls(samples, real, products(some, real.pool), products(some, some), len(some))
+        table = Table.of(samples, real)
+        return cls(samples, real, table, np.arange(len(table.own)))
 
     def part(self, rows: np.ndarray) -> "Pair":
-        """Some of the n samples beside the same real images."""
-        return Pair(self.samples[rows], self.real, self.cross[rows], self.own[np.ix_(rows, rows)], self.m)
+        """Some of the samples in the table beside the same real images."""
+        return Pair(self.samples[rows], self.real, self.table, rows)
 
-    @cached_property
+    @property
     def distances(self) -> np.ndarray:
-        """From each of the n samples to each of the first m of the pool, n×m."""
-        return distances(self.cross[:, : self.m], np.diag(self.own), self.real.lengths[: self.m])
+        """From each sample in the table to each real image, float32."""
+        return self.table.distances[self.rows]
+
+    @property
+    def own(self) -> np.ndarray:
+        """From each sample in the table to each other."""
+        return self.table.own[np.ix_(self.rows, self.rows)]
 
     @property
     def nearest(self) -> np.ndarray:
-        """From each of the n samples to the nearest of the whole pool."""
-        return distances(self.cross, np.diag(self.own), self.real.lengths).min(axis=1)
+        """From each sample in the table to the nearest real image, of all that the reference holds."""
+        return self.table.nearest[self.rows]
+
+    @property
+    def alike(self) -> np.ndarray:
+        """Kernel of each two samples in the table."""
+        return self.table.alike[np.ix_(self.rows, self.rows)]
+
+    @property
+    def real_radii(self) -> np.ndarray:
+        """Distance of each real image to its K-th nearest other one."""
+        return self.real.radii(len(self.table.own))
 
 
-def radii(own: np.ndarray, k: int) -> np.ndarray:
-    """From inner products n×n, the distance of each to its k-th nearest other one; of the last one where n ≤ k."""
-    away = distances(own, np.diag(own), np.diag(own))
+def radii(own: np.ndarray) -> np.ndarray:
+    """From distances n×n, that of each to its K-th nearest other one; to the last one where n ≤ K."""
+    k = min(K, len(own) - 1)
+    away = own.copy()
     np.fill_diagonal(away, 0)  # itself, first of all
-    k = min(k, len(own) - 1)
     return np.partition(away, k, axis=1)[:, k]
 
 
@@ -84,7 +125,7 @@ def nearest(some: np.ndarray, pool: np.ndarray) -> np.ndarray:
 
 def products(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Inner products n×M of features n×D and M×D, float64: distances are small differences of them."""
-    return np.concatenate([part @ others.T.astype(np.float64) for part in chunks(some)])
+    return some.astype(np.float64) @ others.T.astype(np.float64)
 
 
 def kernel(between: np.ndarray, dim: int) -> np.ndarray:
@@ -95,7 +136,7 @@ def kernel(between: np.ndarray, dim: int) -> np.ndarray:
 def mean_of_others(square: np.ndarray) -> float:
     """The mean of a square matrix without its diagonal."""
     n = len(square)
-    return float((square.sum() - np.trace(square)) / (n * (n - 1)))
+    return float((square.sum(dtype=np.float64) - np.trace(square, dtype=np.float64)) / (n * (n - 1)))
 
 
 def chunks(samples: np.ndarray) -> Iterator[np.ndarray]:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from nrcg.checks import NAME, check, maybe, sides
-from nrcg.errors import NrcgError
+from nrcg.errors import NrcgError, first_line
 from nrcg.io.arrays import UNREADABLE
 from nrcg.io.images import to_float
 from nrcg.models.classifier import features, load_classifier
@@ -112,15 +113,19 @@ def dinov2(weights: Path | None, device: torch.device | str = "cpu") -> Extracto
     """
     name = str(weights or "facebook/dinov2-base")
     try:
-        network = transformers().AutoModel.from_pretrained(name, use_safetensors=True).to(device).eval()
-    except (OSError, ValueError) as error:
-        raise NrcgError(f"extractor dinov2: {name}: {str(error).splitlines()[0]}") from None
+        network, how = transformers().AutoModel.from_pretrained(name, use_safetensors=True, output_loading_info=True)
+    except ImportError:
+        raise NrcgError("extractor dinov2: pip install 'nrcg[models]'") from None
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise NrcgError(f"extractor dinov2: {name}: {first_line(error)}") from None
+    if how["missing_keys"]:  # they would be drawn at random
+        raise NrcgError(f"extractor dinov2: {name}: no weights {min(how['missing_keys'])}; name a folder that has them")
+    network.to(device).eval()
     mean, std = (torch.tensor(each, device=device)[:, None, None] for each in IMAGENET)
 
     def seen(images: torch.Tensor) -> torch.Tensor:
-        return network(_resized((images / 2 + 0.5 - mean) / std, NATIVE / max(images.shape[2:]))).last_hidden_state[
-            :, 0
-        ]
+        resized = _resized((images / 2 + 0.5 - mean) / std, NATIVE / max(images.shape[2:]))
+        return network(resized).last_hidden_state[:, 0]
 
     return Extractor(network.config.hidden_size, seen, device)
 

@@ -77,7 +77,9 @@ def look(
         def features(extractor: Extractor = extractor, name: str = name) -> Iterator[np.ndarray]:
             for _, vectors in _batches(extractor, samples, limit, f"features, {name}"):
                 if vectors.shape[1:] != (extractor.dim,):
-                    raise NrcgError(f"extractor {name}: features {vectors.shape}, not N×{extractor.dim}; mend its `dim`")
+                    raise NrcgError(
+                        f"extractor {name}: features {vectors.shape}, not N×{extractor.dim}; mend its `dim`"
+                    )
                 if bad := np.count_nonzero(~np.isfinite(vectors).all(axis=1)):
                     raise NrcgError(f"extractor {name}: features of {bad} of {len(vectors)} images are not finite")
                 yield vectors.astype(np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 
 from nrcg.errors import NrcgError
 
-GATHERED = 4096  # feature vectors that wait, 34 MB of Inception's; a merge costs D² however few they are
+GATHERED = 2048  # feature vectors that wait, 34 MB of Inception's; a merge costs D² however few they are
 
 
 class FeatureStatistics:

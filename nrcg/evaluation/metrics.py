@@ -5,7 +5,7 @@ Its scores are METRIC_EXTRACTOR, beside all training images, and cMETRIC_EXTRACT
 
 import numpy as np
 
-from nrcg.evaluation.comparison import Pair, chunks, kernel, mean_of_others, radii
+from nrcg.evaluation.comparison import K, Pair, chunks, mean_of_others, radii
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 from nrcg.registry import Registry
 
@@ -13,7 +13,6 @@ metrics = Registry("metric")
 SHARES = {"precision": "samples", "recall": "images", "coverage": "images", "off_manifold": "samples"}  # share of what
 EXTRAPOLATED = "fd"  # the metric that has another one beside it, of infinitely many samples
 OF_ALL = (EXTRAPOLATED,)  # metrics of all samples; the others are of the first SUBSET
-K = 5  # neighbours: the radius around an image is the distance to the fifth; Naeem et al.'s, as 3 is Kynkäänniemi's
 
 
 @metrics.register("fd")
@@ -23,14 +22,15 @@ def fd(pair: Pair) -> float:
     It grows as samples get fewer: exact for the covariance of fewer samples than features, but then dominated by this.
     """
     n, dim = pair.samples.shape
-    if n >= dim:
+    if n > len(pair.rows):
         return frechet_distance(statistics(pair.samples), pair.real.statistics, pair.real.root)
-    features = np.asarray(pair.samples, np.float64)
-    mean, (real_mean, real_covariance) = features.mean(axis=0), pair.real.statistics.gaussian()
-    centred = (features - mean) / np.sqrt(n - 1)
-    seen = centred @ pair.real.root  # the squares of its singular values are the eigenvalues of Σ_r^½ Σ Σ_r^½
-    shared = np.sqrt(np.linalg.eigvalsh(seen @ seen.T).clip(min=0)).sum()
-    return float(((mean - real_mean) ** 2).sum() + (centred**2).sum() + np.trace(real_covariance) - 2 * shared)
+    mean, covariance = pair.real.statistics.gaussian()
+    samples, seen = np.asarray(pair.samples, np.float64), pair.table.rotated[pair.rows]
+    shift = samples.mean(axis=0) - mean
+    seen -= seen.mean(axis=0)  # the squares of its singular values are the eigenvalues of Σ_r^½ Σ Σ_r^½, times n − 1
+    shared = np.linalg.eigvalsh((seen @ seen.T if n < dim else seen.T @ seen) / (n - 1))
+    spread = samples.var(axis=0, ddof=1).sum() + np.trace(covariance)
+    return float(shift @ shift + spread - 2 * np.sqrt(shared.clip(min=0)).sum())
 
 
 @metrics.register("kid")
@@ -39,32 +39,31 @@ def kid(pair: Pair) -> float:
 
     Unlike the Fréchet distance, its expectation does not depend on the number of samples; it can be below 0.
     """
-    dim = pair.samples.shape[1]
-    return mean_of_others(kernel(pair.own, dim)) + pair.real.alike - 2 * float(kernel(pair.cross, dim).mean())
+    return mean_of_others(pair.alike) + pair.real.alike - 2 * float(pair.table.cross[pair.rows].mean())
 
 
 @metrics.register("precision")
 def precision(pair: Pair) -> float:
     """Share of samples within the radius of some real image (Kynkäänniemi et al. 2019)."""
-    return float((pair.distances <= pair.real.radii(pair.m, K)).any(axis=1).mean())
+    return float((pair.distances <= pair.real_radii).any(axis=1).mean())
 
 
 @metrics.register("recall")
 def recall(pair: Pair) -> float:
     """Share of real images within the radius of some sample (Kynkäänniemi et al. 2019)."""
-    return float((pair.distances <= radii(pair.own, K)[:, None]).any(axis=0).mean())
+    return float((pair.distances <= radii(pair.own)[:, None]).any(axis=0).mean())
 
 
 @metrics.register("density")
 def density(pair: Pair) -> float:
     """Number of real images around a sample, by their radii, over the number expected (Naeem et al. 2020, eq. 3)."""
-    return float((pair.distances <= pair.real.radii(pair.m, K)).sum(axis=1).mean() / K)
+    return float((pair.distances <= pair.real_radii).sum(axis=1).mean() / K)
 
 
 @metrics.register("coverage")
 def coverage(pair: Pair) -> float:
     """Share of real images that have a sample within their radius (Naeem et al. 2020, eq. 4)."""
-    return float((pair.distances.min(axis=0) <= pair.real.radii(pair.m, K)).mean())
+    return float((pair.distances.min(axis=0) <= pair.real_radii).mean())
 
 
 @metrics.register("off_manifold")

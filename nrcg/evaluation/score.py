@@ -110,7 +110,9 @@ def score(
             found.append(("unet_evaluations", point.evaluations, np.nan, np.nan, n, np.nan))
         if n >= FEWEST:
             where = slice(*np.flatnonzero(taken)[[0, -1]] + (0, 1))  # seeds go up: a part is one piece
-            found += _distances({name: each[where] for name, each in point.features.items()}, references, chosen, sure)
+            found += distances_of(
+                {name: each[where] for name, each in point.features.items()}, references, chosen, sure
+            )
         rows += [(part, *row[:5], n_diverged, row[5]) for row in found]
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
@@ -128,24 +130,29 @@ def _shares(verdicts: pd.DataFrame, target: str, classes: Sequence[str]) -> Iter
         yield metric, share, *wilson(share, n), n, np.nan
 
 
-def _distances(
+def distances_of(
     features: Mapping[str, np.ndarray], references: Mapping[str, Reference], chosen: Sequence[str], sure: bool
 ) -> Iterator[Row]:
     """The metrics of each extractor's features, beside all images and beside the target class."""
     beside = [(name, prefix) for name in references for prefix in ("", "c")]
     for extractor, prefix in tqdm(beside, desc="metrics", unit="comparison", leave=False):
         real = references[extractor].target if prefix else references[extractor].all
-        pair = Pair.of(features[extractor], real)
-        dim = features[extractor].shape[1]
-        for metric in chosen:
-            name = prefix + score_name(metric, extractor)
-            yield from _measured(metric, name, prefix + score_name(f"{metric}_infinity", extractor), pair, dim, sure)
+        yield from _beside(Pair.of(features[extractor], real), extractor, prefix, chosen, sure)
 
 
-def _measured(metric: str, name: str, limit: str, pair: Pair, dim: int, sure: bool) -> Iterator[Row]:
-    measure = metrics[metric]
+def _beside(pair: Pair, extractor: str, prefix: str, chosen: Sequence[str], sure: bool) -> list[Row]:
+    """The metrics of samples beside one kind of real images."""
+    rows = []
+    for metric in chosen:
+        name, limit = (prefix + score_name(each, extractor) for each in (metric, f"{metric}_infinity"))
+        rows += _measured(metric, name, limit, pair, sure)
+    return rows
+
+
+def _measured(metric: str, name: str, limit: str, pair: Pair, sure: bool) -> Iterator[Row]:
+    measure, dim = metrics[metric], pair.samples.shape[1]
     value = measure(pair)
-    n = len(pair.samples) if metric == EXTRAPOLATED else len(pair.own)
+    n = len(pair.samples) if metric == EXTRAPOLATED else len(pair.rows)
     if not sure:
         yield name, value, np.nan, np.nan, n, dim
         return

@@ -57,7 +57,7 @@ def resampled(measure: Callable[[Pair], float], pair: Pair, n: int) -> Resampled
     times, always the same rows. With replacement, a bootstrap would have samples that occur twice, which no
     covariance and no nearest neighbour takes for new ones. Real images are taken as they are.
     """
-    had = len(pair.own)
+    had = len(pair.rows)
     kept = max(2, round(KEPT * had))
     if kept >= had:
         return Resampled(np.nan, np.nan)

@@ -76,6 +76,8 @@ def _read(paths: Sequence[File], verdicts: File, classifier: str) -> tuple[dict[
     """The shard of each seed, and a row of verdicts for it and perhaps for more; blank for a sample that diverged."""
     shards = open_shards(paths)
     table = read_verdicts(verdicts)
+    if classifier not in table:
+        raise NrcgError(f"{verdicts}: no column {classifier!r}; it has {', '.join(table)}")
     diverged = {seed: bool(lost) for shard in shards for seed, lost in zip(shard.seeds, shard.diverged, strict=True)}
     blank = dict(zip(table["seed"], table[classifier] == "", strict=True))
     if len(blank) != len(table) or {seed: blank.get(seed) for seed in diverged} != diverged:

@@ -21,9 +21,8 @@ def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
 def collapse(evidence: Evidence) -> Checked:
     curves, steps = evidence.forward("1", "nonrobust", "robust"), evidence.tables["1"]["t"].max()
     accuracy, guessing = curves["nonrobust"], 1 / evidence.classes + LIMITS.guessing
-    early = accuracy[accuracy.index < steps / 4]
-    falls = any_of(*(evidence.share_at("nonrobust", share, t).at_most(guessing) for t, share in early.items()))
-    t = _fall(evidence, accuracy)
+    early = (evidence.share_at("nonrobust", share, t) for t, share in accuracy.items() if t < steps / 4)
+    falls, t = any_of(*(share.at_most(guessing) for share in early)), _fall(evidence, accuracy)
     if t is None:
         least = evidence.share_at("nonrobust", accuracy.min(), accuracy.idxmin())
         return f"never: lowest {said(least, 'accuracy')} at t = {accuracy.idxmin()} of {steps}", falls
@@ -66,12 +65,15 @@ def _measurable(
 def _ratio(evidence: Evidence, figure: str, curves: pd.DataFrame, above: str, below: str) -> Number:
     """The geometric mean over t of one curve over the other; of the same images at every t, so errors do not cancel."""
     errors = np.hypot(*(evidence.errors(figure, role).reindex(curves.index) for role in (above, below)))
-    return times(float(np.exp((np.log(curves[above]) - np.log(curves[below])).mean())), float(errors.mean()))
+    return times(_mean_ratio(curves, above, below), float(errors.mean()))
 
 
 def _relative(evidence: Evidence, figure: str, above: str, below: str, until: float = np.inf) -> float:
-    curves, _ = _measurable(evidence, figure, above, below, until=until, metric=RELATIVE)
-    return float(np.exp((np.log(curves[above]) - np.log(curves[below])).mean()))
+    return _mean_ratio(_measurable(evidence, figure, above, below, until=until, metric=RELATIVE)[0], above, below)
+
+
+def _mean_ratio(curves: pd.DataFrame, above: str, below: str) -> float:
+    return float(np.exp(np.log(curves[above] / curves[below]).mean()))
 
 
 def compare(evidence: Evidence, figure: str, above: str, below: str, who: str, least: float = 0.0) -> Checked:
@@ -218,9 +220,11 @@ def adam_scales(evidence: Evidence) -> Checked:
         ceiling = min(number.high for number in values)  # a scale whose interval reaches below it may be the best
         possible[role] = [scale for scale, number in values.items() if not number.low > ceiling]
     text = ", ".join(f"{evidence.label(role)}: {scale:g}" for role, scale in chosen.items())
-    others = [scale / LIMITS.much_smaller for role in chosen if role != "adam" for scale in possible[role]]
-    always, never = max(possible["adam"]) <= min(others), min(possible["adam"]) > max(others)
-    return f"{text} (by {metric_label(metric)})", True if always else False if never else None
+    adam, holds = possible.pop("adam"), []
+    for scales in possible.values():
+        low, high = (end(scales) / LIMITS.much_smaller for end in (min, max))
+        holds.append(True if max(adam) <= low else False if min(adam) > high else None)
+    return f"{text} (by {metric_label(metric)})", all_of(*holds)
 
 
 def robust_turns(evidence: Evidence) -> Checked:
@@ -228,10 +232,8 @@ def robust_turns(evidence: Evidence) -> Checked:
     values = evidence.scales("robust", metric)[metric]
     low, first, end = min(values.index, key=lambda scale: values[scale].value), values.index[0], values.index[-1]
     text = ", ".join(f"{said(values[scale], metric)} at s = {scale:g}" for scale in dict.fromkeys((first, low, end)))
-    turns = []
-    for value in values.iloc[1:-1]:
-        rise = Number(*(LIMITS.turn * part for part in value))
-        turns.append(all_of(value.below(values[first]), rise.below(values[end])))
+    within = values.iloc[1:-1]
+    turns = (all_of(each.below(values[first]), each.scaled(LIMITS.turn).below(values[end])) for each in within)
     return f"{metric_label(metric)} {text}", any_of(*turns)
 
 
@@ -255,7 +257,7 @@ def best_inside(evidence: Evidence) -> Checked:
     distances = evidence.guided["value", metric].dropna()
     for name, best in evidence.scores.best.items():
         values = distances.get(name, pd.Series())
-        if name not in evidence.setups or best not in values.index:
+        if best not in values.index:
             continue
         ends = sorted(values.index)[:: max(1, len(values) - 1)]
         place = "no scale below unguided" if values[best] >= unguided else "AT AN END" if best in ends else "inside"
@@ -289,9 +291,8 @@ def background(images: np.ndarray) -> np.ndarray:
 def on_white(evidence: Evidence) -> Checked:
     if not evidence.shards:
         raise Absent("no unguided samples")
-    images = [Shard.open(path).images for path in evidence.shards]
-    batches = [background(part[i : i + 256]) for part in images for i in range(0, len(part), 256)]  # 256 in memory
-    values = np.concatenate(batches)
+    images = [Shard.open(path).images for path in evidence.shards]  # 256 of them in memory at a time
+    values = np.concatenate([background(part[i : i + 256]) for part in images for i in range(0, len(part), 256)])
     half = 1.96 * values.std(ddof=1) / len(values) ** 0.5
     mean = Number(values.mean(), values.mean() - half, values.mean() + half)
     text = f"{mean.value:.4f} ± {half:.4f} over {len(values)} samples; darkest of them {values.min():.3f}"

@@ -23,6 +23,9 @@ class Number(NamedTuple):
     def below(self, other: "Number") -> Verdict:
         return True if self.high < other.low else False if self.low > other.high else None
 
+    def scaled(self, factor: float) -> "Number":
+        return Number(*(factor * each for each in self))
+
     def less(self, other: "Number") -> "Number":
         """The difference of two numbers (Newcombe 1998, method 10); too wide where they are of the same samples."""
         value = self.value - other.value
