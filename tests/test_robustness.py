@@ -21,8 +21,9 @@ import nrcg.cli
 from nrcg import GuidedDDPMPipeline
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError, Stopped
-from nrcg.evaluation.score import score
+from nrcg.evaluation.features import look
 from nrcg.io.files import alone, read_sealed, write_sealed
+from nrcg.io.shards import open_shards, verify
 from nrcg.models.architectures import build_classifier
 from nrcg.models.classifier import load_classifier, save_classifier
 from nrcg.models.ddpm import load_ddpm, save_ddpm
@@ -155,9 +156,10 @@ class Brightest(torch.nn.Module):
         return images.mean((2, 3))
 
 
-def score_colours(shards, **changes):
+def verdicts_of_colours(shards):
+    verify(shards)
     judged = Brightest(), CARD
-    return score(shards, **{"target": 0, "guiding": judged, "judge": judged, "references": {}, **changes})
+    return look(open_shards(shards), guiding=judged, judge=judged, extractors={}, out=shards[0].parent)
 
 
 @pytest.mark.parametrize(
@@ -175,15 +177,15 @@ def test_a_damaged_shard_is_refused_and_nothing_removed(tmp_path, kind, damage):
     shards = [tmp_path / "a.npy", tmp_path / "b.npy"]
     whole = draw(shards[0])
     draw(shards[1], start=200)
-    before = score_colours(shards).verdicts
+    before = verdicts_of_colours(shards)
     damage(shards[0].with_suffix(kind))
     wanted = {".npy": r"^remove .*/a\.npy and a\.json: ", ".json": r"/a\.json: not .*; mend it, or delete it"}[kind]
     with pytest.raises(NrcgError, match=wanted) as error:
-        score_colours(shards)
+        verdicts_of_colours(shards)
     assert "\n" not in str(error.value) and "b.npy" not in str(error.value)
     assert files_in(tmp_path) == ["a.json", "a.npy", "b.json", "b.npy"]
     assert np.array_equal(draw(shards[0]), whole)
-    pd.testing.assert_frame_equal(score_colours(shards).verdicts, before)
+    pd.testing.assert_frame_equal(verdicts_of_colours(shards), before)
 
 
 # Full disks, and places that cannot be written

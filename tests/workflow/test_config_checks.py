@@ -19,6 +19,7 @@ OF_SCHEMA = {  # keys below the overlay's top, the wrong value, and what is said
     f"{BALLS}.target": ("base\nball", f"{BALLS}.target"),
     "run": ("..", r"run: '\.\.' must be a name of letters"),
     "style": ("a\nb", "style: "),
+    "metrics": (["kid"], "metrics: "),
 }
 OF_MEANING = {
     f"{BALLS}.sampling.num_inference_steps": (400, "num_inference_steps is 400; .* 100"),
@@ -32,6 +33,8 @@ OF_MEANING = {
     f"{BALLS}.scores_from": ("nowhere.csv", f"{BALLS}.scores_from: no such file.*nowhere.csv"),
     "style": ("nowhere.mplstyle", "style: no such file.*nowhere.mplstyle"),
     "inception_weights": ("nowhere.pth", "inception_weights: no such file"),
+    "metrics": (["fd", "fid"], "metrics: metric 'fid': unknown; use one of fd, kid, precision"),
+    f"{BALLS}.repeats": (2, f"{BALLS}.repeats: no classifier that guides is trained here"),
 }
 
 
@@ -81,7 +84,11 @@ OF_SECTIONS = [  # what the functions say that the sections configure: a key, th
     ("ddpm.class_label", 3, "ddpm.class_label: of no use to this U-Net; leave it out"),
 ]
 OF_THE_RUN = [
-    ("extractors", ["dino"], "extractors: extractor 'dino': unknown; sportballs has inception, nonrobust, "),
+    (
+        "extractors",
+        ["dino"],
+        "extractors: extractor 'dino': unknown; sportballs has inception, efficientnet_lite0, dinov2, nonrobust, ",
+    ),
     ("roles", {"ema": "ema"}, "roles.ema: no setup 'ema'"),
     ("modules", ["no_such_module"], "modules: module no_such_module: cannot be imported"),
 ]

@@ -190,7 +190,9 @@ def test_a_changed_scale_reruns_only_what_depends_on_it(finished, tmp_path):
     planned = jobs(output)
     assert planned["sample"] == planned["features"] == planned["score"] == 1 and "robust/scale_2/shard_000" in output
     assert set(planned) == {"sample", "features", "score", "collect_scores", "draw", "write", "compare", "all"}
-    assert planned["write"] == 3 and planned["draw"] == 9  # five against the scale, front, contrast, side by side, fooled
+    assert (
+        planned["write"] == 3 and planned["draw"] == 9
+    )  # five against the scale, front, contrast, side by side, fooled
     assert not re.search(r"^    output: .*(celeba|celebahq)/", output, re.M)
 
 

@@ -223,7 +223,10 @@ def check_extractors(place, dataset, data):
     for name in config["metrics"]:
         with noted("metrics"):
             metrics[name]
-    if data["repeats"] > 1 and not any(is_trained(dataset, name) for name in guiding_classifiers(dataset)):
+    guiding = {SETUPS[setup]["classifier"] for setup in scales_of(dataset) if setup in SETUPS} & set(
+        data["classifiers"]
+    )
+    if data["repeats"] > 1 and not any(is_trained(dataset, name) for name in guiding):
         wrong(f"{place}.repeats", "no classifier that guides is trained here; leave it out")
 
 
