@@ -45,3 +45,25 @@ def edit(path: Path, column: str, rows: Any, value: Any) -> None:
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     table.loc[rows(table), column] = value
     table.to_csv(path, index=False)
+
+
+EMA, LOGPROB = "nonrobust_x0_ema0.99", "nonrobust_x0_ema0.99_logprob"
+EXAMPLE = [  # setup, scale, accuracy, accuracy by the judge, cfd_judge, diverged
+    ("unconditional", "", 0.34, 0.33, 60.0, 0),
+    (EMA, 3, 0.80, 0.78, 20.0, 0),
+    (EMA, 15, 0.99, 0.97, 5.25, 0),
+    (LOGPROB, 3, 0.90, 0.60, 25.0, 0),
+    (LOGPROB, 15, 0.99, 0.70, 5.5, 0),
+    ("nonrobust", 3, 0.30, 0.10, 900.0, 100),
+]
+
+
+def values_of(own: float, judge: float, distance: float) -> dict[str, float]:
+    return {"accuracy": own, "accuracy_judge": judge, "judge_share/baseball": judge, "cfd_judge": distance}
+
+
+def write_example(path: Path) -> Path:
+    """The scores of EXAMPLE, by a judge of 64 features."""
+    points = [rows_of(setup, scale, values_of(*values), lost=lost, features=64)
+              for setup, scale, *values, lost in EXAMPLE]  # fmt: skip
+    return write_scores(path, [row for point in points for row in point])

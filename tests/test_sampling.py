@@ -70,6 +70,61 @@ def test_interrupted_shards_keep_what_was_drawn(pipeline, tmp_path, monkeypatch)
     assert not (tmp_path / "cut.unfinished").exists()
 
 
+class Bright(torch.nn.Module):
+    """Two logits of an image."""
+
+    def forward(self, images):
+        return torch.stack([images.mean((1, 2, 3)), -images.square().mean((1, 2, 3))], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("how", "evaluations"),
+    [
+        (None, 5),
+        ({"on": "xt"}, 5),
+        ({"on": "x0"}, 10),  # back through the U-Net too
+        ({"on": "x0", "jacobian": False}, 5),
+        ({"on": "x0", "jacobian": "identity"}, 5),
+        ({"on": "x0", "every": 2}, 8),  # at the first, third and fifth step
+        ({"on": "x0", "interval": (0, 0.3)}, 7),  # at the last two of t / T = 0.8, 0.6, 0.4, 0.2, 0
+    ],
+)
+def test_a_card_counts_the_passes_of_the_unet(pipeline, tmp_path, how, evaluations):
+    guidance = None if how is None else ClassifierGuidance(Bright(), 0, 1.0, **how)
+    passes, layer = [], pipeline.unet.conv_in
+
+    def note(*_):
+        passes.append(1)
+
+    with layer.register_forward_hook(note), layer.register_full_backward_hook(note):
+        _, card = draw(tmp_path / "s.npy", range(6), pipeline, guidance=guidance)
+    assert card["unet_evaluations"] == evaluations and len(passes) == 2 * evaluations  # two batches
+
+
+def test_the_count_of_passes_is_that_of_all_batches_however_they_were_drawn(pipeline, tmp_path, monkeypatch):
+    guidance, original, calls = ClassifierGuidance(Bright(), 0, 1.0), GuidedDDPMPipeline.__call__, []
+
+    def second_batch_fails(self, **how):
+        calls.append(how["batch_size"])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(self, **how)
+
+    monkeypatch.setattr(GuidedDDPMPipeline, "__call__", second_batch_fails)
+    with pytest.raises(KeyboardInterrupt):
+        draw(tmp_path / "cut.npy", range(10), pipeline, guidance=guidance)
+    _, card = draw(tmp_path / "cut.npy", range(10), pipeline, guidance=guidance)
+    assert calls == [4, 4, 4, 2] and card["unet_evaluations"] == 10
+
+    def out_of_memory(_unet, inputs):
+        if len(inputs[0]) > 2:
+            raise torch.OutOfMemoryError
+
+    with pipeline.unet.register_forward_pre_hook(out_of_memory):
+        _, card = draw(tmp_path / "small.npy", range(10), pipeline, guidance=guidance)
+    assert card["unet_evaluations"] == 10
+
+
 def test_batches_of_other_settings_or_damaged_ones_are_drawn_again(pipeline, tmp_path, caplog):
     folder = tmp_path / "s.unfinished"
     whole, _ = draw(tmp_path / "whole.npy", range(8), pipeline, scale=2)

@@ -12,7 +12,6 @@ from nrcg.registry import Registry
 metrics = Registry("metric")
 SHARES = {"precision": "samples", "recall": "images", "coverage": "images", "off_manifold": "samples"}  # share of what
 EXTRAPOLATED = "fd"  # the metric that has another one beside it, of infinitely many samples
-OF_ALL = (EXTRAPOLATED,)  # metrics of all samples; the others are of the first SUBSET
 
 
 @metrics.register("fd")

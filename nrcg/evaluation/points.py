@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
-from nrcg.evaluation.uncertainty import Z95, wilson
+from nrcg.evaluation.uncertainty import T95, Z95, wilson
 from nrcg.io.tables import SCORE_COLUMNS, read_table
 
 POINT = ["dataset", "setup", "scale"]
@@ -132,7 +132,7 @@ def _over_trainings(table: pd.DataFrame) -> pd.DataFrame:
             ends = (part["value"] - part["low"], part["high"] - part["value"])
             down, up = (np.sqrt((end**2).sum(skipna=False)) / len(part) for end in ends)
             low, high = wilson(row["value"], row["n"]) if shares else (row["value"] - down, row["value"] + up)
-            errors = (part["high"] - part["low"]) / 2 / Z95
+            errors = (part["high"] - part["low"]) / 2 / (Z95 if shares else T95)
             between = np.sqrt(np.maximum(0.0, part["value"].var() - (errors**2).mean(skipna=False)))
         rows.append(row | {"low": low, "high": high, "between": between})
     return pd.DataFrame(

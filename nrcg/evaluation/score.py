@@ -89,8 +89,8 @@ def score(
         classes: names of all.
         references: by extractor.
         chosen: names of metrics.
-        tuning: samples of seeds below it are for choosing a scale. Their rows have `seeds` "tuning", without intervals;
-            those of the others "reported".
+        tuning: samples of seeds below it are for choosing a scale. Their rows have `seeds` "tuning", and metrics of
+            features no intervals; those of the others "reported".
     """
     for name in chosen:
         metrics[name]  # raises for one that is not registered
@@ -165,7 +165,7 @@ def _measured(metric: str, name: str, limit: str, pair: Pair, sure: bool) -> Ite
         return
     least = 0 if metric == EXTRAPOLATED else -np.inf
     yield name, value, np.maximum(least, value - again.half), value + again.half, n, dim  # NaN of two samples
-    if metric == EXTRAPOLATED and n >= ENOUGH * dim and len(pair.own) >= ENOUGH * dim / 2:
+    if metric == EXTRAPOLATED and n >= ENOUGH * dim and len(pair.rows) >= ENOUGH * dim / 2:
         far, half = value + again.limit[0], again.limit[1]
         yield limit, far, max(min(0, far), far - half), far + half, n, dim
 

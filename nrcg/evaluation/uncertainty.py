@@ -82,7 +82,7 @@ def effective(share: float, error: float, n: int) -> float:
 def mark(row: pd.Series, metric: str) -> str:
     """† for the Fréchet distance of a singular covariance, ‡ for that of a small sample, nothing for other metrics."""
     features = row.get("features", np.nan)
-    if np.isnan(features) or not metric.removeprefix("c").startswith(("fid", "fd_")):
+    if np.isnan(features) or "_infinity" in metric or not metric.removeprefix("c").startswith(("fid", "fd_")):
         return ""
     if row["n"] <= features:
         return " †"

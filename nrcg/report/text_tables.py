@@ -55,8 +55,10 @@ def cell(row: pd.Series, metric: str, digits: int = 1) -> str:
 
 
 def _number(value: float) -> str:
-    """Two decimals, or three digits of a small number."""
-    return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+    """Two decimals, or three digits of a small number; a whole one as it is."""
+    if value == round(value):
+        return f"{value:.0f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
 def plain(value: Any) -> str:

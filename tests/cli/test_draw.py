@@ -14,8 +14,8 @@ from nrcg.errors import NrcgError
 from nrcg.plots import figures
 from nrcg.plots.training import plot_ddpm_log
 
-NAMES = {"forward", "scales", "contrast", "table", "points", "comparison", "grid", "side_by_side", "before_after",
-         "ddpm_log", "classifier_logs", "findings", "trajectory", "trajectory_curves"}  # fmt: skip
+NAMES = {"forward", "scales", "contrast", "front", "fooled", "table", "points", "comparison", "grid", "side_by_side",
+         "before_after", "ddpm_log", "classifier_logs", "findings", "trajectory", "trajectory_curves"}  # fmt: skip
 
 
 @pytest.fixture

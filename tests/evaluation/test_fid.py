@@ -1,7 +1,6 @@
 """Inception statistics of shards and of training images against pytorch-fid's own for the same images as PNG files."""
 
 import json
-from io import BytesIO
 
 import numpy as np
 import pytest
@@ -12,8 +11,10 @@ from pytorch_fid import inception as fid_inception
 
 from nrcg.datasets.imageset import write_image_set
 from nrcg.evaluation.extractors import extractors
+from nrcg.evaluation.features import look
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
-from nrcg.evaluation.score import reference_statistics
+from nrcg.evaluation.metrics import statistics
+from nrcg.evaluation.reference import reference
 from nrcg.io.shards import open_shards
 
 CLASSES = ["plain", "striped"]
@@ -49,12 +50,9 @@ def first(features, mean, cov):
     return mean[:features], cov[:features, :features]
 
 
-def statistics_of(mean, cov):
-    """As an extractor with this Gaussian would leave them, of 40 images."""
-    path = BytesIO()
-    np.savez(path, n=40, mean=mean, scatter=cov * 39)
-    path.seek(0)
-    return FeatureStatistics.load(path)
+def striped(images):
+    """A classifier's logits; features alone are of interest here."""
+    return images.mean((2, 3))[:, :2]
 
 
 @pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")
@@ -64,11 +62,12 @@ def test_statistics_of_shards_and_their_distance_are_pytorch_fids(inception_weig
     split = np.where(np.arange(len(training)) < 36, 0, 1)  # the last four are for validation: not in the reference
     data = tmp_path / "data"
     write_image_set(data, training, labels, split, name="pictures", classes=CLASSES, seed=None, parameters={})
-    extractor = extractors["inception"](inception_weights, "cpu")
-    ours = {"all": reference_statistics(data, extractor), "target": reference_statistics(data, extractor, target=1)}
-    ours["samples"] = FeatureStatistics(extractor.dim)
-    for shard in open_shards(write_shards(tmp_path, samples, 8)):
-        ours["samples"].update(extractor(shard.images))
+    extractor, classifier = extractors["inception"](inception_weights, "cpu"), (striped, {"classes": CLASSES})
+    real = reference(data, extractor, target=1, batch_size=16)
+    ours = {"all": real.all.statistics, "target": real.target.statistics}
+    shards = open_shards(write_shards(tmp_path, samples, 8))
+    look(shards, guiding=classifier, judge=classifier, extractors={"inception": extractor}, out=tmp_path / "features")
+    ours["samples"] = statistics(np.load(tmp_path / "features/inception.npy"))
 
     monkeypatch.setattr(fid_inception, "load_state_dict_from_url", lambda *_, **__: torch.load(inception_weights))
     network = fid_inception.InceptionV3([fid_inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
@@ -82,6 +81,7 @@ def test_statistics_of_shards_and_their_distance_are_pytorch_fids(inception_weig
         for found, expected in zip(ours[name].gaussian(), gaussian, strict=True):
             assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
     for name in ("all", "target"):
-        parts = [statistics_of(*first(12, *ours[key].gaussian())) for key in ("samples", name)]
+        parts = [first(12, *ours[key].gaussian()) for key in ("samples", name)]
+        parts = [FeatureStatistics.of(40, mean, covariance * 39) for mean, covariance in parts]
         expected = fid_score.calculate_frechet_distance(*first(12, *theirs["samples"]), *first(12, *theirs[name]))
         assert frechet_distance(*parts) == pytest.approx(expected, rel=1e-4)

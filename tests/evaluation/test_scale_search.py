@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from nrcg.cli import app
 from nrcg.errors import NrcgError
 from nrcg.evaluation.extractors import classifier as extractor_of
-from nrcg.evaluation.frechet import FeatureStatistics
+from nrcg.evaluation.reference import reference
 from nrcg.evaluation.scale_search import TUNING, Trial, best, find_scale, grid
 from nrcg.models.architectures import build_classifier
 from nrcg.models.classifier import save_classifier
@@ -57,17 +57,14 @@ def test_trials_are_at_most_so_many():
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory):
+def networks(tmp_path_factory, blob_set):
     folder = tmp_path_factory.mktemp("networks")
     torch.manual_seed(0)
     save_ddpm(folder / "ddpm", UNet2DModel(**TINY_UNET), DDPMScheduler(num_train_timesteps=20, beta_end=0.2), {})
     card = {"architecture": "mobilenet_v3_small", "classes": ["a", "b", "c"], "n_logits": 3}
     for name in ("guide", "judge"):
         save_classifier(folder / name, build_classifier("mobilenet_v3_small", 3), card)
-    extractor = extractor_of(folder / "judge")
-    statistics = FeatureStatistics(extractor.dim)
-    statistics.update(extractor(np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)))
-    statistics.save(folder / "target.npz")
+    reference(blob_set.folder, extractor_of(folder / "judge"), target=1).save(folder / "reference.npz")
     return folder
 
 
@@ -77,7 +74,7 @@ def options(folder, *more):
 
 
 def test_sample_with_an_automatic_scale_is_sample_with_the_scale_found(networks, tmp_path):
-    search = ["--judge", networks / "judge", "--reference", networks / "target.npz"]
+    search = ["--judge", networks / "judge", "--reference", networks / "reference.npz"]
     shard = ["--start", 0, "--stop", 3]
 
     def run(*arguments):

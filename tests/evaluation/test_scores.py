@@ -1,5 +1,6 @@
+"""The scores of a point by hand, and by the verbs with a module of the user's."""
+
 import json
-import re
 import subprocess
 import sys
 import tracemalloc
@@ -8,479 +9,290 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from pytorch_fid import fid_score
-from pytorch_fid import inception as fid_inception
+from real_images import real_of
+from scipy import stats
 
 from nrcg.datasets.imageset import write_image_set
 from nrcg.errors import NrcgError
-from nrcg.evaluation import frechet
-from nrcg.evaluation.extractors import Extractor, extractors
-from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance, metrics
-from nrcg.evaluation.score import load_reference, reference_statistics, score
+from nrcg.evaluation.comparison import Pair
+from nrcg.evaluation.extractors import extractors
+from nrcg.evaluation.metrics import metrics
+from nrcg.evaluation.reference import Reference
+from nrcg.evaluation.score import Point, read_point, score, score_scales
 from nrcg.io.files import sha256
-from nrcg.io.images import to_float
-from nrcg.io.tables import SCORE_COLUMNS, read_points, read_table
+from nrcg.io.tables import SCORE_COLUMNS, read_table
 from nrcg.models.architectures import build_classifier
 from nrcg.models.classifier import save_classifier
 
-disp = pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # pytorch-fid's call of SciPy
 CLASSES = ["red", "green", "blue"]
-CARD = {"architecture": "none", "classes": CLASSES, "n_logits": 3}
+DEFAULT = ["fd", "kid", "precision", "recall", "density", "coverage", "off_manifold"]
 
 
-def statistics_of(features, batch=37):
-    statistics = FeatureStatistics(features.shape[1])
-    for start in range(0, len(features), batch):
-        statistics.update(features[start : start + batch])
-    return statistics
-
-
-def correlated(seed, n, dim=24, offset=0.0):
+def verdicts_of(n, diverged=(), first=0, seed=0):
+    """Random ones."""
     random = np.random.default_rng(seed)
-    return random.normal(size=(n, dim)) @ random.normal(size=(dim, dim)) + offset
+    table = pd.DataFrame({"seed": np.arange(first, first + n), "diverged": np.isin(np.arange(n), diverged)})
+    for name in ("guiding", "judge", "robust"):
+        table[name] = np.where(table["diverged"], "", np.array(CLASSES)[random.integers(0, 3, n)])
+    return table
 
 
-# Fréchet statistics
+@pytest.fixture(scope="module")
+def reference():
+    """Real images of three features: of all classes, and of the target class."""
+    random = np.random.default_rng(1)
+    everything, of_class = random.normal(size=(300, 3)), random.normal(size=(120, 3)) * 0.5 + 1
+    return Reference(*(real_of(each, each[:50] + 0.1) for each in (everything, of_class)))
 
 
-@pytest.mark.parametrize("gathered", [4096, 100])
-@pytest.mark.parametrize("offset", [0.0, 1e6])
-def test_streamed_sums_are_the_mean_and_covariance(offset, gathered, monkeypatch):
-    monkeypatch.setattr(frechet, "GATHERED", gathered)
-    features = correlated(0, 500, offset=offset)
-    statistics = statistics_of(features)
-    assert statistics.merged()[0] == 500 and statistics.merged() is statistics.merged()
-    mean, cov = statistics.gaussian()
-    exact = features - offset  # far from zero, only what the float64 features themselves still hold can be expected
-    np.testing.assert_allclose(mean, features.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(cov, np.cov(exact, rowvar=False), rtol=1e-9, atol=1e-9)
+def features_of(n, seed=0):
+    return (np.random.default_rng(seed).normal(size=(n, 3)) * 0.7 + 0.5).astype(np.float32)
 
 
-@disp
-def test_distance_is_pytorch_fids_and_the_eigenvalue_formulas():
-    a, b = correlated(3, 300), correlated(4, 200, offset=0.5)
-    ours = frechet_distance(statistics_of(a), statistics_of(b))
-    covs = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    theirs = fid_score.calculate_frechet_distance(a.mean(0), covs[0], b.mean(0), covs[1])
-    overlap = np.sqrt(np.linalg.eigvals(covs[0] @ covs[1]).real).sum()
-    by_hand = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(covs[0]) + np.trace(covs[1]) - 2 * overlap
-    assert ours == pytest.approx(theirs, rel=1e-6)
-    assert ours == pytest.approx(by_hand, rel=1e-6)
+def scored(n=40, verdicts=None, chosen=DEFAULT, names=("judge",), evaluations=None, **how):
+    verdicts = verdicts_of(n) if verdicts is None else verdicts
+    point = Point(verdicts, {name: features_of(len(verdicts)) for name in names}, evaluations)
+    return score(point, **{"target": "green", "classes": CLASSES, "chosen": chosen} | how)
 
 
-def test_distance_of_few_or_equal_samples_is_computed_quietly(capsys, recwarn):
-    few, constant = statistics_of(correlated(5, 6)), statistics_of(np.ones((9, 24)))
-    mean, cov = few.gaussian()
-    expected = ((mean - 1) ** 2).sum() + np.trace(cov)  # a constant has no spread to overlap with
-    assert frechet_distance(few, constant) == pytest.approx(expected, rel=1e-6)
-    assert frechet_distance(few, few) == pytest.approx(0, abs=1e-3)
-    assert not recwarn.list and capsys.readouterr().out == ""
-
-
-def test_saved_statistics_come_back_and_a_truncated_file_is_named(tmp_path):
-    statistics, path = statistics_of(correlated(6, 50)), tmp_path / "all.npz"
-    statistics.save(path)
-    for loaded, saved in zip(FeatureStatistics.load(path).merged(), statistics.merged(), strict=True):
-        np.testing.assert_array_equal(loaded, saved)
-    whole = path.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"", b"text"):
-        path.write_bytes(damaged)
-        with pytest.raises(NrcgError, match=r"all\.npz: not complete"):
-            FeatureStatistics.load(path)
-    np.savez(path, mu=np.zeros(24))
-    with pytest.raises(NrcgError, match=r"all\.npz: not complete"):
-        FeatureStatistics.load(path)
-    np.savez(path, n=50, mean=np.full(24, np.nan), scatter=np.eye(24))
-    with pytest.raises(NrcgError, match=r"all\.npz: not feature statistics of finite numbers"):
-        FeatureStatistics.load(path)
-    with pytest.raises(NrcgError, match=r"none\.npz: no such file"):
-        FeatureStatistics.load(tmp_path / "none.npz")
-
-
-def test_what_has_no_distance_is_refused():
-    with pytest.raises(NrcgError, match="24 and of 3 features"):
-        frechet_distance(statistics_of(correlated(7, 50)), statistics_of(np.ones((5, 3))))
-    with pytest.raises(NrcgError, match="1 images"):
-        frechet_distance(statistics_of(correlated(7, 1)), statistics_of(correlated(7, 50)))
-    with np.errstate(all="ignore"), pytest.raises(NrcgError, match="do not overflow"):
-        frechet_distance(statistics_of(correlated(7, 50) * 1e200), statistics_of(correlated(7, 50)))
-
-
-# Extractors
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_features_that_are_not_finite_are_named(value):
-    features = np.random.default_rng(0).normal(size=(500, 8))
-    features[3, 2] = value
-    with pytest.raises(NrcgError, match=r"1 of 500 images are not finite; look for damaged"):
-        FeatureStatistics(8).update(features)
-
-
-def test_features_of_another_shape_are_named():
-    for shape in ((5, 7), (5,), (5, 8, 1)):
-        with pytest.raises(NrcgError, match=r"expected N×8; mend the extractor"):
-            FeatureStatistics(8).update(np.zeros(shape))
-
-
-def test_inception_features_are_pytorch_fids(inception_weights, tmp_path, monkeypatch):
-    images = np.random.default_rng(0).integers(0, 256, size=(5, 32, 32, 3), dtype=np.uint8)
-    files = [tmp_path / f"{i}.png" for i in range(len(images))]
-    for file, image in zip(files, images, strict=True):
-        Image.fromarray(image).save(file)
-    untouched = fid_inception.load_state_dict_from_url
-    extractor = extractors["inception"](inception_weights, "cpu")
-    assert fid_inception.load_state_dict_from_url is untouched
-    ours = np.concatenate([extractor(images[:3]), extractor(images[3:])])
-    monkeypatch.setattr(fid_inception, "load_state_dict_from_url", lambda *_, **__: torch.load(inception_weights))
-    network = fid_inception.InceptionV3([fid_inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]])
-    theirs = fid_score.get_activations(files, network, batch_size=5, num_workers=0)
-    assert ours.dtype == np.float64 and ours.shape == (5, extractor.dim) == (5, 2048)
-    assert theirs.std(axis=0).max() > 0.01  # the images differ
-    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.max())
-    mean, cov = theirs.mean(axis=0), np.cov(theirs, rowvar=False)
-    for found, expected in zip(statistics_of(ours, batch=2).gaussian(), (mean, cov), strict=True):
-        assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
-
-
-def test_judge_features_are_its_last_hidden_layer(tmp_path):
-    torch.manual_seed(0)
-    judge = build_classifier("resnet18_judge", 3).eval()
-    save_classifier(tmp_path, judge, CARD | {"architecture": "resnet18_judge"})
-    images = np.random.default_rng(0).integers(0, 256, size=(4, 16, 16, 3), dtype=np.uint8)
-    extractor = extractors["classifier"](tmp_path, "cpu")
-    found = torch.from_numpy(extractor(images)).float()
-    assert found.shape == (4, extractor.dim) == (4, 64)
-    with torch.no_grad():  # the rest of the network makes its logits of them
-        torch.testing.assert_close(judge.fc[2](found.relu()), judge(to_float(images)))
-
-
-def test_weights_that_do_not_fit_are_named(tmp_path):
-    file = tmp_path / "weights.pth"
-    with pytest.raises(NrcgError, match=r"weights\.pth: no such file; get it from https"):
-        extractors["inception"](file, "cpu")
-    file.write_bytes(b"not a checkpoint")
-    with pytest.raises(NrcgError, match=r"weights\.pth: damaged"):
-        extractors["inception"](file, "cpu")
-    untouched = fid_inception.load_state_dict_from_url
-    torch.save({"conv.weight": torch.zeros(3)}, file)
-    with pytest.raises(NrcgError, match=r"weights\.pth: .*not weights of pytorch-fid"):
-        extractors["inception"](file, "cpu")
-    assert fid_inception.load_state_dict_from_url is untouched
-    for name in extractors:
-        with pytest.raises(NrcgError, match=f"extractor {name}: no weights given"):
-            extractors[name](None, "cpu")
-    with pytest.raises(NrcgError, match="'clip': unknown; use one of inception, classifier"):
-        extractors["clip"]
-
-
-@pytest.mark.parametrize("architecture", ["mobilenet_v3_small", {"torchvision": {"name": "squeezenet1_1"}}])
-def test_features_of_any_classifier_are_what_its_last_layer_is_given(tmp_path, architecture):
-    torch.manual_seed(0)
-    network = build_classifier(architecture, 3).eval()
-    save_classifier(tmp_path, network, CARD | {"architecture": architecture})
-    images = np.random.default_rng(0).integers(0, 256, size=(4, 40, 40, 3), dtype=np.uint8)
-    extractor = extractors["classifier"](tmp_path, "cpu")
-    found = torch.from_numpy(extractor(images)).float()
-    with torch.no_grad():
-        if architecture == "mobilenet_v3_small":
-            body = network.avgpool(network.features(to_float(images))).flatten(1)
-            expected = network.classifier[:-1](body)
-        else:  # its last layer is a convolution, after which the pixels are averaged
-            expected = network.features(to_float(images)).mean((2, 3))
-    assert found.shape == (4, extractor.dim) == expected.shape
-    torch.testing.assert_close(found, expected)
-
-
-# Scores
-
-
-class Brightest(torch.nn.Module):
-    """Assigns an image to its brightest colour channel; mid-grey, a tie, to class 0. `order` renames the channels."""
-
-    def __init__(self, order=(0, 1, 2)):
-        super().__init__()
-        self.order = list(order)
-
-    def forward(self, images):
-        return images.mean((2, 3))[:, self.order]
-
-
-def colours(images):
-    return images.reshape(len(images), -1, 3).mean(axis=1)
-
-
-# the "network" gets floats in [−1, 1] and answers in 0…255, so that `colours` of the bytes is the expected feature
-COLOUR = Extractor(3, lambda inputs: (inputs.double().mean((2, 3)) + 1) * 127.5)
-
-
-def write_shard(path, images, start, diverged=(), **changes):
-    np.save(path, images)
-    card = {"seeds": [start, start + len(images)], "diverged": list(diverged), "sha256": sha256(path)} | changes
-    path.with_suffix(".json").write_text(json.dumps({key: value for key, value in card.items() if value is not None}))
-    return path
-
-
-@pytest.fixture
-def shards(tmp_path):
-    """20 random images as seeds 100…119 in two shards; seeds 103, 104 and 115 diverged to mid-grey."""
-    images = np.random.default_rng(3).integers(0, 256, size=(20, 4, 4, 3), dtype=np.uint8)  # no two channels tie
-    images[[3, 4, 15]] = 128
-    paths = [
-        write_shard(tmp_path / "a.npy", images[:13], 100, [103, 104]),
-        write_shard(tmp_path / "b.npy", images[13:], 113, [115]),
+@pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # pytorch-fid's call of SciPy
+def test_scores_by_hand(reference):
+    verdicts = verdicts_of(40, diverged=[3, 4, 15])
+    table = scored(verdicts=verdicts, references={"judge": reference}, evaluations=12.5)
+    assert list(table.columns) == SCORE_COLUMNS and (table["seeds"] == "reported").all() and (table["n"] == 40).all()
+    found = table.set_index("metric")
+    shares = {"accuracy": "guiding", "accuracy/robust": "robust", "accuracy_judge": "judge"}
+    shares = {metric: (verdicts[name] == "green").sum() for metric, name in shares.items()}
+    shares |= {f"judge_share/{name}": (verdicts["judge"] == name).sum() for name in CLASSES}
+    for metric, hits in shares.items():
+        assert found["value"][metric] == hits / 40  # of all samples: diverged ones are misses
+        wilson = stats.binomtest(int(hits), 40).proportion_ci(method="wilson")
+        np.testing.assert_allclose(found.loc[metric, ["low", "high"]].astype(float), wilson, atol=1e-6)
+        assert found["n_diverged"][metric] == 3 and np.isnan(found["features"][metric])
+    assert (
+        found["value"]["unet_evaluations"] == 12.5 and found.loc["unet_evaluations", ["low", "features"]].isna().all()
+    )
+    assert list(found.index) == [*shares, "unet_evaluations"] + [
+        f"{prefix}{name}_judge" for prefix in ("", "c") for name in ("fd", "fd_infinity", *DEFAULT[1:])
     ]
-    return paths, images
+    distances = found.iloc[len(shares) + 1 :]
+    assert (distances["features"] == 3).all() and distances[["value", "low", "high"]].notna().all(axis=None)
+    assert (distances["low"] <= distances["value"]).all() and (distances["value"] <= distances["high"]).all()
+    samples = features_of(40).astype(float)
+    for prefix, real in (("", reference.all), ("c", reference.target)):
+        theirs = real.pool.mean(0), np.cov(real.pool, rowvar=False)
+        expected = fid_score.calculate_frechet_distance(samples.mean(0), np.cov(samples, rowvar=False), *theirs)
+        assert found["value"][f"{prefix}fd_judge"] == pytest.approx(expected, rel=1e-4)
+        pair = Pair.of(samples.astype(np.float32), real)
+        for name in DEFAULT:
+            assert found["value"][f"{prefix}{name}_judge"] == pytest.approx(metrics[name](pair))
+        off = stats.binomtest(round(40 * metrics["off_manifold"](pair)), 40).proportion_ci(method="wilson")
+        np.testing.assert_allclose(
+            found.loc[f"{prefix}off_manifold_judge", ["low", "high"]].astype(float), off, atol=1e-6
+        )
 
 
-@pytest.fixture
-def training(tmp_path):
-    random = np.random.default_rng(2)
-    images = random.integers(0, 256, size=(60, 4, 4, 3), dtype=np.uint8)
-    labels, split = random.integers(0, 3, size=60), np.arange(60) % 3
-    write_image_set(tmp_path / "set", images, labels, split, name="s", classes=CLASSES, seed=0, parameters={})
-    return tmp_path / "set", images, labels, split
+def test_rows_are_named_by_metric_and_extractor(reference):
+    references = dict.fromkeys(("inception", "mine"), reference)
+    table = scored(names=references, references=references, chosen=["fd", "kid"])
+    names = list(table["metric"][table["features"].notna()])
+    assert names == [
+        prefix + name
+        for first in (("fid", "fid_infinity", "kid_inception"), ("fd_mine", "fd_infinity_mine", "kid_mine"))
+        for prefix in ("", "c")
+        for name in first
+    ]
 
 
-def fid_of(a, b):
-    return fid_score.calculate_frechet_distance(a.mean(0), np.cov(a, rowvar=False), b.mean(0), np.cov(b, rowvar=False))
+def test_fd_of_infinitely_many_is_told_of_four_samples_a_feature(reference):
+    for n, told in ((11, False), (12, True)):
+        table = scored(n, references={"judge": reference}, chosen=["fd"])
+        assert table["metric"].str.contains("infinity").any() == told
+    few = Reference(real_of(features_of(5, 1)), reference.target)  # of five real images, five are compared one by one
+    table = scored(40, references={"judge": few}, chosen=["fd"])
+    assert list(table["metric"][table["metric"].str.contains("infinity")]) == ["cfd_infinity_judge"]
 
 
-def test_memory_of_scoring_does_not_grow_with_the_samples(tmp_path, monkeypatch):
-    monkeypatch.setattr("nrcg.evaluation.score.metrics", {"none": lambda *_: 0.0})  # a distance needs the same for all
-    monkeypatch.setattr(frechet, "GATHERED", 128)
-    classifier = Brightest(), CARD
+def test_samples_that_choose_scales_are_told_apart(reference):
+    """Their distances have no intervals, which take the longest; the others are scored as if they were alone."""
+    how = {"references": {"judge": reference}, "evaluations": 7.0}
+    verdicts = verdicts_of(40, diverged=[0, 30], first=100)
+    point = Point(verdicts, {"judge": features_of(40)}, 7.0)
+    table = scored(verdicts=verdicts, tuning=116, **how)
+    tuning, reported = (table[table["seeds"] == seeds] for seeds in ("tuning", "reported"))
+    assert set(tuning["n"]) == {16} and set(reported["n"]) == {24}
+    assert tuning[tuning["features"].notna()][["low", "high"]].isna().all(axis=None)
+    for rows, part, value in ((slice(0, 16), tuning, 0), (slice(16, 40), reported, 116)):
+        alone = Point(point.verdicts[rows], {"judge": point.features["judge"][rows]}, 7.0)
+        other = score(alone, target="green", classes=CLASSES, references=how["references"], chosen=DEFAULT)
+        other = other[other["metric"].isin(part["metric"])].reset_index(drop=True)
+        columns = ["metric", "value", "n", "n_diverged"] + (["low", "high"] if value else [])
+        pd.testing.assert_frame_equal(part.reset_index(drop=True)[columns], other[columns])
+    assert set(scored(verdicts=verdicts, tuning=10, **how)["seeds"]) == {"reported"}
+    assert set(scored(verdicts=verdicts, tuning=140, **how)["seeds"]) == {"tuning"}
 
-    class Pixels:  # in NumPy's memory, which is traced; torch's is not
-        dim = 512
 
-        def __call__(self, images):
-            return images.reshape(len(images), -1)[:, :512].astype(float)
+def test_one_sample_has_no_distance_and_two_have_no_interval(reference):
+    assert not scored(1, references={"judge": reference})["features"].notna().any()
+    table = scored(2, references={"judge": reference}, chosen=["fd", "kid", "density"])
+    distances = table[table["features"].notna()]
+    assert len(distances) == 6 and distances["value"].notna().all() and distances[["low", "high"]].isna().all(axis=None)
 
-    images = np.random.default_rng(0).integers(0, 256, (2000, 32, 32, 3), dtype=np.uint8)
-    peaks = []
-    for n in (200, 2000):
-        shard = write_shard(tmp_path / f"{n}.npy", images[:n], 0)
-        references = {"pixels": (Pixels(), FeatureStatistics(512), FeatureStatistics(512))}
+
+def test_memory_of_distances_does_not_grow_with_the_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr("nrcg.evaluation.comparison.CHUNK", 100)
+    random, peaks = np.random.default_rng(0), []
+    real = real_of(random.normal(size=(100, 64)))
+    for n in (1000, 20000):
+        np.save(tmp_path / "f.npy", random.normal(size=(n, 64)).astype(np.float32))
+        features = {"judge": np.load(tmp_path / "f.npy", mmap_mode="r")}
+        point = Point(verdicts_of(n), features)
         tracemalloc.start()
-        score([shard], target=0, guiding=classifier, judge=classifier, references=references)
+        score(point, target="red", classes=CLASSES, references={"judge": Reference(real, real)}, chosen=DEFAULT[:6])
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] - peaks[0] < 1800 * 1000  # pixels are 3 072 bytes an image, features 4 096; seeds and verdicts stay
+    assert peaks[1] < peaks[0] + 19000 * 128  # half of the features; verdicts stay
 
 
-@disp
-@pytest.mark.parametrize("target", [0, 1])
-def test_scores_by_hand(shards, training, target):
-    paths, images = shards
-    folder, train_images, labels, split = training
-    references = (
-        reference_statistics(folder, COLOUR, batch_size=7),
-        reference_statistics(folder, COLOUR, target=target, batch_size=7),
-    )
-    table = score(
-        paths,
-        target=target,
-        guiding=(Brightest((1, 0, 2)), CARD),
-        judge=(Brightest(), CARD),
-        references={"judge": (COLOUR, *references)},
-        batch_size=5,
-    ).metrics
-    assert list(table.columns) == SCORE_COLUMNS
-    assert (table.n == 20).all() and (table.n_diverged == 3).all()
-    found = table.set_index("metric")
-    sane = np.setdiff1d(np.arange(20), [3, 4, 15])
-    brightest = colours(images)[sane].argmax(axis=1)
-    swapped = np.array([1, 0, 2])[brightest]
-    shares = {"accuracy": (swapped == target).sum() / 20, "accuracy_judge": (brightest == target).sum() / 20}
-    shares |= {f"judge_share/{name}": (brightest == i).sum() / 20 for i, name in enumerate(CLASSES)}
-    for metric, share in shares.items():
-        assert found.value[metric] == pytest.approx(share)
-        assert found.stderr[metric] == pytest.approx(np.sqrt(share * (1 - share) / 20))
-        assert pd.isna(found.features[metric])
-    everything, of_class = colours(train_images[split == 0]), colours(train_images[(split == 0) & (labels == target)])
-    assert found.value["fd_judge"] == pytest.approx(fid_of(colours(images), everything), rel=1e-4)
-    assert found.value["cfd_judge"] == pytest.approx(fid_of(colours(images), of_class), rel=1e-4)
-    assert found.features["fd_judge"] == found.features["cfd_judge"] == 3 and np.isnan(found.stderr["fd_judge"])
-    assert len(table) == len(shares) + 2  # in particular no row is called FID
+@pytest.fixture
+def files(tmp_path):
+    """What `nrcg measure features` leaves."""
+    verdicts_of(20).to_csv(tmp_path / "v.csv", index=False)
+    np.save(tmp_path / "f.npy", features_of(20))
+    (tmp_path / "card.json").write_text(json.dumps({"unet_evaluations": 40.0}))
+    return {"verdicts": str(tmp_path / "v.csv"), "features": {"judge": str(tmp_path / "f.npy")}}
 
 
-def test_rows_are_named_by_metric_and_extractor(shards, training):
-    statistics = reference_statistics(training[0], COLOUR)
-    references = dict.fromkeys(("inception", "mine"), (COLOUR, statistics, statistics))
-    classifiers = {"guiding": (Brightest(), CARD), "judge": (Brightest(), CARD)}
-    table = score(shards[0], target=0, **classifiers, references=references).metrics
-    assert list(table.metric[table.features.notna()]) == ["fid", "cfid", "fd_mine", "cfd_mine"]
+def test_scales_are_scored_one_after_the_other(files, tmp_path, reference):
+    how = {"target": "red", "classes": CLASSES, "references": {"judge": reference}, "chosen": ["kid"]}
+    table = score_scales({"none": files, "2.50": files | {"card": str(tmp_path / "card.json")}}, **how)
+    assert list(table.columns) == ["scale", *SCORE_COLUMNS] and set(table["scale"].dropna()) == {2.5}
+    unguided, guided = table[table["scale"].isna()], table[table["scale"] == 2.5]
+    cost = guided["metric"] == "unet_evaluations"
+    assert list(guided["value"][cost]) == [40]
+    pd.testing.assert_frame_equal(unguided[SCORE_COLUMNS], guided[SCORE_COLUMNS][~cost].reset_index(drop=True))
 
 
-def test_shards_that_do_not_fit_are_named(shards, tmp_path):
-    classifiers = {"guiding": (Brightest(), CARD), "judge": (Brightest(), CARD), "references": {}}
-    (a, b), images = shards
+def test_files_that_do_not_fit_are_named(files, tmp_path):
+    verdicts, features = tmp_path / "v.csv", tmp_path / "f.npy"
+    whole, text = features.read_bytes(), verdicts.read_text()
 
-    def refused(match, paths=(a, b), **changed):
-        with pytest.raises(NrcgError, match=match):
-            score(list(paths), **{"target": 0, **classifiers, **changed})
+    def refused(message, **changed):
+        with pytest.raises(NrcgError, match=message):
+            read_point(**files | changed)
+        verdicts.write_text(text)
+        features.write_bytes(whole)
 
-    refused("no sample shards", [])
-    refused("of the judge", judge=(Brightest(), CARD | {"classes": ["x", "y", "z"]}))
-    refused(r"a\.npy: seeds \[100, 113\] occur", [a, a])
-    refused(r"c\.npy: no such file", [tmp_path / "c.npy"])
-    write_shard(b, images[13:], 113, seeds=[113, 119])
-    refused(r"b\.npy: 7 images, its card says seeds \[113, 119\]")
-    write_shard(b, images[13:], 113, [3])
-    refused(r"b\.json: `diverged` holds other seeds than 113 to 119")
-    write_shard(b, images[13:], 113, seeds=None)
-    refused(r"b\.json: no list")
-    write_shard(b, images[13:], 113, sha256=None)
-    refused(r"b\.json: no key 'sha256'; delete it")
-    b.with_suffix(".json").unlink()
-    refused(r"b\.json: no such file")
-    refused(r"a\.npy: float32", [write_shard(a, images.astype(np.float32), 100)])
-    refused(r"empty\.npy: uint8 \(0, ", [write_shard(tmp_path / "empty.npy", images[:0], 100)])
-
-
-def test_a_class_without_training_images_is_named(training):
-    folder, images, labels, split = training
-    write_image_set(folder, images, labels * 0, split, name="s", classes=CLASSES, seed=0, parameters={})
-    with pytest.raises(NrcgError, match="0 training images of class 2"):
-        reference_statistics(folder, COLOUR, target=2)
+    refused(r"none\.npy: no such file", features={"judge": f"{tmp_path}/none.npy"})
+    refused(r"none\.json: no such file", card=f"{tmp_path}/none.json")
+    features.write_bytes(whole[:-20])
+    refused(r"f\.npy: not a complete \.npy array")
+    np.save(features, features_of(19))
+    refused(r"f\.npy: float32 \(19, 3\); .*v\.csv tells of 20 samples\. Make both again")
+    np.save(features, features_of(20).astype(float))
+    refused(r"f\.npy: float64 \(20, 3\)")
+    verdicts.write_text(text[:-1])
+    refused(r"v\.csv: its last line has no end")
+    verdicts.write_text(text.replace("judge", "jugde"))
+    refused(r"v\.csv: no column 'judge'")
+    verdicts.write_text(text.replace("False", "no"))
+    refused(r"v\.csv: not verdicts")
+    lines = text.splitlines(keepends=True)
+    verdicts.write_text("".join([lines[0], *lines[:0:-1]]))
+    refused(r"v\.csv: not verdicts, a row for each seed, upwards")
 
 
-# A module of the user's
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ({}, "--points: none is given"),
+        ({"big": {"verdicts": "v", "features": {}}}, "--points: big: must be a scale, or none"),
+        ({"1": {"verdicts": "v", "features": {}, "crad": "c"}}, "--points: 1: unknown key crad; nearest are card"),
+        ({"1": {"verdicts": "v", "features": "f"}}, "--points: 1: features 'f': must be an object"),
+        ({"1": {"features": {}}}, "--points: 1: no key verdicts; give one"),
+    ],
+)
+def test_points_that_are_wrong_are_named(points, message):
+    with pytest.raises(NrcgError, match=message):
+        score_scales(points)
 
+
+def test_metrics_and_features_that_are_not_there_are_named(reference):
+    with pytest.raises(NrcgError, match="metric 'fid': unknown; use one of fd, kid"):
+        scored(references={"judge": reference}, chosen=["fd", "fid"])
+    with pytest.raises(NrcgError, match="no features of extractor 'mine'; extract them too"):
+        scored(references={"mine": reference})
+    other = Reference(*(real_of(np.random.default_rng(0).normal(size=(20, 4))) for _ in range(2)))
+    with pytest.raises(NrcgError, match="extractor judge: 3 features of samples, 4 of real images"):
+        scored(references={"judge": other})
+
+
+# By the verbs, with a module of the user's
 
 MODULE = """
 import numpy as np
 from nrcg.evaluation.extractors import Extractor, extractors
-from nrcg.evaluation.frechet import metrics
+from nrcg.evaluation.metrics import metrics
 
 @extractors.register("mean_colour")
 def mean_colour(weights, device):
     return Extractor(3, lambda images: images.mean((2, 3)), device)
 
 @metrics.register("shift")
-def shift(samples, reference):
-    return float(np.abs(samples.gaussian()[0] - reference.gaussian()[0]).max())
+def shift(pair):
+    return float(np.abs(pair.samples.mean(0) - pair.real.statistics.gaussian()[0]).max())
 """
-
-
-@pytest.fixture
-def folders(tmp_path):
-    """A guiding classifier and a judge."""
-    for name, architecture in (("guide", "mobilenet_v3_small"), ("judge", "resnet18_judge")):
-        torch.manual_seed(0)
-        card = CARD | {"architecture": architecture}
-        save_classifier(tmp_path / name, build_classifier(architecture, 3), card)
-    return tmp_path / "guide", tmp_path / "judge"
 
 
 def nrcg(*words):
     result = subprocess.run([sys.executable, "-m", "nrcg.cli", *map(str, words)], capture_output=True, text=True)
-    assert "Traceback" not in result.stderr
-    return result
-
-
-def test_a_module_adds_an_extractor_and_a_metric(shards, training, folders, tmp_path):
-    (paths, images), (folder, train_images, labels, split) = shards, training
-    (tmp_path / "mine.py").write_text(MODULE)
-    common = "--device", "cpu", "--threads", 1, "--module", tmp_path / "mine.py"
-    files = {"all": tmp_path / "all.npz", "target": tmp_path / "green.npz"}
-    for part, options in (("all", ()), ("target", ("--target", "green"))):
-        words = "--data", folder, "--extractor", "mean_colour", *options, "--out", files[part]
-        assert nrcg("measure", "reference", *words, *common).returncode == 0
-    references = json.dumps({"mean_colour": {part: str(path) for part, path in files.items()}})
-    words = "--guiding", folders[0], "--judge", folders[1], "--references", references, "--target", "green"
-    outputs = "--verdicts", tmp_path / "verdicts.csv", "--first", tmp_path / "first.npy", "--out", tmp_path / "s.csv"
-    result = nrcg("measure", "score", *paths, *words, *outputs, *common)
     assert result.returncode == 0, result.stderr
-    table = read_table(tmp_path / "s.csv", text=["metric"], numbers=["value", "features"]).set_index("metric")
-    assert list(table.index[table.features.notna()]) == [
-        f"{prefix}{name}_mean_colour" for name in ("fd", "shift") for prefix in ("", "c")
+
+
+def test_a_module_adds_an_extractor_and_a_metric(tmp_path):
+    random = np.random.default_rng(3)
+    for name, architecture in (("guide", "mobilenet_v3_small"), ("judge", "resnet18_judge")):
+        torch.manual_seed(0)
+        card = {"architecture": architecture, "classes": CLASSES, "n_logits": 3}
+        save_classifier(tmp_path / name, build_classifier(architecture, 3), card)
+    images, labels = random.integers(0, 256, (180, 4, 4, 3), np.uint8), random.integers(0, 3, 180)
+    split = np.arange(180) % 3
+    write_image_set(tmp_path / "set", images, labels, split, name="s", classes=CLASSES, seed=0, parameters={})
+    samples = random.integers(0, 256, (20, 4, 4, 3), np.uint8)
+    for name, start, stop in (("a", 100, 113), ("b", 113, 120)):
+        np.save(tmp_path / f"{name}.npy", samples[start - 100 : stop - 100])
+        card = {"seeds": [start, stop], "diverged": [s for s in (103, 115) if start <= s < stop], "unet_evaluations": 8}
+        (tmp_path / f"{name}.json").write_text(json.dumps(card | {"sha256": sha256(tmp_path / f"{name}.npy")}))
+    (tmp_path / "mine.py").write_text(MODULE)
+    common = "--module", tmp_path / "mine.py", "--target", "green"
+    device = "--device", "cpu", "--threads", 1
+    words = "--data", tmp_path / "set", "--extractor", "mean_colour", "--out", tmp_path / "r.npz"
+    nrcg("measure", "reference", *words, *common, *device)
+    both = "--guiding", tmp_path / "guide", "--judge", tmp_path / "judge", "--extractors", '{"mean_colour": {}}'
+    words = "--verdicts", tmp_path / "v.csv", "--out", tmp_path / "features", "--first", tmp_path / "first.npy"
+    shards = tmp_path / "b.npy", tmp_path / "a.npy"
+    nrcg("measure", "features", *shards, *both, *words, "--n-first", 4, "--first-seed", 105, *common, *device)
+    point = {"verdicts": f"{tmp_path}/v.csv", "features": {"mean_colour": f"{tmp_path}/features/mean_colour.npy"}}
+    points = json.dumps({"2.5": point | {"card": f"{tmp_path}/first.json"}})
+    words = "--points", points, "--references", json.dumps({"mean_colour": f"{tmp_path}/r.npz"}), "--tuning", 105
+    metric = "--metric", "fd", "--metric", "shift"
+    nrcg("measure", "score", *words, *metric, "--judge", tmp_path / "judge", "--out", tmp_path / "s.csv", *common)
+    table = read_table(tmp_path / "s.csv", text=["seeds", "metric"], numbers=["scale", "value", "features", "n"])
+    table = table[table["seeds"] == "reported"].set_index("metric")
+    assert set(table["scale"]) == {2.5} and (table["n"] == 15).all()
+    names = ("fd", "fd_infinity", "shift")
+    assert list(table.index[table["features"].notna()]) == [
+        f"{c}{name}_mean_colour" for c in ("", "c") for name in names
     ]
-    train = train_images[(split == 0) & (labels == 1)]
-    expected = np.abs(colours(images).mean(0) - colours(train).mean(0)).max() / 127.5
-    assert table.value["cshift_mean_colour"] == pytest.approx(expected, rel=1e-5)
-    seen = read_table(tmp_path / "verdicts.csv", text=["guiding"], numbers=["seed"])
-    assert list(seen.seed) == list(range(100, 120)) and list(np.flatnonzero(seen.guiding == "")) == [3, 4, 15]
+    train, seen = images[(split == 0) & (labels == 1)], samples[5:]
+    expected = np.abs(seen.mean((0, 1, 2)) - train.mean((0, 1, 2))).max() / 127.5
+    assert table["value"]["cshift_mean_colour"] == pytest.approx(expected, rel=1e-5)
+    assert table["value"]["unet_evaluations"] == 8
+    verdicts = read_table(tmp_path / "v.csv", text=["guiding"], numbers=["seed"])
+    assert list(verdicts["seed"]) == list(range(100, 120)) and list(np.flatnonzero(verdicts["guiding"] == "")) == [
+        3,
+        15,
+    ]
+    np.testing.assert_array_equal(np.load(tmp_path / "first.npy"), samples[5:9])
     assert "mean_colour" not in extractors and "shift" not in metrics  # they were another process's
-
-
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        ({"all": "a.npz"}, "--references: judge: no key target; give one"),
-        ({"all": "a.npz", "target": 3}, "--references: judge: target 3: must be a name"),
-        (
-            {"all": "a.npz", "target": "b.npz", "wieghts": "w"},
-            "--references: judge: unknown key wieghts; nearest are we",
-        ),
-        (["a.npz"], "--references: judge: .*give an object"),
-        ({"all": "a.npz", "target": "b.npz"}, "extractor 'judge': unknown; use one of inception, classifier"),
-        (
-            {"extractor": "classifier", "all": "a.npz", "target": "b.npz", "weights": "nowhere"},
-            "nowhere/card.json: no such file",
-        ),
-    ],
-)
-def test_references_that_are_wrong_are_named(section, message):
-    with pytest.raises(NrcgError, match=message):
-        load_reference("judge", section, "cpu")
-    with pytest.raises(NrcgError, match="extractor 'clip': unknown"):
-        load_reference("clip", {"all": "a.npz", "target": "b.npz"}, "cpu")
-
-
-# Collected
-
-
-def collect(out, *points):
-    return nrcg("measure", "collect", *(word for point in points for word in ("--point", point)), "--out", out)
-
-
-def test_points_are_collected_in_order_and_given_as_they_were(tmp_path):
-    one, every = tmp_path / "one.csv", tmp_path / "all.csv"
-    one.write_text(f"{','.join(SCORE_COLUMNS)}\nfid,1.5,,8,1,3\naccuracy,0.1,0.30000000000000004,8,1,\n")
-    points = ["b:robust:10", "a:robust:10", "a:robust:2.5", "a:robust:-", "a:plain:5"]
-    assert collect(every, *(f"{point}={one}" for point in points)).returncode == 0
-    lines = every.read_text().splitlines()
-    assert lines[0] == "dataset,setup,scale,metric,value,stderr,n,n_diverged,features"
-    assert [line.partition(",fid")[0] for line in lines[1::2]] == [
-        "a,plain,5.0", "a,robust,", "a,robust,2.5", "a,robust,10.0", "b,robust,10.0",
-    ]  # fmt: skip
-    assert lines[1:3] == ["a,plain,5.0,fid,1.5,,8,1,3", "a,plain,5.0,accuracy,0.1,0.30000000000000004,8,1,"]
-    table = read_points(every, "a")
-    assert list(table.metric) == ["fid", "accuracy"] * 4 and table.features[0] == 3 and np.isnan(table.features[1])
-    assert nrcg("measure", "collect", "--given", f"a={every}", "--out", tmp_path / "a.csv").returncode == 0
-    assert (tmp_path / "a.csv").read_text().splitlines() == lines[:9]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("metric,value\nfid,1\n", r"one\.csv: no column 'stderr'"),
-        ("", r"one\.csv: not a readable table"),
-        (f"{','.join(SCORE_COLUMNS)}\nfid,1.5,,8,1,3", r"one\.csv: .*cut short"),
-        (f"{','.join(SCORE_COLUMNS)}\nfid,1.5,,8.5,1,3\n", r"one\.csv: column 'n' holds '8\.5' where a number"),
-    ],
-)
-def test_tables_that_are_no_scores_are_named(tmp_path, text, message):
-    (tmp_path / "one.csv").write_text(text)
-    result = collect(tmp_path / "all.csv", f"a:b:1={tmp_path}/one.csv")
-    assert result.returncode == 2 and re.search(message, result.stderr)
-
-
-def test_what_cannot_be_collected_is_named(tmp_path):
-    one = tmp_path / "one.csv"
-    one.write_text(f"{','.join(SCORE_COLUMNS)}\nfid,1.5,,8,1,3\n")
-    out = "--out", tmp_path / "all.csv"
-    for words, message in (
-        (("--point", f"a:b={one}"), "write DATASET:SETUP:SCALE=CSV"),
-        (("--point", f"a:b:1={one}", "--given", f"a={one}"), "give --point for each point, or --given alone"),
-        ((), "give --point"),
-        (("--given", f"a={one}"), r"one\.csv: no column 'dataset'"),
-    ):
-        result = nrcg("measure", "collect", *words, *out)
-        assert result.returncode == 2 and re.search(message, result.stderr), words
-    collect(tmp_path / "all.csv", f"a:b:1={one}", f"c:b:-={one}")
-    result = nrcg("measure", "collect", "--given", f"d={tmp_path}/all.csv", *out)
-    assert re.search(r"all\.csv: column 'dataset' has no 'd'; it holds a, c", result.stderr)

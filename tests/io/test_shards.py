@@ -81,6 +81,14 @@ def test_the_first_samples_are_kept_as_one_shard(tmp_path):
     assert (Shard.open(tmp_path / "three.npy").images == images[:3]).all()
     keep_first(paths, tmp_path / "all.npy", 100)
     assert len(Shard.open(tmp_path / "all.npy").images) == 9
+    for seed, n, expected in ((23, 4, range(23, 27)), (0, 2, range(20, 22)), (24, 9, range(24, 29))):
+        keep_first(paths, tmp_path / "later.npy", n, seed)  # from a seed on, such as the first that is reported
+        later = Shard.open(tmp_path / "later.npy")
+        assert later.seeds == expected and (later.images == images[expected.start - 20 : expected.stop - 20]).all()
+        assert np.flatnonzero(later.diverged).tolist() == [s - expected.start for s in (21, 25, 28) if s in expected]
+    with pytest.raises(NrcgError, match=r"20\.npy and others: no sample of seed 29 or later; draw more"):
+        keep_first(paths, tmp_path / "none.npy", 4, 29)
+    assert not (tmp_path / "none.npy").exists()
     np.save(paths[0], images[:5])
     with pytest.raises(NrcgError, match=r"^remove .*24\.npy and 24\.json: not the images that the card tells of"):
         verify(paths)

@@ -118,13 +118,21 @@ def test_counts_all_seeds_drawn_both_ways(tmp_path, sides):
     assert "a note" in text
 
 
-def test_another_column_decides_and_the_judge_may_be_absent(tmp_path, sides):
+def test_another_column_decides(tmp_path, sides):
+    random = np.random.default_rng(7)
     for side in sides:
-        side.table = side.table.drop(columns="judge").rename(columns={"guiding": "mine"})
+        mine = np.where(side.table["diverged"], "", random.choice(CLASSES, len(side.table)))
+        side.table = side.table.assign(mine=mine)
         side.write()
-    fig = draw(sides, [tmp_path / "f.png"], classifier="mine")
-    assert "the mine classifier assigns" in small_print(fig) and "judge" not in small_print(fig)
-    assert not any("judge" in text for text, _ in texts(fig))
+    before, after = sides
+    chosen = [seed for seed in range(32) if before.said("mine")[seed] not in ("", "cat")]
+    own = sum(after.said("mine")[seed] == "cat" for seed in chosen)
+    said = small_print(draw(sides, [tmp_path / "f.png"], classifier="mine"))
+    assert f"the mine classifier assigns {len(chosen)} to" in said and f"it assigns {own} of these" in said
+    chosen = [seed for seed in range(32) if before.said("judge")[seed] not in ("", "cat")]
+    fig = draw(sides, [tmp_path / "f.png"], classifier="judge")  # counted once, and agrees with itself
+    assert f"the judge assigns {len(chosen)} to" in small_print(fig) and "; the judge" not in small_print(fig)
+    assert not any(text.startswith("judge: ") for text, _ in texts(fig))
 
 
 def test_samples_are_pixel_exact_and_the_target_stands_out(tmp_path, sides):
@@ -195,6 +203,9 @@ def test_bad_input_is_named(tmp_path, sides):
         draw(sides, out, classifier="mine")
     with pytest.raises(NrcgError, match="n 13: must be a whole number from 1 to 12"):
         draw(sides, out, n=13)
+    after.table.drop(columns="judge").to_csv(after.csv, index=False)
+    with pytest.raises(NrcgError, match=r"after\.csv: no column 'judge'; score its samples again"):
+        draw(sides, out)
     other = Side(tmp_path, "other", [60, 64])
     with pytest.raises(NrcgError, match=r"other\.csv: none of its seeds is in .*before\.csv"):
         draw((before, other), out)

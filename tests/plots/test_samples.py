@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
+from scored import add_scores, rows_of, write_scores
 
 from nrcg.errors import NrcgError
 from nrcg.plots.samples import LINES, plot_grid, plot_side_by_side
@@ -28,11 +28,11 @@ def find_block(page: np.ndarray, block: np.ndarray) -> bool:
     return any(np.array_equal(page[y : y + block.shape[0], x : x + block.shape[1]], block) for y, x in starts)
 
 
-def side_by_side(folder: Path, shards: dict, **changes):
+def side_by_side(folder: Path, shards: dict, tuning=(), **changes):
     """The figure of shards by (setup, scale), with distances that grow with the scale."""
-    rows = [("d", setup, scale, "cfd_judge", scale or 1, "", 8, 0, 2) for setup, scale in shards]
-    columns = ["dataset", "setup", "scale", "metric", "value", "stderr", "n", "n_diverged", "features"]
-    pd.DataFrame(rows, columns=columns).to_csv(folder / "scores.csv", index=False)
+    rows = [row for setup, scale in shards for row in rows_of(setup, scale or "", {"cfd_judge": scale or 1}, n=8)]
+    write_scores(folder / "scores.csv", rows)
+    add_scores(folder / "scores.csv", rows_of("real", "", {"cfd_judge": 0.1}) + list(tuning))
     points = [{"setup": setup, "scale": scale, "shard": str(path)} for (setup, scale), path in shards.items()]
     arguments = {"csv": folder / "scores.csv", "setups": SETUPS, "points": points} | changes
     return plot_side_by_side([folder / "x.png"], **arguments)
@@ -44,6 +44,10 @@ def test_side_by_side_shows_each_setup_at_its_best_scale(tmp_path):
     fig = side_by_side(tmp_path, shards, n=2)
     labels = ["unconditional", "robust, s = 2", r"non-robust + $\hat{x}_0$, s = 3"]  # in the order of the setups
     assert [text.get_text() for text in fig.axes[0].texts] == [*labels, "seed 0", "1"]
+    tuning = [row for scale, value in ((15, 1.0), (3, 2.0)) for row in rows_of(
+        X0, scale, {"cfd_judge": value}, seeds="tuning", half=None)]  # fmt: skip
+    fig = side_by_side(tmp_path, {key: shards[key] for key in keys if key[0] != "robust"}, tuning, n=2)
+    assert fig.axes[0].texts[1].get_text() == r"non-robust + $\hat{x}_0$, s = 15"  # the nearest of those samples
     points = [{"setup": X0, "scale": 15, "shard": "s0.npy"}]
     with pytest.raises(NrcgError, match=f"no shard of {X0} at scale 3; give one"):
         side_by_side(tmp_path, {(X0, 15): 0, (X0, 3): 0}, points=points)

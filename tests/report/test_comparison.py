@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scored import add_scores, rows_of, write_scores
 
 from nrcg.errors import NrcgError
 from nrcg.report.tables import write_comparison
@@ -14,27 +15,29 @@ SETUPS = ROOT / "config" / "setups.yaml"
 PAPER = ROOT / "config" / "paper_results.tsv"
 EMA = "nonrobust_x0_ema0.99"
 LABEL = "non-robust + x̂₀ + EMA 0.99"
-COLUMNS = ["dataset", "setup", "scale", "metric", "value", "stderr", "n", "n_diverged", "features"]
 
 SPORTBALLS = [  # the paper's: 29.63 %, 54.37, 155.19 unconditional; 91.05 %, 69.64, 18.52 at s = 15
-    ("unconditional", "", "accuracy", 0.34, 0.02, 50176, 0, ""),
-    ("unconditional", "", "fid", 50.0, "", 50176, 0, 2048),
-    ("unconditional", "", "cfid", 160.25, "", 50176, 0, 2048),
-    (EMA, 15, "accuracy", 0.90, 0.01, 4096, 3, ""),
-    (EMA, 15, "fid", 70.0, "", 4096, 3, 2048),
-    (EMA, 15, "cfid", 18.5, "", 2048, 0, 2048),
-    ("robust", 15, "cfid", 1.0, "", 50176, 0, 2048),  # the paper says nothing of it
+    ("unconditional", "", "accuracy", 0.34, 50176, 0),
+    ("unconditional", "", "fid", 50.0, 50176, 0),
+    ("unconditional", "", "cfid", 160.25, 50176, 0),
+    (EMA, 15, "accuracy", 0.90, 4096, 3),
+    (EMA, 15, "fid", 70.0, 4096, 3),
+    (EMA, 15, "cfid", 18.5, 2048, 0),
+    ("robust", 15, "cfid", 1.0, 50176, 0),  # the paper says nothing of it
 ]
 CELEBA = [
-    ("unconditional", "", "accuracy", 0.5567, 0.001, 50176, 0, ""),
-    ("unconditional", "", "fd_judge", 17.0, "", 50176, 0, 64),  # no FID
-    (EMA, 100, "accuracy", 0.99, 0.001, 50176, 0, ""),  # another scale than the paper's 150
+    ("unconditional", "", "accuracy", 0.5567, 50176, 0),
+    ("unconditional", "", "fd_judge", 17.0, 50176, 0),  # no FID
+    (EMA, 100, "accuracy", 0.99, 50176, 0),  # another scale than the paper's 150
 ]
 
 
-def scores(path, dataset, rows):
-    pd.DataFrame([(dataset, *row) for row in rows], columns=COLUMNS).to_csv(path, index=False)
-    return path
+def scores(path, dataset, points):
+    rows = []
+    for setup, scale, metric, value, n, lost in points:
+        features = 64 if metric.endswith("_judge") else 2048
+        rows += rows_of(setup, scale, {metric: value}, n=n, lost=lost, features=features, dataset=dataset)
+    return write_scores(path, rows)
 
 
 @pytest.fixture
@@ -66,7 +69,9 @@ def test_numbers_by_hand(tmp_path, both):
     }
     for key, numbers in expected.items():
         assert ours.loc[key, ["ours", "difference", "n"]].tolist() == pytest.approx(list(numbers))
-    assert ours["stderr"].dropna().tolist() == [0.02, 0.01] and ours["n_diverged"].tolist() == [0, 0, 0, 3, 3, 0]
+    assert ours.loc[(EMA, "fid"), ["low", "high"]].tolist() == pytest.approx([68.6, 71.4])
+    assert ours.loc[(EMA, "accuracy"), ["low", "high"]].tolist() == pytest.approx([0.8904, 0.9088], abs=1e-4)
+    assert ours["n_diverged"].tolist() == [0, 0, 0, 3, 3, 0]
     assert set(ours["state"]) == {"measured"} and set(ours["weights"]) == {"trained here"}
 
 
@@ -76,10 +81,12 @@ def test_rows_for_reading(tmp_path, both):
     for row in (
         "| sportballs | unconditional | – | accuracy (guiding classifier) | 29.63 % | 34.00 % [33.59, 34.42] "
         "| +4.37 pp | 50176 | the guiding classifier | trained here |",
-        f"| sportballs | unconditional | – | FID | 54.37 | 50.00 | −4.37 | 50176 | {inception} | trained here |",
-        f"| sportballs | {LABEL} | 15 | FID | 69.64 | 70.00 ‡ | +0.36 | 4096 (3 diverged) | {inception} "
+        f"| sportballs | unconditional | – | FID | 54.37 | 50.00 [49.00, 51.00] | −4.37 | 50176 | {inception} "
         "| trained here |",
-        f"| sportballs | {LABEL} | 15 | cFID | 18.52 | 18.50 † | −0.02 | 2048 | {inception} | trained here |",
+        f"| sportballs | {LABEL} | 15 | FID | 69.64 | 70.00 [68.60, 71.40] ‡ | +0.36 | 4096 (3 diverged) "
+        f"| {inception} | trained here |",
+        f"| sportballs | {LABEL} | 15 | cFID | 18.52 | 18.50 [18.13, 18.87] † | −0.02 | 2048 | {inception} "
+        "| trained here |",
         "| celeba | unconditional | – | accuracy (guiding classifier) | 55.67 % | 55.67 % [55.23, 56.10] "
         "| +0.00 pp | 50176 | the guiding classifier | the authors' |",
         # what there is not: FD (judge) is no FID, s = 100 is not s = 150, and nothing of CelebA-HQ
@@ -101,6 +108,17 @@ def test_a_run_with_the_judges_distances_alone(tmp_path):
     assert table["ours"].dropna().tolist() == [0.34, 0.90]
     page = compare(tmp_path, files, ".md").read_text()
     assert "An FD (judge) is not an FID." in page and "†" not in page and "2048" not in page
+
+
+def test_several_trainings_are_one_number_and_tuning_samples_and_real_images_none(tmp_path):
+    path = scores(tmp_path / "s.csv", "sportballs", SPORTBALLS)
+    add_scores(path, rows_of(EMA, 15, {"accuracy": 0.80, "fid": 74.0}, n=4096, features=2048, repeat=2))
+    add_scores(path, rows_of(EMA, 15, {"accuracy": 0.10, "fid": 10.0}, n=512, half=None, seeds="tuning"))
+    add_scores(path, rows_of("real", "", {"accuracy": 1.0, "fid": 0.5}, n=512, features=2048))
+    page = re.sub(" +", " ", compare(tmp_path, [path], ".md").read_text())
+    assert "| FID | 69.64 | 72.00 [70.98, 73.02] ± 2.73 ‡ | +2.36 | 4096 (3 diverged) |" in page
+    assert "| 91.05 % | 85.00 % [84.21, 85.76] ± 7.05 | −6.05 pp | 8192 (3 diverged) |" in page
+    assert "- ±: standard deviation between trainings" in page and "real" not in page
 
 
 def test_a_blank_value_is_not_measured(tmp_path):
