@@ -45,6 +45,8 @@ def cell(row: pd.Series, metric: str, digits: int = 1) -> str:
     """A value with its unit and interval, the mark of a distance, and the spread between trainings; absent, a dash."""
     if np.isnan(row["value"]):
         return "–"
+    if metric == "unet_evaluations":
+        return f"{row['value']:g}"
     share, unit = is_share(metric), " %" if is_share(metric) else ""
     say: Callable[[float], str] = (lambda each: f"{100 * each:.{digits}f}") if share else _number
     low, high, between = (row.get(key, np.nan) for key in ("low", "high", "between"))
@@ -55,10 +57,8 @@ def cell(row: pd.Series, metric: str, digits: int = 1) -> str:
 
 
 def _number(value: float) -> str:
-    """Two decimals, or three digits of a small number; a whole one as it is."""
-    if value == round(value):
-        return f"{value:.0f}"
-    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+    """Two decimals, or three digits of a small number."""
+    return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
 
 
 def plain(value: Any) -> str:

@@ -10,7 +10,7 @@ from scored import COLUMNS, edit, rows_of, write_scores
 
 from nrcg.errors import NrcgError
 from nrcg.evaluation.points import collect_scores, read_points
-from nrcg.evaluation.uncertainty import Z95
+from nrcg.evaluation.uncertainty import T95, Z95
 
 
 def point(setup, scale, distance, *, accuracy=0.5, metric="cfd_judge", **more):
@@ -91,7 +91,8 @@ def test_trainings_are_averaged(tmp_path):
 
 def error_of(rows, metric):
     """Mean square of the standard errors, as the intervals tell them."""
-    return np.mean([((row["high"] - row["low"]) / 2 / Z95) ** 2 for row in rows if row["metric"] == metric])
+    sure = Z95 if metric == "accuracy" else T95
+    return np.mean([((row["high"] - row["low"]) / 2 / sure) ** 2 for row in rows if row["metric"] == metric])
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.05, 0.2])

@@ -27,7 +27,7 @@ CELLS = [  # metric, row, as it is said
     ("ckid_judge", row(-0.00123, -0.00456, 0.0021, n=9.0, features=64.0), "−0.00123 [−0.00456, 0.0021]"),  # unmarked
     ("fd_judge", row(0.98765, 0.0, 1.0), "0.988 [0.00, 1.00]"),
     ("fd_judge", row(0.00001234), "1.23e−05"),
-    ("unet_evaluations", row(300.0), "300.00"),
+    ("unet_evaluations", row(300.0), "300"),
     ("accuracy", row(NAN, 0.1, 0.2), "–"),
 ]  # fmt: skip
 
