@@ -24,6 +24,7 @@ def planned(checkout, tmp_path):
 
 def test_repeats_train_each_guiding_classifier_anew_and_draw_its_samples_with_each(planned):
     once, thrice = planned(), planned(lambda data: data.update(repeats=3))
+    assert "Exception" not in once  # no rule was tried for another's files
     # nonrobust and robust guide; each training draws and is scored, but for unguided samples and real images
     assert jobs(thrice)["train_classifier"] - jobs(once)["train_classifier"] == 2 * 2
     assert jobs(thrice)["score"] - 2 == 3 * (jobs(once)["score"] - 2)

@@ -261,7 +261,7 @@ def test_figures_are_redrawn_from_given_scores_without_sampling(finished, tmp_pa
 @pytest.mark.parametrize(
     ("overlays", "points", "shipped"),
     [
-        (["demo"], 25, "sportballs32"),
+        (["demo"], 22, "sportballs32"),
         (["demo", "large_balls"], 25, "sportballs32_large"),
         (["fashion"], 21, "fashion32"),
     ],
