@@ -72,7 +72,7 @@ def toy(tmp_path):
 def test_every_method_from_its_row_to_its_score(toy, tmp_path, monkeypatch):
     commands = run_all(tmp_path, monkeypatch, "results/toy/sportballs/scores.csv", *toy())
     scores = pd.read_csv(tmp_path / "results/toy/sportballs/scores.csv")
-    assert set(scores["setup"]) == {"unconditional", "robust", *methods}
+    assert set(scores["setup"]) == {"unconditional", "real", "robust", *methods}
     assert scores[scores["metric"] == "accuracy_judge"]["value"].between(0, 1).all()
     stated = [parse_json(shlex.split(line)[shlex.split(line).index("--guidance") + 1], "") for line in commands
               if line.startswith("sample") and "--guidance" in line]  # fmt: skip

@@ -15,8 +15,9 @@ from environment_yml import ROOT
 from slurm_cluster import edit_profile, missing, slurm_cluster
 
 PROFILE = ROOT / "workflow/profiles/slurm/config.yaml"
-GPU_RULES = {"train_classifier", "train_ddpm", "forward", "reference", "sample", "score", "trace", "find_scale"}
-CPU_RULES = {"images"}  # all others are local
+GPU_RULES = {"train_classifier", "train_ddpm", "forward", "reference", "sample", "trace", "find_scale"}
+GPU_RULES |= {"features", "features_of_real"}
+CPU_RULES = {"images", "score"}  # all others are local
 SHARD = Path("results/test/sportballs/samples/unconditional/scale_none/shard_000.npy")
 SNAKEMAKE = """
 import asyncio, sys

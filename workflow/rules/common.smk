@@ -121,18 +121,15 @@ def trainings(dataset, setup):
     return [setup, *(f"{setup}{AGAIN}{i}" for i in range(2, repeats + 1))]
 
 
-def scored_setups(dataset):
-    """(its name in files, setup, number of the training) of all that is scored: samples of all setups, and real images."""
-    setups = [UNGUIDED, *(setup for setup in SETUPS if setup in scales_of(dataset))]
-    named = [(name, setup, i) for setup in setups for i, name in enumerate(trainings(dataset, setup), 1)]
-    return [(REAL, REAL, 1), *named]
-
-
-def of_scales(wildcards, pattern):
-    """A file of each scale of a setup."""
-    scales = scales_of(wildcards.dataset).get(wildcards.setup.partition(AGAIN)[0])
-    return [pattern.format(setup=wildcards.setup, scale=scale) for scale in map(plain, scales or [])] or [
-        pattern.format(setup=wildcards.setup, scale="none")
+def scored(dataset):
+    """(setup's name in files, scale, setup, number of the training) of all that is scored: every point, and real images."""
+    return [
+        (REAL, "none", REAL, 1),
+        *(
+            (name, scale, setup, i)
+            for setup, scale in points(dataset)
+            for i, name in enumerate(trainings(dataset, setup), 1)
+        ),
     ]
 
 

@@ -114,27 +114,27 @@ rule features_of_real:
 rule score:
     input:
         references=collect("<run>/{{dataset}}/references/{extractor}.npz", extractor=config["extractors"]),
-        verdicts=lambda w: of_scales(w, f"<run>/{w.dataset}/verdicts/{{setup}}_scale_{{scale}}.csv"),
-        cards=lambda w: ([] if w.setup == REAL else of_scales(w, f"<run>/{w.dataset}/samples/{POINT}/first.json")),
-        features=lambda w: [file for name in FEATURES for file in of_scales(w, name.replace("{dataset}", w.dataset))],
+        verdicts="<run>/{dataset}/verdicts/{setup}_scale_{scale}.csv",
+        card=lambda w: [] if w.setup == REAL else f"<run>/{{dataset}}/samples/{POINT}/first.json",
+        features=FEATURES,
         judge=lambda w: classifier(w.dataset, judge(w.dataset)),
     output:
-        "<run>/{dataset}/scores/{setup}.csv",
+        "<run>/{dataset}/scores/{setup}_scale_{scale}.csv",
     log:
-        "<joblogs>/score_{setup}.log",
+        "<joblogs>/score_{setup}_{scale}.log",
     benchmark:
-        "<times>/score_{setup}.tsv"
+        "<times>/score_{setup}_{scale}.tsv"
     conda:
         "../envs/nrcg.yaml"
     threads: config["threads"]
     resources:
         mem_mb=lambda w, attempt: 8000 * attempt,
-        runtime=lambda w, attempt: 120 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
     params:
         judge=folder("judge"),
         files=lambda w, input: flags(
             {
-                "points": scored_points(w, input),
+                "points": scored_point(w, input),
                 "references": dict(zip(config["extractors"], map(str, input.references), strict=True)),
             }
         ),
@@ -147,13 +147,14 @@ rule score:
         ),
         modules=lambda w, threads: flags({"module": config["modules"]}),
     shell:
-        "nrcg measure score --judge {params.judge:q} {params.files} {params.options} {params.modules} --out {output:q} --log {log:q}"
+        "nrcg measure score --judge {params.judge:q} {params.files} {params.options} {params.modules}"
+        " --out {output:q} --log {log:q}"
 
 
 rule collect_scores:
     input:
         lambda w: settings(w)["scores_from"]
-        or [f"<run>/{w.dataset}/scores/{setup}.csv" for setup, _, _ in scored_setups(w.dataset)],
+        or [f"<run>/{w.dataset}/scores/{name}_scale_{scale}.csv" for name, scale, _, _ in scored(w.dataset)],
     output:
         "<run>/{dataset}/scores.csv",
     log:
@@ -170,7 +171,7 @@ rule collect_scores:
             else {
                 "scores": [
                     f"{w.dataset}:{setup}:{training}={file}"
-                    for (_, setup, training), file in zip(scored_setups(w.dataset), input, strict=True)
+                    for (_, _, setup, training), file in zip(scored(w.dataset), input, strict=True)
                 ]
             }
         ),

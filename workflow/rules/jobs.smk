@@ -186,11 +186,8 @@ def extractor_sections(dataset, input):
     return {name: extractor_options(dataset, name, input.get(f"weights_{name}")) for name in config["extractors"]}
 
 
-def scored_points(wildcards, input):
-    """For each scale of a setup its verdicts, its features and a card of its samples."""
-    scales, found = of_scales(wildcards, "{scale}"), {}
-    for i, (scale, verdicts) in enumerate(zip(scales, input.verdicts, strict=True)):
-        features = dict(zip(config["extractors"], map(str, input.features[i :: len(scales)]), strict=True))
-        card = {"card": str(input.cards[i])} if input.cards else {}
-        found[scale] = {"verdicts": str(verdicts), "features": features, **card}
-    return found
+def scored_point(wildcards, input):
+    """The scale of a point with its verdicts, its features and a card of its samples."""
+    features = dict(zip(config["extractors"], map(str, input.features), strict=True))
+    found = {"verdicts": str(input.verdicts), "features": features}
+    return {wildcards.scale: found | ({"card": str(input.card)} if input.card else {})}
