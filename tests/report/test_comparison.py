@@ -116,7 +116,7 @@ def test_several_trainings_are_one_number_and_tuning_samples_and_real_images_non
     add_scores(path, rows_of(EMA, 15, {"accuracy": 0.10, "fid": 10.0}, n=512, half=None, seeds="tuning"))
     add_scores(path, rows_of("real", "", {"accuracy": 1.0, "fid": 0.5}, n=512, features=2048))
     page = re.sub(" +", " ", compare(tmp_path, [path], ".md").read_text())
-    assert "| FID | 69.64 | 72.00 [70.98, 73.02] ± 2.73 ‡ | +2.36 | 4096 (3 diverged) |" in page
+    assert "| FID | 69.64 | 72.00 [70.98, 73.02] ± 2.74 ‡ | +2.36 | 4096 (3 diverged) |" in page
     assert "| 91.05 % | 85.00 % [84.21, 85.76] ± 7.05 | −6.05 pp | 8192 (3 diverged) |" in page
     assert "- ±: standard deviation between trainings" in page and "real" not in page
 

@@ -21,7 +21,8 @@ SCHEDULER = {"num_train_timesteps": 8}
 
 
 def verb(*words):
-    done = CliRunner().invoke(app, [*map(str, words), "--device", "cpu"], catch_exceptions=False)
+    device = [] if words[:2] == ("measure", "score") else ["--device", "cpu"]  # which runs no network
+    done = CliRunner().invoke(app, [*map(str, words), *device], catch_exceptions=False)
     assert done.exit_code == 0, done.output
 
 
@@ -50,39 +51,20 @@ def test_training(folder):
 
 
 def test_samples_are_written_as_rgb_and_scored(folder):
-    shard, references = folder / "samples.npy", {}
+    shard = folder / "samples.npy"
     words = ["sample", "--ddpm", folder / "ddpm", "--classifier", folder / "classifier", "--scale", 2, "--target", "b"]
     verb(*words, "--start", 0, "--stop", 6, "--num-inference-steps", 4, "--out", shard)
     assert np.load(shard).shape == (6, 8, 16, 3)
-    for part, target in (("all", []), ("target", ["--target", "b"])):
-        out, weights = folder / f"{part}.npz", ["--weights", folder / "classifier"]
-        verb(
-            "measure",
-            "reference",
-            "--data",
-            folder / "data",
-            "--extractor",
-            "classifier",
-            *weights,
-            *target,
-            "--out",
-            out,
-        )
-        references[part] = str(out)
-    section = {"own": {"extractor": "classifier", "weights": str(folder / "classifier"), **references}}
-    judges = ["--guiding", folder / "classifier", "--judge", folder / "classifier", "--references", json.dumps(section)]
-    verb(
-        "measure",
-        "score",
-        shard,
-        *judges,
-        "--verdicts",
-        folder / "v.csv",
-        "--out",
-        folder / "scores.csv",
-        "--target",
-        "b",
-    )
+    own, weights = folder / "own.npz", str(folder / "classifier")
+    data = ["--data", folder / "data", "--extractor", "classifier", "--weights", weights, "--target", "b"]
+    verb("measure", "reference", *data, "--out", own)
+    judges = ["--guiding", weights, "--judge", weights]
+    extractors = json.dumps({"own": {"extractor": "classifier", "weights": weights}})
+    seen = ["--extractors", extractors, "--verdicts", folder / "v.csv", "--out", folder / "features"]
+    verb("measure", "features", shard, *judges, *seen)
+    point = {"verdicts": str(folder / "v.csv"), "features": {"own": str(folder / "features/own.npy")}}
+    found = ["--points", json.dumps({"2": point}), "--references", json.dumps({"own": str(own)}), "--judge", weights]
+    verb("measure", "score", *found, "--metric", "fd", "--target", "b", "--out", folder / "scores.csv")
     scores = pd.read_csv(folder / "scores.csv").set_index("metric")["value"]
     assert {"accuracy", "accuracy_judge", "fd_own", "cfd_own"} <= set(scores.index) and scores.notna().all()
 
