@@ -71,9 +71,7 @@ def sample_shard(
         with counted(pipeline.unet) as count:
             images, diverged = pipeline(
                 batch_size=len(batch),
-                generator=[
-                    keyed_generator("sampling", seed, i) for i in batch
-                ],  # on the CPU: the same on every machine
+                generator=[keyed_generator("sampling", seed, i) for i in batch],  # on the CPU: anywhere the same
                 num_inference_steps=num_inference_steps,
                 guidance=guidance,
                 class_labels=class_label,

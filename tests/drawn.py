@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 
@@ -19,3 +20,12 @@ def legend(fig: Figure) -> list[str]:
 
 def small_print(fig: Figure) -> str:
     return " ".join(" ".join(text.get_text() for text in fig.texts).split())
+
+
+def find(page: np.ndarray, image: np.ndarray, factor: int) -> tuple[int, int]:
+    """Row and column of the enlarged image in the page, pixel by pixel."""
+    block = image.repeat(factor, axis=0).repeat(factor, axis=1)
+    for y, x in np.argwhere((page == block[0, 0]).all(axis=-1)):
+        if np.array_equal(page[y : y + len(block), x : x + len(block)], block):
+            return int(y), int(x)
+    raise AssertionError("not on the page")

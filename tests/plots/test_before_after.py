@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import find
 from PIL import Image
 
 from nrcg.errors import NrcgError
@@ -64,15 +65,6 @@ def draw(sides, outputs, **options):
 def texts(fig):
     """(text, bold) of the annotations in the axes by place: row labels, captions and seeds."""
     return [(text.get_text(), text.get_weight() == "bold") for text in fig.axes[0].texts]
-
-
-def find(page, image, factor):
-    """Row and column of the enlarged image in the page, pixel by pixel."""
-    block = image.repeat(factor, axis=0).repeat(factor, axis=1)
-    for y, x in np.argwhere((page == block[0, 0]).all(axis=-1)):
-        if np.array_equal(page[y : y + len(block), x : x + len(block)], block):
-            return int(y), int(x)
-    raise AssertionError("not on the page")
 
 
 def small_print(fig):

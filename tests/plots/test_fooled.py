@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import find
 from PIL import Image
 from scored import add_scores, rows_of, write_scores
 
@@ -118,15 +119,6 @@ def test_samples_are_pixel_exact_and_unused_places_blank(run, tmp_path):
     assert (frame == LINES).all() and (page[top - factor : top + width + factor, left + width + factor :] == 255).all()
     assert (page[below + 5, left + width : left + width + factor] == LINES).all()
     assert texts(fig)[-2][0].startswith("robust, s = 2: 1 of 50")
-
-
-def find(page, image, factor):
-    """Row and column of the enlarged image in the page, pixel by pixel."""
-    block = image.repeat(factor, axis=0).repeat(factor, axis=1)
-    for y, x in np.argwhere((page == block[0, 0]).all(axis=-1)):
-        if np.array_equal(page[y : y + len(block), x : x + len(block)], block):
-            return int(y), int(x)
-    raise AssertionError("not on the page")
 
 
 def test_a_setup_that_fools_none_has_an_empty_row(run, tmp_path):

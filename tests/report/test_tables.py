@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scored import add_scores, edit, rows_of, write_scores
+from scored import EMA, EXAMPLE, LOGPROB, add_scores, edit, rows_of, values_of, write_scores
 
 from nrcg.errors import NrcgError
 from nrcg.report.tables import write_all_points, write_table
@@ -14,26 +14,12 @@ from nrcg.report.tables import write_all_points, write_table
 ROOT = Path(__file__).parents[2]
 SETUPS = ROOT / "config" / "setups.yaml"
 PAPER = ROOT / "config" / "paper_results.tsv"
-EMA, LOGPROB = "nonrobust_x0_ema0.99", "nonrobust_x0_ema0.99_logprob"
 LABEL = "non-robust + x̂₀ + EMA 0.99, s = 15"
-
-POINTS = [  # setup, scale, accuracy, accuracy by the judge, cfd_judge, diverged
-    ("unconditional", "", 0.34, 0.33, 60.0, 0),
-    (EMA, 3, 0.80, 0.78, 20.0, 0),
-    (EMA, 15, 0.99, 0.97, 5.25, 0),
-    (LOGPROB, 3, 0.90, 0.60, 25.0, 0),
-    (LOGPROB, 15, 0.99, 0.70, 5.5, 0),
-    ("nonrobust", 3, 0.30, 0.10, 900.0, 100),
-]
-
-
-def values_of(own, judge, distance):
-    return {"accuracy": own, "accuracy_judge": judge, "judge_share/baseball": judge, "cfd_judge": distance}
 
 
 @pytest.fixture
 def points_csv(tmp_path):
-    rows = [row for setup, scale, *values, lost in POINTS
+    rows = [row for setup, scale, *values, lost in EXAMPLE
             for row in rows_of(setup, scale, values_of(*values), lost=lost, features=64)]  # fmt: skip
     return write_scores(tmp_path / "points.csv", rows)
 
