@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 from nrcg import EMA, ClassifierGuidance
 from nrcg.errors import NrcgError
 from nrcg.models.architectures import build_classifier
-from nrcg.speed import COMPILING_PAYS, SmallAttention, prepare, worth_compiling
+from nrcg.speed import COMPILING_PAYS, SmallAttention, native_precision, prepare, worth_compiling
 
 ATTENTION = {
     "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
@@ -82,6 +82,12 @@ def test_compiling_is_for_long_work_on_cuda():
     assert worth_compiling(COMPILING_PAYS, torch.device("cuda"))
     assert not worth_compiling(COMPILING_PAYS - 1, torch.device("cuda:1"))
     assert not worth_compiling(10 * COMPILING_PAYS, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("able", "precision"), [("amx_bf16", "bf16"), ("avx512_bf16", "bf16"), ("avx2", "fp32")])
+def test_the_native_precision_is_bfloat16_where_the_processor_multiplies_it(monkeypatch, able, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": False, able: True})
+    assert native_precision(torch.device("cpu")) == precision
 
 
 @pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "resnet18_judge", "resnet14_judge"])

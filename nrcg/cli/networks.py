@@ -58,8 +58,9 @@ def open_samplers(
     from nrcg.models.classifier import load_classifier, seeing
     from nrcg.models.ddpm import load_ddpm, sampling_scheduler, takes_images
     from nrcg.pipeline import GuidedPipeline
-    from nrcg.speed import prepare
+    from nrcg.speed import native_precision, prepare
 
+    precision = native_precision(where) if precision == "auto" else precision
     ready = partial(prepare, precision=precision, compile=compile)
     unet, trained = load_ddpm(ddpm, where)
     stated = options.parse_any_json(scheduler, "--scheduler")

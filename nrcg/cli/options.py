@@ -43,6 +43,8 @@ Target = Annotated[str, typer.Option("--target", help="Target class: its name or
 On = Annotated[str, typer.Option("--on", help="What the classifier sees: xt, or x0 (the one-step prediction).")]
 ClassLabel = Annotated[int | None, typer.Option(help="Class that a class-conditional U-Net is told.", min=0)]
 BatchSize = Annotated[int, typer.Option(help="Images in the networks at a time.", min=1)]
+PRECISION = "Inside the networks: fp32, bf16, or auto, which is bf16 where the hardware multiplies it."
+Precision = Annotated[str, typer.Option(help=PRECISION)]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is one), cpu, cuda (a free one) or cuda:N.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to torch.", min=0, max=4096)]

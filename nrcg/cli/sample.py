@@ -31,7 +31,7 @@ def sample(
     guidance: Annotated[str, Option(help=GUIDANCE)] = "{}",
     scheduler: Annotated[str, Option(help=SCHEDULER)] = "null",
     class_label: options.ClassLabel = None,
-    precision: Annotated[str, Option(help="Inside the networks: fp32 or bf16.")] = "fp32",
+    precision: options.Precision = "fp32",
     compile: Annotated[bool, Option(help="Compile the networks where it pays: long work on CUDA.")] = True,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = 64,

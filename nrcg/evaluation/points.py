@@ -39,8 +39,8 @@ def read_scores(path: str | Path, dataset: str | None = None) -> pd.DataFrame:
     if dataset is not None and dataset not in present:
         raise NrcgError(f"{path}: column 'dataset' has no {dataset!r}; it holds {', '.join(present)}")
     table = table[table["dataset"] == (dataset or present[0])][COLUMNS].reset_index(drop=True)
-    if (table["scale"] <= 0).any():
-        raise NrcgError(f"{path}: column 'scale' must be positive, or blank where there is no guidance")
+    if (table["scale"] < 0).any():
+        raise NrcgError(f"{path}: column 'scale' must be at least 0, or blank where there is no guidance")
     if len(strange := table[~table["seeds"].isin(SEEDS)]):
         raise NrcgError(f"{path}: column 'seeds' holds {strange['seeds'].iloc[0]!r}; it is {' or '.join(SEEDS)}")
     for row in table[table.duplicated(["setup", "repeat", "scale", "seeds", "metric"])].itertuples():

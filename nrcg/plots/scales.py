@@ -49,7 +49,8 @@ def plot_scales(
     scores = read_points(csv, dataset)
     points = scores.reported
     levels = points["metric"].str.startswith(f"{metric}/") & points["scale"].isna()
-    rows = points[((points["metric"] == metric) | levels) & points["value"].notna()]
+    placed = points["value"].notna() & (points["scale"] != 0)  # which a log axis has no place for
+    rows = points[((points["metric"] == metric) | levels) & placed]
     if rows.empty:
         raise NrcgError(f"{csv}: column 'metric' has no value for {metric!r}")
     known = read_setups(setups)

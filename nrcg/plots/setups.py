@@ -12,7 +12,8 @@ from nrcg.evaluation.metrics import SHARES, metrics
 from nrcg.io.yaml_files import read_yaml
 from nrcg.plots.style import MARKERS, File, cycle_colors
 
-ROW = {"label": NAME, "classifier": NAME, "guidance": Rule("an object", lambda value: isinstance(value, dict))}
+OBJECT = Rule("an object", lambda value: isinstance(value, dict))
+ROW = {"label": NAME, "classifier": NAME, "guidance": OBJECT, "sampling": OBJECT}
 CHEAPER = {"jacobian": False, "every": None, "interval": None}  # what makes guidance cheaper; None: any value
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from nrcg.runtime.imports import hide_transformers, show_transformers
 
 PROBLEMS = []
+LEAST_SCALE = 0.0001  # names of files need no exponent from here on
 MOST_SHARDS = 10_000  # of a point
 AUTHORS_EXPECT = {  # what the released weights were made for, by data set
     "celeba": {"size": 64, "attribute": "Male"},
@@ -67,6 +68,8 @@ def check_points(place, dataset, data):
         for scale in scales[setup]:
             if float(plain(scale)) != scale:
                 wrong(f"{place}.scales.{setup}", f"{scale!r} has more than six digits; round it")
+            elif 0 < scale < LEAST_SCALE:
+                wrong(f"{place}.scales.{setup}", f"{scale!r} is below {LEAST_SCALE}; raise it, or write 0 for unguided")
     if UNGUIDED and SETUPS[UNGUIDED]["classifier"] not in data["classifiers"]:
         wrong(f"{place}.classifiers", f"no {SETUPS[UNGUIDED]['classifier']!r}, which scores {UNGUIDED} samples")
     for setup in searched(dataset):
@@ -153,10 +156,14 @@ def check_ddpm(place, dataset, data):
                 f"{place}.scheduler.variance_type",
                 f"{scheduler.config.variance_type}: not learned here; take one of {', '.join(FIXED)}",
             )
-        with noted(f"{place}.sampling.scheduler"):
-            scheduler, _ = sampling_scheduler(scheduler, data["sampling"]["scheduler"])
-        with noted(f"{place}.sampling.num_inference_steps"):
-            set_timesteps(scheduler, steps)
+        own = {f"{config['setups']}: {name}": name for name in scales_of(dataset) if "sampling" in SETUPS.get(name, {})}
+        for where, setup in {place: UNGUIDED, **own}.items():
+            if setup in SETUPS:
+                how = sampling(dataset, setup)
+                with noted(f"{where}.sampling.scheduler"):
+                    sampler, _ = sampling_scheduler(scheduler, how["scheduler"])
+                    with noted(f"{where}.sampling.num_inference_steps"):
+                        set_timesteps(sampler, how["num_inference_steps"])
     pretrained, place = model["pretrained"], f"{place}.ddpm"
     if pretrained:
         if not (Path(pretrained).is_dir() or HUB_ID.fullmatch(pretrained)):

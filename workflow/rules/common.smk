@@ -95,6 +95,11 @@ def searched(dataset):
     return [setup for setup, scales in config["datasets"][dataset]["scales"].items() if scales == "auto"]
 
 
+def sampling(dataset, setup):
+    """The settings that a setup samples with: the data set's, but for its own."""
+    return config["datasets"][dataset]["sampling"] | SETUPS[setup].get("sampling", {})
+
+
 def points(dataset):
     """(setup, scale) of every point of a data set; the unguided one is first and has scale `none`."""
     scales = scales_of(dataset)
@@ -102,8 +107,12 @@ def points(dataset):
 
 
 def traced(dataset):
-    """(setup, scale) of each trace: the showcase's scale, and of other setups the middle one of the grid."""
-    shown, scales = config["datasets"][dataset]["showcase"], scales_of(dataset)
+    """(setup, scale) of each trace: the showcase's scale, and of other setups the middle one of the grid.
+
+    One job draws them all, so setups with a sampling of their own have none.
+    """
+    shown = config["datasets"][dataset]["showcase"]
+    scales = {name: grid for name, grid in scales_of(dataset).items() if "sampling" not in SETUPS[name]}
     middle = {setup: sorted(grid)[(len(grid) - 1) // 2] for setup, grid in scales.items()} | {
         shown["setup"]: shown["scale"]
     }

@@ -29,14 +29,17 @@ def run_note(dataset, *setups, paper_as=""):
     paper_as names the paper's numbers where they are shown; the remark is left out where the run is as large.
     """
     data = config["datasets"][dataset]
-    size, total, sampling = data["images"]["size"], data["scheduler"]["num_train_timesteps"], data["sampling"]
-    n, free, steps = (sampling[key] for key in ("n_samples", "n_unconditional", "num_inference_steps"))
+    size, total, given = data["images"]["size"], data["scheduler"]["num_train_timesteps"], data["sampling"]
+    n, free, steps = (given[key] for key in ("n_samples", "n_unconditional", "num_inference_steps"))
     within = "" if steps == total else f" in {steps} steps"
     text = f"{n} guided samples per point, {free} unguided, {shown_size(size)} pixels, T = {total}{within}"
     lines = [f"Run “{config['run']}”: {text}.", *filter(None, [data["scales_note"]])]
-    rows = [SETUPS[setup].get("guidance", {}) for setup in setups or scales_of(dataset)]
-    whole = [row for row in rows if row.keys() <= {"on", "objective", "stabilizer"}]  # others have fewer gradients
-    notes = dict.fromkeys(decay_note(row.get("stabilizer"), steps) for row in whole)
+    rows = {setup: SETUPS[setup].get("guidance", {}) for setup in setups or scales_of(dataset)}
+    notes = {
+        decay_note(row.get("stabilizer"), sampling(dataset, setup)["num_inference_steps"]): None
+        for setup, row in rows.items()
+        if row.keys() <= {"on", "objective", "stabilizer"}  # others have fewer gradients
+    }
     lines += [f"{text}." for text in notes if text]
     theirs = data["paper"].get("run", [size, total, n])
     if paper_as and [size, total, n] != theirs:

@@ -78,11 +78,11 @@ def point_options(dataset, setup, scale):
     data = config["datasets"][dataset]
     options = {"precision": data["sampling"]["precision"], "seed": config["seed"]}
     options["class_label"] = data["ddpm"]["class_label"]
-    if data["sampling"]["scheduler"] is not None:
-        options["scheduler"] = json.dumps(data["sampling"]["scheduler"], sort_keys=True)
+    if (how := sampling(dataset, setup))["scheduler"] is not None:
+        options["scheduler"] = json.dumps(how["scheduler"], sort_keys=True)
     if setup != UNGUIDED:
         options |= {"target": data["target"], "scale": scale, "guidance": guidance(dataset, setup)}
-    return flags({**options, "num_inference_steps": data["sampling"]["num_inference_steps"]})
+    return flags({**options, "num_inference_steps": how["num_inference_steps"]})
 
 
 def shard_options(wildcards):
