@@ -22,8 +22,9 @@ from matplotlib.lines import Line2D
 from tqdm import tqdm
 
 from nrcg.evaluation.extractors import classifier as extractor_of
+from nrcg.evaluation.features import reference
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
-from nrcg.evaluation.reference import Reference, reference
+from nrcg.evaluation.reference import Reference
 from nrcg.evaluation.scale_search import TUNING, Trial, best, drawn, find_scale, grid, trial
 from nrcg.evaluation.uncertainty import wilson
 from nrcg.guidance import guidance_from

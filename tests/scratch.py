@@ -1,13 +1,18 @@
 """Snakemake of this project in a folder that tests may spoil."""
 
+import atexit
 import json
 import os
 import re
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from contextlib import contextmanager, suppress
+from functools import cache
 
+import preloaded
 import yaml
 from environment_yml import ROOT
 
@@ -16,8 +21,23 @@ def command(folder, *arguments):
     return ["snakemake", "--directory", folder, "--snakefile", ROOT / "Snakefile", *arguments]
 
 
+@cache
+def preloaded_path():
+    """A PATH on which `snakemake` and `nrcg` start at once; see preloaded.py."""
+    folder = tempfile.mkdtemp()
+    address = preloaded.install(folder)
+    server = subprocess.Popen([sys.executable, preloaded.__file__, address], stdin=subprocess.PIPE)
+    atexit.register(server.stdin.close)  # and so it ends
+    while not os.path.exists(address):
+        assert server.poll() is None
+        time.sleep(0.05)
+    return f"{folder}:{os.environ['PATH']}"
+
+
 def snakemake(folder, *arguments, check=True):
-    result = subprocess.run(command(folder, *arguments), cwd=folder, capture_output=True, text=True)
+    path, words = preloaded_path(), command(folder, *arguments)
+    words[0] = os.path.join(path.partition(":")[0], words[0])
+    result = subprocess.run(words, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
     output = result.stdout + result.stderr
     if check:
         assert result.returncode == 0, output[-5000:]

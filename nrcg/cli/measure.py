@@ -204,14 +204,14 @@ def reference(
     """Features of the training images, of all classes and of the target class, to which samples are compared (.npz)."""
     where = options.set_up(device, threads)
     from nrcg.datasets.imageset import ImageSet
-    from nrcg.evaluation import reference as references
     from nrcg.evaluation.extractors import extractors
+    from nrcg.evaluation.features import reference as look_at_images
     from nrcg.io.files import require_writable
 
     require_writable(out)
     label = options.parse_target(target, ImageSet.open(data, verify=False).classes)
     network = extractors[extractor](weights, where)
-    references.reference(data, network, target=label, images=images, batch_size=batch_size).save(out)
+    look_at_images(data, network, target=label, images=images, batch_size=batch_size).save(out)
 
 
 @options.measure_verbs.command("features")

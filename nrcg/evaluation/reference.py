@@ -1,25 +1,17 @@
-"""The training images of a data set as an extractor sees them, to which samples are compared: made, saved and read."""
+"""The training images of a data set as an extractor sees them, to which samples are compared: saved and read."""
 
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from tqdm import tqdm
 
-from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError
-from nrcg.evaluation.comparison import SUBSET, Real, kernel, mean_of_others, nearest, products
-from nrcg.evaluation.extractors import Extractor
+from nrcg.evaluation.comparison import Real
 from nrcg.evaluation.frechet import FeatureStatistics
 from nrcg.io.arrays import UNREADABLE
 from nrcg.io.files import atomic
-from nrcg.rng import keyed_generator
-from nrcg.runtime.memory import BatchLimit
 
-HELD_OUT = 1000  # validation images, at most, whose distances to training images say what is normal
-NORMAL = 0.99  # share of them that lie within `reach`
 PARTS = ("all", "target")
 KEYS = {"n": np.int64, "mean": np.float64, "scatter": np.float64, "pool": np.float32, "reach": np.float64,
         "root": np.float64, "alike": np.float64}  # fmt: skip
@@ -62,49 +54,3 @@ class Reference:
 def _real(found: dict[str, np.ndarray]) -> Real:
     statistics = FeatureStatistics.of(int(found["n"]), found["mean"], found["scatter"])
     return Real(statistics, found["pool"], float(found["reach"]), found["root"], float(found["alike"]))
-
-
-def reference(
-    folder: str | Path, extractor: Extractor, *, target: int, images: int = 0, batch_size: int = 64
-) -> Reference:
-    """Show the training images of an image set to an extractor.
-
-    Args:
-        folder: of the image set.
-        target: index of the target class.
-        images: at most so many training images, drawn at random; 0 is all.
-        batch_size: images at a time.
-
-    Raises:
-        NrcgError: where the target class has fewer than two training images, or no validation image.
-    """
-    image_set = ImageSet.open(folder)
-    train, valid = (_shuffled(image_set, split) for split in ("train", "valid"))
-    train = train[: images or None]
-    for name, found, least in (("training", train, 2), ("validation", valid, 1)):
-        if (n := (image_set.labels[found] == target).sum()) < least:
-            raise NrcgError(f"{folder}: {n} {name} images of class {target}; a distance to it needs {least} or more")
-    statistics, pools = (
-        [FeatureStatistics(extractor.dim) for _ in PARTS],
-        [np.zeros((0, extractor.dim), np.float32)] * 2,
-    )
-    limit = BatchLimit("reference features", batch_size)
-    with tqdm(total=len(train), desc=limit.what, unit="image") as bar:
-        for batch, found in limit.each(lambda batch: extractor(image_set.images[batch]), train):
-            for i, features in enumerate((found, found[image_set.labels[batch] == target])):
-                statistics[i].update(features)
-                pools[i] = np.concatenate([pools[i], features[: SUBSET - len(pools[i])].astype(np.float32)])
-            bar.update(len(batch))
-    reals = []
-    for i, chosen in enumerate((valid, valid[image_set.labels[valid] == target])):
-        held_out = [found for _, found in limit.each(lambda b: extractor(image_set.images[b]), chosen[:HELD_OUT])]
-        reach = np.quantile(nearest(np.concatenate(held_out).astype(np.float32), pools[i]), NORMAL)
-        alike = mean_of_others(kernel(products(pools[i], pools[i]), extractor.dim))
-        reals.append(Real(statistics[i], pools[i], float(reach), statistics[i].root(), alike))
-    return Reference(*reals)
-
-
-def _shuffled(image_set: ImageSet, split: str) -> np.ndarray:
-    """The positions of a split's images in an order that depends on their number alone."""
-    indices = image_set.indices(split)
-    return indices[torch.randperm(len(indices), generator=keyed_generator(f"reference: {split}")).numpy()]

@@ -11,10 +11,9 @@ from pytorch_fid import inception as fid_inception
 
 from nrcg.datasets.imageset import write_image_set
 from nrcg.evaluation.extractors import extractors
-from nrcg.evaluation.features import look
+from nrcg.evaluation.features import look, reference
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 from nrcg.evaluation.metrics import statistics
-from nrcg.evaluation.reference import reference
 from nrcg.io.shards import open_shards
 
 CLASSES = ["plain", "striped"]

@@ -6,9 +6,10 @@ from sklearn.neighbors import NearestNeighbors
 
 from nrcg.datasets.imageset import write_image_set
 from nrcg.errors import NrcgError
-from nrcg.evaluation import reference as references
+from nrcg.evaluation import features as references
 from nrcg.evaluation.extractors import Extractor
-from nrcg.evaluation.reference import Reference, reference
+from nrcg.evaluation.features import reference
+from nrcg.evaluation.reference import Reference
 
 CLASSES = ["red", "green", "blue"]
 # the "network" gets floats in [−1, 1] and answers in 0…1, so that `colours` of the bytes is the expected feature

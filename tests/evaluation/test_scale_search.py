@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from nrcg.cli import app
 from nrcg.errors import NrcgError
 from nrcg.evaluation.extractors import classifier as extractor_of
-from nrcg.evaluation.reference import reference
+from nrcg.evaluation.features import reference
 from nrcg.evaluation.scale_search import TUNING, Trial, best, find_scale, grid
 from nrcg.models.architectures import build_classifier
 from nrcg.models.classifier import save_classifier

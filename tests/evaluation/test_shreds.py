@@ -10,8 +10,8 @@ from scipy.ndimage import gaussian_filter
 from nrcg.datasets.sportballs import SportBalls
 from nrcg.evaluation.comparison import Pair
 from nrcg.evaluation.extractors import extractors
+from nrcg.evaluation.features import reference
 from nrcg.evaluation.metrics import metrics
-from nrcg.evaluation.reference import reference
 from nrcg.evaluation.score import Point, score
 from nrcg.evaluation.uncertainty import Z95
 

@@ -14,9 +14,8 @@ import nrcg.cli
 from nrcg import EMA, ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.errors import NrcgError
 from nrcg.evaluation.extractors import Extractor
-from nrcg.evaluation.features import look
+from nrcg.evaluation.features import look, reference
 from nrcg.evaluation.forward import forward_analysis
-from nrcg.evaluation.reference import reference
 from nrcg.io.shards import open_shards
 from nrcg.models.architectures import build_classifier
 from nrcg.runtime.memory import BatchLimit
