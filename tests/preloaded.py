@@ -1,7 +1,7 @@
 """Commands that start at once: `snakemake` and `nrcg`, forked from a process that has imported what they need.
 
-The toy runs start hundreds of commands, each of which would spend seconds on imports. The commands themselves are the real
-ones. A command that is killed leaves its fork behind, so tests that kill start the usual commands.
+The toy runs start hundreds of commands, each of which would spend seconds on imports. The commands themselves are the
+real ones. A command that is killed leaves its fork behind, so tests that kill start the usual commands.
 """
 
 import contextlib
