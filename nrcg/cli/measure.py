@@ -17,7 +17,6 @@ from nrcg.registry import call
 from nrcg.runtime.preemption import stop_on_signals
 
 EXTRACTORS = 'JSON or @file.json: {NAME: {"extractor": "classifier", "weights": PATH or null}, …}.'
-POINTS = 'JSON or @file.json: {SCALE or "none": {"verdicts": CSV, "features": {EXTRACTOR: NPY}, "card": JSON}, …}.'
 ALSO = 'Traces of other guidance, JSON or @file.json: {NPY: {"classifier": FOLDER, "scale": s, "guidance": {…}}, …}.'
 
 
@@ -270,26 +269,34 @@ def features(
 
 @options.measure_verbs.command("score")
 def score(
-    points: Annotated[str, Option(help=POINTS)],
-    references: Annotated[str, Option(help="JSON or @file.json: {EXTRACTOR: NPZ of `nrcg measure reference`, …}.")],
+    verdicts: Annotated[Path, Option(help="CSV file of `nrcg measure features`.")],
+    features: Annotated[list[str], Option(help="EXTRACTOR=NPY of `nrcg measure features`; repeat.")],
+    reference: Annotated[list[str], Option(help="EXTRACTOR=NPZ of `nrcg measure reference`; repeat.")],
     judge: Annotated[Path, Option(help="Folder of the judge, whose card names the classes.")],
     metric: Annotated[list[str], Option(help="Metric of features; repeat. Known: " + ", ".join(metrics) + ".")],
     out: options.Out,
+    scale: Annotated[float | None, Option(help="Guidance scale of the samples; without it, unguided.", min=0)] = None,
+    card: Annotated[Path | None, Option(help="Card of the samples, which counts U-Net evaluations.")] = None,
     target: options.Target = "0",
     tuning: Annotated[int, Option(help="Samples of seeds below it choose scales, and are not reported.", min=0)] = 0,
 ) -> None:
-    """Shares and distances of the samples of a setup at each scale, with 95 % intervals."""
+    """Shares and distances of the samples of a point, with 95 % intervals."""
     from nrcg.evaluation import score as scores
     from nrcg.evaluation.reference import Reference
     from nrcg.io.files import read_card, require_writable
-    from nrcg.io.tables import write_table
+    from nrcg.io.tables import SCORE_COLUMNS, write_table
 
     require_writable(out)
     classes = read_card(judge / "card.json", classes=list)["classes"]
-    read = {name: Reference.load(path) for name, path in options.parse_json(references, "--references").items()}
+    files = dict(options.split_pair(each, "--reference") for each in reference)
     how: dict[str, Any] = {"target": classes[options.parse_target(target, classes)], "classes": classes}
-    how |= {"references": read, "chosen": metric, "tuning": tuning}
-    write_table(out, scores.score_scales(options.parse_json(points, "--points"), **how))
+    how |= {
+        "references": {name: Reference.load(path) for name, path in files.items()},
+        "chosen": metric,
+        "tuning": tuning,
+    }
+    point = scores.read_point(verdicts, dict(options.split_pair(each, "--features") for each in features), card)
+    write_table(out, scores.score(point, **how).assign(scale=scale)[["scale", *SCORE_COLUMNS]])
 
 
 @options.measure_verbs.command("collect")

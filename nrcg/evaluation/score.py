@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from nrcg.checks import NAME, Rule, check, maybe
 from nrcg.errors import NrcgError
 from nrcg.evaluation.comparison import Pair
 from nrcg.evaluation.metrics import EXTRAPOLATED, SHARES, metrics
@@ -17,9 +16,7 @@ from nrcg.evaluation.uncertainty import effective, resampled, wilson
 from nrcg.io.arrays import read_array
 from nrcg.io.files import read_card
 from nrcg.io.tables import SCORE_COLUMNS, read_verdicts
-from nrcg.registry import call
 
-OBJECT = Rule("an object", lambda value: isinstance(value, dict))
 FEWEST = 2  # samples that have a distance
 ENOUGH = 4  # samples per feature from which `fd` of infinitely many can be told; half as many are compared one by one
 
@@ -32,24 +29,7 @@ class Point(NamedTuple):
     evaluations: float | None = None  # of the U-Net per sample
 
 
-def score_scales(points: Mapping[str, Any], **how: Any) -> pd.DataFrame:
-    """`score` of the points of a setup by scale, "none" for one without guidance; with a column `scale` in front."""
-    if not points:
-        raise NrcgError("--points: none is given; name the files of one scale or more")
-    scales, tables = {}, []
-    for name, section in points.items():
-        check(f"--points: {name}", section, {"verdicts": NAME, "features": OBJECT, "card": maybe(NAME)})
-        try:
-            scales[name] = np.nan if name == "none" else float(name)
-        except ValueError:
-            raise NrcgError(f"--points: {name}: must be a scale, or none") from None
-    for name, section in tqdm(points.items(), desc="scores", unit="point"):
-        table = score(call(read_point, f"--points: {name}", section), **how)
-        tables.append(table.assign(scale=scales[name]))
-    return pd.concat(tables)[["scale", *SCORE_COLUMNS]]
-
-
-def read_point(verdicts: str, features: Mapping[str, str], card: str | None = None) -> Point:
+def read_point(verdicts: str | Path, features: Mapping[str, str | Path], card: str | Path | None = None) -> Point:
     """Open what `nrcg measure features` wrote, and a card of the samples; raises NrcgError where they do not agree."""
     evaluations = None if card is None else read_card(Path(card)).get("unet_evaluations")
     table = read_verdicts(verdicts)

@@ -19,7 +19,7 @@ from nrcg.evaluation.comparison import Pair
 from nrcg.evaluation.extractors import extractors
 from nrcg.evaluation.metrics import metrics
 from nrcg.evaluation.reference import Reference
-from nrcg.evaluation.score import Point, read_point, score, score_scales
+from nrcg.evaluation.score import Point, read_point, score
 from nrcg.io.files import sha256
 from nrcg.io.tables import SCORE_COLUMNS, read_table
 from nrcg.models.architectures import build_classifier
@@ -164,14 +164,12 @@ def files(tmp_path):
     return {"verdicts": str(tmp_path / "v.csv"), "features": {"judge": str(tmp_path / "f.npy")}}
 
 
-def test_scales_are_scored_one_after_the_other(files, tmp_path, reference):
+def test_the_card_tells_the_evaluations(files, tmp_path, reference):
     how = {"target": "red", "classes": CLASSES, "references": {"judge": reference}, "chosen": ["kid"]}
-    table = score_scales({"none": files, "2.50": files | {"card": str(tmp_path / "card.json")}}, **how)
-    assert list(table.columns) == ["scale", *SCORE_COLUMNS] and set(table["scale"].dropna()) == {2.5}
-    unguided, guided = table[table["scale"].isna()], table[table["scale"] == 2.5]
-    cost = guided["metric"] == "unet_evaluations"
-    assert list(guided["value"][cost]) == [40]
-    pd.testing.assert_frame_equal(unguided[SCORE_COLUMNS], guided[SCORE_COLUMNS][~cost].reset_index(drop=True))
+    without, table = (score(read_point(**files, card=card), **how) for card in (None, tmp_path / "card.json"))
+    cost = table["metric"] == "unet_evaluations"
+    assert list(table["value"][cost]) == [40]
+    pd.testing.assert_frame_equal(without, table[~cost].reset_index(drop=True))
 
 
 def test_files_that_do_not_fit_are_named(files, tmp_path):
@@ -201,21 +199,6 @@ def test_files_that_do_not_fit_are_named(files, tmp_path):
     lines = text.splitlines(keepends=True)
     verdicts.write_text("".join([lines[0], *lines[:0:-1]]))
     refused(r"v\.csv: not verdicts, a row for each seed, upwards")
-
-
-@pytest.mark.parametrize(
-    ("points", "message"),
-    [
-        ({}, "--points: none is given"),
-        ({"big": {"verdicts": "v", "features": {}}}, "--points: big: must be a scale, or none"),
-        ({"1": {"verdicts": "v", "features": {}, "crad": "c"}}, "--points: 1: unknown key crad; nearest are card"),
-        ({"1": {"verdicts": "v", "features": "f"}}, "--points: 1: features 'f': must be an object"),
-        ({"1": {"features": {}}}, "--points: 1: no key verdicts; give one"),
-    ],
-)
-def test_points_that_are_wrong_are_named(points, message):
-    with pytest.raises(NrcgError, match=message):
-        score_scales(points)
 
 
 def test_metrics_and_features_that_are_not_there_are_named(reference):
@@ -273,9 +256,13 @@ def test_a_module_adds_an_extractor_and_a_metric(tmp_path):
     words = "--verdicts", tmp_path / "v.csv", "--out", tmp_path / "features", "--first", tmp_path / "first.npy"
     shards = tmp_path / "b.npy", tmp_path / "a.npy"
     nrcg("measure", "features", *shards, *both, *words, "--n-first", 4, "--first-seed", 105, *common, *device)
-    point = {"verdicts": f"{tmp_path}/v.csv", "features": {"mean_colour": f"{tmp_path}/features/mean_colour.npy"}}
-    points = json.dumps({"2.5": point | {"card": f"{tmp_path}/first.json"}})
-    words = "--points", points, "--references", json.dumps({"mean_colour": f"{tmp_path}/r.npz"}), "--tuning", 105
+    words = "--verdicts", tmp_path / "v.csv", "--card", tmp_path / "first.json", "--scale", 2.5, "--tuning", 105
+    words += (
+        "--features",
+        f"mean_colour={tmp_path}/features/mean_colour.npy",
+        "--reference",
+        f"mean_colour={tmp_path}/r.npz",
+    )
     metric = "--metric", "fd", "--metric", "shift"
     nrcg("measure", "score", *words, *metric, "--judge", tmp_path / "judge", "--out", tmp_path / "s.csv", *common)
     table = read_table(tmp_path / "s.csv", text=["seeds", "metric"], numbers=["scale", "value", "features", "n"])

@@ -132,16 +132,12 @@ rule score:
         runtime=lambda w, attempt: 60 * attempt,
     params:
         judge=folder("judge"),
-        files=lambda w, input: flags(
-            {
-                "points": scored_point(w, input),
-                "references": dict(zip(config["extractors"], map(str, input.references), strict=True)),
-            }
-        ),
+        files=scored_files,
         options=lambda w: flags(
             {
                 "metric": config["metrics"],
                 "target": settings(w)["target"],
+                "scale": None if w.scale == "none" else w.scale,
                 "tuning": None if w.setup == REAL else first_reported(w.dataset),
             }
         ),

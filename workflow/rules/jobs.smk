@@ -186,8 +186,8 @@ def extractor_sections(dataset, input):
     return {name: extractor_options(dataset, name, input.get(f"weights_{name}")) for name in config["extractors"]}
 
 
-def scored_point(wildcards, input):
-    """The scale of a point with its verdicts, its features and a card of its samples."""
-    features = dict(zip(config["extractors"], map(str, input.features), strict=True))
-    found = {"verdicts": str(input.verdicts), "features": features}
-    return {wildcards.scale: found | ({"card": str(input.card)} if input.card else {})}
+def scored_files(wildcards, input):
+    """The files that a point is scored by, each extractor's by its name."""
+    each = {"features": input.features, "reference": input.references}
+    pairs = {key: [f"{name}={file}" for name, file in zip(config["extractors"], files)] for key, files in each.items()}
+    return flags({**pairs, "verdicts": input.verdicts, "card": input.card or None})
