@@ -288,14 +288,12 @@ def score(
 
     require_writable(out)
     classes = read_card(judge / "card.json", classes=list)["classes"]
-    files = dict(options.split_pair(each, "--reference") for each in reference)
+    pairs = {key: dict(options.split_pair(each, f"--{key}") for each in given)
+             for key, given in {"features": features, "reference": reference}.items()}  # fmt: skip
     how: dict[str, Any] = {"target": classes[options.parse_target(target, classes)], "classes": classes}
-    how |= {
-        "references": {name: Reference.load(path) for name, path in files.items()},
-        "chosen": metric,
-        "tuning": tuning,
-    }
-    point = scores.read_point(verdicts, dict(options.split_pair(each, "--features") for each in features), card)
+    how |= {"chosen": metric, "tuning": tuning}
+    how["references"] = {name: Reference.load(path) for name, path in pairs["reference"].items()}
+    point = scores.read_point(verdicts, pairs["features"], card)
     write_table(out, scores.score(point, **how).assign(scale=scale)[["scale", *SCORE_COLUMNS]])
 
 

@@ -257,12 +257,8 @@ def test_a_module_adds_an_extractor_and_a_metric(tmp_path):
     shards = tmp_path / "b.npy", tmp_path / "a.npy"
     nrcg("measure", "features", *shards, *both, *words, "--n-first", 4, "--first-seed", 105, *common, *device)
     words = "--verdicts", tmp_path / "v.csv", "--card", tmp_path / "first.json", "--scale", 2.5, "--tuning", 105
-    words += (
-        "--features",
-        f"mean_colour={tmp_path}/features/mean_colour.npy",
-        "--reference",
-        f"mean_colour={tmp_path}/r.npz",
-    )
+    words += "--features", f"mean_colour={tmp_path}/features/mean_colour.npy"
+    words += "--reference", f"mean_colour={tmp_path}/r.npz"
     metric = "--metric", "fd", "--metric", "shift"
     nrcg("measure", "score", *words, *metric, "--judge", tmp_path / "judge", "--out", tmp_path / "s.csv", *common)
     table = read_table(tmp_path / "s.csv", text=["seeds", "metric"], numbers=["scale", "value", "features", "n"])

@@ -62,15 +62,8 @@ def test_samples_are_written_as_rgb_and_scored(folder):
     extractors = json.dumps({"own": {"extractor": "classifier", "weights": weights}})
     seen = ["--extractors", extractors, "--verdicts", folder / "v.csv", "--out", folder / "features"]
     verb("measure", "features", shard, *judges, *seen)
-    found = [
-        "--verdicts",
-        folder / "v.csv",
-        "--features",
-        f"own={folder}/features/own.npy",
-        "--reference",
-        f"own={own}",
-    ]
-    found += ["--scale", 2, "--judge", weights]
+    found = ["--verdicts", folder / "v.csv", "--features", f"own={folder}/features/own.npy"]
+    found += ["--reference", f"own={own}", "--scale", 2, "--judge", weights]
     verb("measure", "score", *found, "--metric", "fd", "--target", "b", "--out", folder / "scores.csv")
     scores = pd.read_csv(folder / "scores.csv").set_index("metric")["value"]
     assert {"accuracy", "accuracy_judge", "fd_own", "cfd_own"} <= set(scores.index) and scores.notna().all()
