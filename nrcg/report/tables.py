@@ -70,15 +70,23 @@ def write_table(
 
 @figures.register("points")
 def write_all_points(
-    outputs: list[str], *, csv: File, setups: File, dataset: str | None = None, title: str = "", note: str = ""
-) -> None:
-    """Every score of every point, a row each: the unguided samples, then by the setups' order and scale."""
+    outputs: list[str], *, csv: File, setups: File, dataset: str | None = None, metrics: list[str] | None = None,
+    chosen: bool = False, title: str = "", note: str = "",
+) -> None:  # fmt: skip
+    """Every score of every point, a row each: the unguided samples, then by the setups' order and scale.
+
+    Args:
+        metrics: the scores to show, in this order; all by default.
+        chosen: leave out the scales that were not chosen, except 0.
+    """
     scores = read_points(csv, dataset)
     points = scores.reported
+    if chosen:
+        points = points[(points["scale"] == points["setup"].map(scores.best)) | ~(points["scale"] > 0)]
     known = known_setups(read_setups(setups), points["setup"], csv, setups)
     order = {setup.name: i for i, setup in enumerate(known)}
     points = points.assign(guided=points["scale"].notna(), place=points["setup"].map(order))
-    metrics, rows, data = _in_order(points["metric"]), [], []
+    metrics, rows, data = metrics or _in_order(points["metric"]), [], []
     for (guided, place, scale), part in points.groupby(["guided", "place", "scale"], dropna=False):
         found, setup = _indexed(part, metrics), known[place]
         counts = {"n": _count(part, "n"), "diverged": _count(part, "n_diverged")}

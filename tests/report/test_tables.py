@@ -122,6 +122,17 @@ def test_all_points_in_order(tmp_path, points_csv):
     assert len(rows) == 7 and [row[1] for row in rows] == ["scale", "–", "3 *", "3", "15 *", "3", "15 *"]
 
 
+def test_points_of_the_chosen_scales_with_some_metrics(tmp_path, points_csv):
+    write_all_points([tmp_path / "all.csv"], csv=points_csv, setups=SETUPS)
+    write_all_points([tmp_path / "few.csv"], csv=points_csv, setups=SETUPS, metrics=["cfd_judge", "accuracy"], chosen=True)
+    every, few = (pd.read_csv(tmp_path / f"{name}.csv").set_index("setup") for name in ("all", "few"))
+    assert list(few.columns) == ["scale", "n", "n_diverged", "cfd_judge", "accuracy"]
+    guided = every[every["scale"].notna()]
+    nearest = guided.groupby(level="setup")["cfd_judge"].min()
+    assert few["scale"].isna().sum() == 1 and len(few) == 1 + len(nearest) < len(every)
+    assert (few["cfd_judge"][few["scale"].notna()] == nearest.reindex(few.index[few["scale"].notna()])).all()
+
+
 def test_real_images_are_the_last_row_of_all_points_and_in_no_other_table(tmp_path, points_csv):
     add_scores(points_csv, rows_of("real", "", values_of(1.0, 0.95, 0.5), n=80, features=64))
     write_all_points([tmp_path / "all.csv", tmp_path / "all.md"], csv=points_csv, setups=SETUPS)
