@@ -91,8 +91,8 @@ def write_all_points(
         found, setup = _indexed(part, metrics), known[place]
         counts = {"n": _count(part, "n"), "diverged": _count(part, "n_diverged")}
         cells = {metric_label(metric): cell(row, metric) for metric, row in found.iterrows()}
-        chosen = " *" if guided and scores.best.get(setup.name) == scale else ""
-        rows.append({"setup": setup.label, "scale": f"{scale:g}{chosen}" if guided else "–", **counts, **cells})
+        star = " *" if guided and scores.best.get(setup.name) == scale else ""
+        rows.append({"setup": setup.label, "scale": f"{scale:g}{star}" if guided else "–", **counts, **cells})
         numbers = {"n": part["n"].max(), "n_diverged": part["n_diverged"].max(), **found["value"]}
         data.append({"setup": setup.name, "scale": scale, **numbers})
     if len(scores.real):

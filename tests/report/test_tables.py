@@ -124,7 +124,8 @@ def test_all_points_in_order(tmp_path, points_csv):
 
 def test_points_of_the_chosen_scales_with_some_metrics(tmp_path, points_csv):
     write_all_points([tmp_path / "all.csv"], csv=points_csv, setups=SETUPS)
-    write_all_points([tmp_path / "few.csv"], csv=points_csv, setups=SETUPS, metrics=["cfd_judge", "accuracy"], chosen=True)
+    shown = {"metrics": ["cfd_judge", "accuracy"], "chosen": True}
+    write_all_points([tmp_path / "few.csv"], csv=points_csv, setups=SETUPS, **shown)
     every, few = (pd.read_csv(tmp_path / f"{name}.csv").set_index("setup") for name in ("all", "few"))
     assert list(few.columns) == ["scale", "n", "n_diverged", "cfd_judge", "accuracy"]
     guided = every[every["scale"].notna()]

@@ -1,0 +1,13 @@
+"""The pages of docs/results show what their shipped scores say."""
+
+import pytest
+from environment_yml import ROOT
+
+from experiments.pages import PAGES, draw
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_figure_and_table_are_made_of_the_shipped_scores(tmp_path, name):
+    assert draw(name, tmp_path) == (ROOT / PAGES[name]["page"]).read_text("utf-8")
+    assert (tmp_path / PAGES[name]["figure"]).stat().st_size > 20_000
+    assert (ROOT / PAGES[name]["figure"]).is_file()
