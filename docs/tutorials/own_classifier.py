@@ -36,7 +36,7 @@ with torch.no_grad():
     accuracy = (network(images[2400:]).argmax(1) == labels[2400:]).float().mean()
 print(f"Accuracy on held-out images: {accuracy:.0%}")
 
-# 4. Guide the DDPM through x̂₀. `adapt` checks the network; one with another input size would be told it here.
+# 4. Guide the DDPM through x̂₀. `adapt` checks the network and takes its input size and normalisation, if it has any.
 classifier = nrcg.adapt(network)
 pipe = nrcg.GuidedDDPMPipeline.from_pretrained("resources/sportballs32")
 pipe.set_progress_bar_config(disable=True)
