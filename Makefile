@@ -59,7 +59,7 @@ lint: $(READY) ## ruff, snakefmt, snakemake --lint, mypy, codespell
 	@$(IN) codespell
 
 docs: $(READY) ## the documentation site, in site/; a dead link or any other warning fails
-	@$(IN) NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+	@$(IN) NO_MKDOCS_2_WARNING=1 mkdocs build
 	@echo "Start with site/index.html"
 
 format: $(READY) ## ruff format, snakefmt
