@@ -12,7 +12,7 @@ READY := $(VENV)/.ready-$(word 2,$(DIGESTS))
 IN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 CORES ?= 2
 
-.PHONY: help env demo demo-from-scratch test test-fast lint format lock clean
+.PHONY: help env demo demo-from-scratch test test-fast lint docs format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -50,12 +50,17 @@ test: $(READY) ## all tests (some sixteen minutes on two cores)
 test-fast: $(READY) ## the tests that are done in seconds (under two minutes on two cores)
 	@$(IN) python -m pytest -n $(CORES) --dist loadfile -m fast
 
-lint: $(READY) ## ruff, snakefmt, snakemake --lint, mypy
+lint: $(READY) ## ruff, snakefmt, snakemake --lint, mypy, codespell
 	@$(IN) ruff check .
 	@$(IN) ruff format --check .
 	@$(IN) snakefmt --check Snakefile workflow
 	@$(IN) snakemake --lint
 	@$(IN) mypy $(wildcard nrcg benchmarks experiments)
+	@$(IN) codespell
+
+docs: $(READY) ## the documentation site, in site/; a dead link or any other warning fails
+	@$(IN) NO_MKDOCS_2_WARNING=1 mkdocs build
+	@echo "Start with site/index.html"
 
 format: $(READY) ## ruff format, snakefmt
 	@$(IN) ruff check --fix .
@@ -69,4 +74,4 @@ lock: $(READY) ## renew requirements.lock and the conda environments from pyproj
 	@$(IN) python tests/environment_yml.py
 
 clean: ## remove .venv and Snakemake's own files; results stay
-	@rm -rf $(VENV) .snakemake build *.egg-info
+	@rm -rf $(VENV) .snakemake build site *.egg-info

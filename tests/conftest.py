@@ -36,6 +36,7 @@ SLOW_FILES = {
     "test_robustness.py",
     "test_sampling.py",
     "test_speed.py",
+    "test_tutorials.py",
     "test_wheel.py",
     "training/test_classifier.py",
     "training/test_ddpm.py",

@@ -63,7 +63,11 @@ def trace(
     Args:
         pipeline: any guided pipeline; its own progress bar shows the steps.
         guidance: as of the pipeline; without it no gradient is measured.
-        batch_size, generator, num_inference_steps, class_labels, eta: as of the pipeline.
+        batch_size: as of the pipeline, like the next four.
+        generator: one for the batch, or one per sample.
+        num_inference_steps: 1 to T; None takes all.
+        class_labels: of a class-conditional U-Net.
+        eta: η of a DDIM.
         n_frames: F, at least 1, steps whose x̂_0 is kept, evenly spread from the first to the last; all where there are
             fewer.
         n_shown: K, at least 0, samples whose x̂_0 is kept; all where there are fewer.
