@@ -45,7 +45,7 @@ def test_the_log_has_the_error_and_is_made_anew(tmp_path):
 def test_a_log_that_cannot_be_written_is_told_of_once(tmp_path, log):
     done = nrcg("--log", log, *BALLS, tmp_path / "set")
     assert done.returncode == 0 and (tmp_path / "set/card.json").exists()
-    assert done.stderr.count("warning: --log") == 1 and "going on without it" in done.stderr
+    assert done.stderr.count("warning: --log") == 1 and "continuing without it" in done.stderr
 
 
 @pytest.mark.parametrize(
