@@ -1,4 +1,4 @@
-"""What networks see in samples: the class that each classifier gives to each, and the features of each extractor."""
+"""Verdicts of classifiers about samples, and features of extractors."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,25 +35,25 @@ def look(
     batch_size: int = 64,
     device: torch.device | str = "cpu",
 ) -> pd.DataFrame:
-    """Show samples to classifiers and extractors, `batch_size` at a time; memory does not grow with their number.
+    """Classify samples and extract features, `batch_size` at a time; memory does not grow with their number.
 
     Args:
         samples: in the order of their seeds.
-        guiding: the classifier that guided, or that is the paper's measure of unguided samples.
-        judge: an independent classifier, since a guided sample can fool the one it was guided by.
-        extractors: by name.
-        out: folder in which NAME.npy is written for each extractor, float32 N×D.
+        guiding: the guiding classifier; for unguided samples, the classifier of the paper's accuracy.
+        judge: an independent classifier, since guided samples can fool the guiding one.
+        extractors: extractors by name.
+        out: folder for one NAME.npy per extractor, float32 N×D.
         also: further classifiers by name.
 
     Returns:
-        A row a sample, upwards by seed: VERDICTS and `also`, names of classes, blank for a sample that diverged.
+        One row per sample, by ascending seed: VERDICTS and `also`, as class names; blank for diverged samples.
 
     Raises:
-        NrcgError: for classifiers of other classes or another size than the images.
+        NrcgError: for classifiers with different classes, or for another image size.
     """
     classifiers, classes = {"guiding": guiding, "judge": judge, **(also or {})}, judge[1]["classes"]
     if taken := (also or {}).keys() & set(VERDICTS):
-        raise NrcgError(f"also: {taken.pop()!r} is a column of the verdicts already; choose another name")
+        raise NrcgError(f"also: {taken.pop()!r} is already a column of the verdicts; choose another name")
     size = samples[0].images.shape[1:3]
     for name, (_, card) in classifiers.items():
         if card["classes"] != classes:
@@ -78,7 +78,7 @@ def look(
             for _, vectors in _batches(extractor, samples, limit, f"features, {name}"):
                 if vectors.shape[1:] != (extractor.dim,):
                     raise NrcgError(
-                        f"extractor {name}: features {vectors.shape}, not N×{extractor.dim}; mend its `dim`"
+                        f"extractor {name}: features {vectors.shape}, not N×{extractor.dim}; correct its `dim`"
                     )
                 if bad := np.count_nonzero(~np.isfinite(vectors).all(axis=1)):
                     raise NrcgError(f"extractor {name}: features of {bad} of {len(vectors)} images are not finite")
@@ -97,15 +97,15 @@ def _batches(work: Any, samples: Sequence[Shard], limit: BatchLimit, what: str) 
     with tqdm(total=sum(len(shard.seeds) for shard in samples), desc=what, unit="image") as bar:
         for shard in samples:
             images = read_array(shard.path) if shard.path.suffix == ".npy" else shard.images
-            for batch, result in limit.each(work, images):  # of a map of its own, whose pages leave memory with it
+            for batch, result in limit.each(work, images):  # from a separate memory map, freed after each shard
                 yield batch, result
                 bar.update(len(batch))
 
 
 def held_out(folder: str | Path, n: int, target: int) -> Shard:
-    """The first n validation images of a class as if they were samples, seeds 0 to n − 1: the best that can be had."""
+    """The first n validation images of a class as if they were samples with seeds 0 to n − 1: an upper bound."""
     image_set = ImageSet.open(folder)
     chosen = image_set.indices("valid", target)[:n]
     if not len(chosen):
-        raise NrcgError(f"{folder}: no validation images of class {target}; nothing to compare samples with")
+        raise NrcgError(f"{folder}: no validation images of class {target} to compare samples with")
     return Shard(Path(folder), image_set.images[chosen], range(len(chosen)), np.zeros(len(chosen), bool))

@@ -1,4 +1,4 @@
-"""The training images of a data set as an extractor sees them, to which samples are compared: made, saved and read."""
+"""Reference features: the training images of a data set as seen by an extractor, for comparison with samples."""
 
 import zlib
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from nrcg.io.files import atomic
 from nrcg.rng import keyed_generator
 from nrcg.runtime.memory import BatchLimit
 
-HELD_OUT = 1000  # validation images, at most, whose distances to training images say what is normal
-NORMAL = 0.99  # share of them that lie within `reach`
+HELD_OUT = 1000  # validation images, at most, for the distribution of distances to training images
+NORMAL = 0.99  # share of these images within `reach`
 PARTS = ("all", "target")
 KEYS = {"n": np.int64, "mean": np.float64, "scatter": np.float64, "pool": np.float32, "reach": np.float64,
         "root": np.float64, "alike": np.float64}  # fmt: skip
@@ -27,7 +27,7 @@ KEYS = {"n": np.int64, "mean": np.float64, "scatter": np.float64, "pool": np.flo
 
 @dataclass(frozen=True)
 class Reference:
-    """Real images of all classes, and of the target class."""
+    """Real images of all classes and of the target class."""
 
     all: Real
     target: Real
@@ -42,9 +42,9 @@ class Reference:
 
     @classmethod
     def load(cls, path: str | Path) -> "Reference":
-        """Read what `save` wrote."""
+        """Read a file of `save`."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:  # its format has a checksum for each array
+            with np.load(path, allow_pickle=False) as arrays:  # the format has one checksum per array
                 parts = [{key: arrays[f"{part}_{key}"] for key in KEYS} for part in PARTS]
         except FileNotFoundError:
             raise NrcgError(f"{path}: no such file") from None
@@ -67,23 +67,23 @@ def _real(found: dict[str, np.ndarray]) -> Real:
 def reference(
     folder: str | Path, extractor: Extractor, *, target: int, images: int = 0, batch_size: int = 64
 ) -> Reference:
-    """Show the training images of an image set to an extractor.
+    """Reference features of the training images of an image set.
 
     Args:
-        folder: of the image set.
+        folder: folder of the image set.
         target: index of the target class.
-        images: at most so many training images, drawn at random; 0 is all.
-        batch_size: images at a time.
+        images: maximum number of training images, chosen at random; 0 means all.
+        batch_size: images per batch.
 
     Raises:
-        NrcgError: where the target class has fewer than two training images, or no validation image.
+        NrcgError: if the target class has fewer than two training images or no validation image.
     """
     image_set = ImageSet.open(folder)
     train, valid = (_shuffled(image_set, split) for split in ("train", "valid"))
     train = train[: images or None]
     for name, found, least in (("training", train, 2), ("validation", valid, 1)):
         if (n := (image_set.labels[found] == target).sum()) < least:
-            raise NrcgError(f"{folder}: {n} {name} images of class {target}; a distance to it needs {least} or more")
+            raise NrcgError(f"{folder}: {n} {name} images of class {target}; a distance needs at least {least}")
     statistics, pools = (
         [FeatureStatistics(extractor.dim) for _ in PARTS],
         [np.zeros((0, extractor.dim), np.float32)] * 2,
@@ -105,6 +105,6 @@ def reference(
 
 
 def _shuffled(image_set: ImageSet, split: str) -> np.ndarray:
-    """The positions of a split's images in an order that depends on their number alone."""
+    """The positions of a split's images in a random order that depends only on their number."""
     indices = image_set.indices(split)
     return indices[torch.randperm(len(indices), generator=keyed_generator(f"reference: {split}")).numpy()]

@@ -62,7 +62,7 @@ def test_a_result_that_cannot_be_printed_is_an_error(tmp_path):
     rows = ["\t".join(rates), "\t".join(["train", "", "", "", "1", "1", "a guess"])]
     (tmp_path / "rates.tsv").write_text("\ufeff" + "\n".join(rows) + "\n", encoding="utf-8")
     plan = ["plan", tmp_path / "dry", "--rates", tmp_path / "rates.tsv"]
-    assert "Nothing is left to do" in nrcg(*plan).stdout
+    assert "Nothing to be done" in nrcg(*plan).stdout
     full = nrcg(*plan, shell='"$@" >/dev/full')
     assert (
         full.returncode == 2 and full.stderr == "error: standard output: cannot be written (No space left on device)\n"

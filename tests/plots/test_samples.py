@@ -86,7 +86,7 @@ def test_grids_refuse_what_does_not_fit(tmp_path):
         side_by_side(tmp_path, {FREE: a}, n=0)
     with pytest.raises(NrcgError, match="points: unknown key seed; nearest are "):
         side_by_side(tmp_path, {FREE: a}, points=[{"setup": "robust", "shard": "a.npy", "seed": 1}])
-    with pytest.raises(NrcgError, match=r"big\.npy: images of another size"):
+    with pytest.raises(NrcgError, match=r"big\.npy: images differ in size"):
         plot_grid([tmp_path / "x.png"], shards=[a, make_shard(tmp_path, "big", 6, size=9)])
     (tmp_path / "b.json").write_text('{"seeds": [6, 20], "diverged": []}')
     with pytest.raises(NrcgError, match=r"b\.npy: 6 images.*\[6, 20\]"):

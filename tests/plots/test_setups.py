@@ -34,7 +34,7 @@ WRONG = {
     "setups: [": "cannot be read as YAML",
     "[1, 2]": "write a row for each setup",
     "1: {}": "write a row for each setup",
-    f"a: {ROW}\na: {ROW}": "cannot be read as YAML (a stands there twice",
+    f"a: {ROW}\na: {ROW}": "cannot be read as YAML (duplicate key a",
     "a: text": "a: 'text'; give an object",
     "a: {label: a}": "a: no key classifier",
     "a: {label: 3, classifier: c}": "a: label 3: must be a name",

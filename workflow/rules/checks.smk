@@ -129,7 +129,7 @@ def check_classifier(place, dataset, name, given):
     with noted(place):
         card = read_card(Path(folder, "card.json"), classes=list, architecture=(str, dict))
         if card["classes"] != class_names(dataset):
-            wrong(place, f"{folder} knows the classes {card['classes']}, not {class_names(dataset)}")
+            wrong(place, f"{folder} has the classes {card['classes']}, not {class_names(dataset)}")
         size = config["datasets"][dataset]["images"]["size"]
         if not takes_images(card.get("size", size), size):
             wrong(place, f"{folder} was trained on images of {card['size']} pixels, not {size}")
