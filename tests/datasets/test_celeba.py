@@ -125,7 +125,7 @@ SPOILED = {
     "no images": (lambda s: shutil.rmtree(s / IMAGES), rf"source: no .*{IMAGES}; get CelebA from"),
     "no image": (
         lambda s: [(s / IMAGES / f"{i:06d}.jpg").unlink() for i in (20, 7)],
-        rf"{IMAGES}: lacks 2 of the 24 images of {PARTITION}, 000007.jpg for one; delete the folder",
+        rf"{IMAGES}: lacks 2 of the 24 images of {PARTITION}, e.g. 000007.jpg; delete the folder",
     ),
     "no row": (
         lambda s: replace(s / ATTRIBUTES, b"000009.jpg", b"000099.jpg"),
@@ -139,7 +139,7 @@ SPOILED = {
         lambda s: (s / ATTRIBUTES).write_bytes((s / ATTRIBUTES).read_bytes()[:-40]),
         rf"{ATTRIBUTES}: the row of 000024.jpg is not a new image and its 40 value",
     ),
-    "fewer rows": (lambda s: replace(s / ATTRIBUTES, b"24", b"25"), rf"{ATTRIBUTES}: promises 25 images, lists 24"),
+    "fewer rows": (lambda s: replace(s / ATTRIBUTES, b"24", b"25"), rf"{ATTRIBUTES}: states 25 images, lists 24"),
     "not the list": (
         lambda s: (s / ATTRIBUTES).write_text("<html>\nQuota exceeded"),
         rf"{ATTRIBUTES}: not CelebA's list",

@@ -131,9 +131,12 @@ def cut(path):
 
 
 FLAT = {
-    "no folder": (shutil.rmtree, "source .*pets: no such folder; name one that holds"),
+    "no folder": (shutil.rmtree, "source .*pets: no such folder; name a folder"),
     "no class folder": (lambda s: remove(*s.iterdir()), "source .*pets: holds no class folders; put the pictures"),
-    "one class": (lambda s: remove(s / "red", s / "A grey"), "source .*pets: holds one class folder, blue; put"),
+    "one class": (
+        lambda s: remove(s / "red", s / "A grey"),
+        "source .*pets: holds one class folder, blue; it needs two",
+    ),
     "empty class": (
         lambda s: (s / "green").mkdir(),
         "source: .*pets/green holds no pictures; add some, or remove",
@@ -168,7 +171,7 @@ FLAT = {
 SPLIT = {
     "one class more": (
         lambda s: renamed(s / "Val", "green"),
-        "source: .*Val/green has no folder of its name in .*train;",
+        "source: .*Val/green has no counterpart in .*train;",
     ),
     "empty class": (
         lambda s: [path.unlink() for path in (s / "test/red").iterdir()],

@@ -98,7 +98,7 @@ def test_names_as_labels_and_other_columns_and_splits(source, tmp_path):
 def test_numbers_without_names_ask_for_them(source, tmp_path):
     for path in source.rglob("*.parquet"):
         rewrite(path)
-    with pytest.raises(NrcgError, match=r"classes: none, and .*hub has no names for the column label; give them"):
+    with pytest.raises(NrcgError, match=r"classes: none, and .*hub has no names for the column label; give names"):
         convert(source, tmp_path / "set")
     assert convert(source, tmp_path / "set", classes=["f", "m"]).classes == ["f", "m"]
 
@@ -158,7 +158,7 @@ def spoil_image(path, value):
 
 
 SPOILED = {
-    "no folder": (shutil.rmtree, r"source .*hub: no such folder; name one, or a hub id"),
+    "no folder": (shutil.rmtree, r"source .*hub: no such folder; name a folder, or a hub id"),
     "no train": (
         lambda s: [path.unlink() for path in s.rglob("train*")],
         r"hub: holds the train files \(none\) of .*nrcg get hub",
@@ -236,7 +236,7 @@ def test_data_damaged_in_the_middle_is_named(source, tmp_path):
         ({"classes": ["face", "Face "]}, r"classes: the classes 'face' and 'Face ' have the same name"),
         ({"classes": ["f", "m"], "source": "owner/name@main"}, "owner/name@main: holds the train files .none. of"),
         ({"source": "owner/name@main"}, "classes: none, and owner/name@main is not downloaded yet"),
-        ({"source": "owner"}, "source owner: no such folder; name one, or a hub id"),
+        ({"source": "owner"}, "source owner: no such folder; name a folder, or a hub id"),
         ({"label": "gender"}, "no column 'gender'; it has image, label"),
         ({"image": "picture"}, "no column 'picture'; it has image, label"),
         ({"valid": "test"}, r"holds the test files \(none\) of test-….*or name another split"),

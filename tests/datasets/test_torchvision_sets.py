@@ -222,11 +222,11 @@ def test_threads_and_batches_change_nothing(fashion, tmp_path, monkeypatch):
 
 def test_own_names_in_another_order_are_refused_and_others_said(fashion, tmp_path, caplog):
     with pytest.raises(
-        NrcgError, match=r"classes Ankle boot, Bag.*: order of the labels in FashionMNIST is T-shirt/top, Trouser"
+        NrcgError, match=r"classes Ankle boot, Bag.*: the order of the labels in FashionMNIST is T-shirt/top, Trouser"
     ):
         convert("FashionMNIST", fashion, tmp_path / "set", classes=FashionMNIST.classes[::-1])
     convert("FashionMNIST", fashion, tmp_path / "set", classes=DIGITS)
-    assert "FashionMNIST calls its classes T-shirt/top, " in caplog.text
+    assert "FashionMNIST names its classes T-shirt/top, " in caplog.text
 
 
 def test_check_needs_no_files():
@@ -238,7 +238,10 @@ def test_check_needs_no_files():
 
 
 WRONG = {
-    "unknown name": ({"name": "FashionMnist"}, "name 'FashionMnist': no data set .*; nearest are FashionMNIST, "),
+    "unknown name": (
+        {"name": "FashionMnist"},
+        "name 'FashionMnist': no supported data set .*; nearest are FashionMNIST, ",
+    ),
     "no root": ({"name": "FakeData"}, "name 'FakeData': no supported data set of torchvision"),
     "no name": ({"name": ""}, "name '': must be a name"),
     "no source": (
@@ -246,7 +249,7 @@ WRONG = {
         "source: missing; name a folder with FashionMNIST, as made by `nrcg get torchvision Fash",
     ),
     "no folder": ({"source": "nowhere"}, "source nowhere: no such folder; fetch FashionMNIST to it with `nrcg get tor"),
-    "no files": ({"name": "MNIST"}, r"source .*: MNIST cannot be read there \(Dataset not found.\); fetch it by"),
+    "no files": ({"name": "MNIST"}, r"source .*: MNIST cannot be read there \(Dataset not found.\); fetch it with"),
     "no data set": ({"name": "VisionDataset", "classes": ["a", "b"]}, r"cannot be read there \(NotImplementedError\)"),
     "argument": ({"arguments": {"trian": 1}}, "arguments: FashionMNIST has no trian here; use none"),
     "ours": ({"arguments": {"download": True}}, "arguments: FashionMNIST has no download here"),
@@ -275,7 +278,7 @@ def test_bad_values_are_named(fashion, tmp_path, case):
 def test_damaged_files_are_one_line(root, tmp_path):
     path = root / "FashionMNIST/raw/train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(NrcgError, match=r"source .*root: FashionMNIST cannot be read there \(.*\); fetch it by"):
+    with pytest.raises(NrcgError, match=r"source .*root: FashionMNIST cannot be read there \(.*\); fetch it with"):
         convert("FashionMNIST", root, tmp_path / "set")
 
 

@@ -169,7 +169,9 @@ def test_a_sentence_where_no_seed_was_another_class(tmp_path, sides):
     fig = draw(sides, [tmp_path / "f.png"], note="a note")
     assert not fig.axes and (tmp_path / "f.png").exists()
     said = " ".join(text.get_text() for text in fig.texts)
-    assert re.search(r"the\s+guiding\s+classifier\s+assigns\s+none\s+to\s+another\s+class\s+than\s+cat", said)
+    assert re.search(
+        r"the\s+guiding\s+classifier\s+assigns\s+none\s+of\s+\d+\s+seeds\s+to\s+another\s+class\s+than\s+cat", said
+    )
 
 
 def test_verdicts_of_more_seeds_are_counted_but_not_shown(tmp_path, sides):

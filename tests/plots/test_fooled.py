@@ -142,7 +142,7 @@ def test_a_setup_without_scores_is_left_out(run):
 
 
 def test_what_cannot_be_shown_is_refused(run, tmp_path):
-    with pytest.raises(NrcgError, match="no shard of nonrobust_x0 at scale 15; give one"):
+    with pytest.raises(NrcgError, match="no shard of nonrobust_x0 at scale 15; add it"):
         run.draw(points=run.points[:3])
     with pytest.raises(NrcgError, match="n 13: must be a whole number from 1 to 12"):
         run.draw(n=13)

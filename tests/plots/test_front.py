@@ -128,7 +128,7 @@ def test_without_recorded_cost_there_is_the_left_panel_alone(tmp_path):
     fig = draw(write(tmp_path, costed=False))
     (left,) = fig.axes
     assert markers(left, EMA, filled=True) == [(0.97, 8.0)] and left.get_xlim() == (-0.03, 1.03)
-    assert "U-Net" not in small_print(fig) and "Filled: the scale that was chosen" in small_print(fig)
+    assert "U-Net" not in small_print(fig) and "Filled: the chosen scale" in small_print(fig)
 
 
 def test_without_unguided_samples_the_setups_are_drawn(tmp_path):

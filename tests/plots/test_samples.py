@@ -49,7 +49,7 @@ def test_side_by_side_shows_each_setup_at_its_best_scale(tmp_path):
     fig = side_by_side(tmp_path, {key: shards[key] for key in keys if key[0] != "robust"}, tuning, n=2)
     assert fig.axes[0].texts[1].get_text() == r"non-robust + $\hat{x}_0$, s = 15"  # the nearest of those samples
     points = [{"setup": X0, "scale": 15, "shard": "s0.npy"}]
-    with pytest.raises(NrcgError, match=f"no shard of {X0} at scale 3; give one"):
+    with pytest.raises(NrcgError, match=f"no shard of {X0} at scale 3; add it"):
         side_by_side(tmp_path, {(X0, 15): 0, (X0, 3): 0}, points=points)
 
 

@@ -61,7 +61,7 @@ def test_a_strip_is_pixel_exact_in_the_order_of_setups_and_times(tmp_path):
     assert [row[0][0] for row in places] == sorted(row[0][0] for row in places)
     texts = [text.get_text() for text in fig.axes[0].texts]
     assert texts == ["unconditional", "", "robust, s = 3", "", "t = 90", "50", "20", "sample"]
-    assert "from above: 0, 1." in fig.texts[-1].get_text()
+    assert "from top to bottom: 0, 1." in fig.texts[-1].get_text()
 
 
 def test_curves_are_medians_over_the_samples_that_did_not_diverge(tmp_path):

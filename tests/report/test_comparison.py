@@ -143,7 +143,7 @@ def test_latex_has_a_column_for_each_heading(tmp_path, both):
 def test_bad_input_is_named(tmp_path, both):
     with pytest.raises(NrcgError, match="weights: no entry for data set 'celeba'"):
         compare(tmp_path, both, ".csv", weights={"sportballs": "trained here"})
-    with pytest.raises(NrcgError, match=r"again\.csv: data set 'celeba' is in another file"):
+    with pytest.raises(NrcgError, match=r"again\.csv: data set 'celeba' is also in another file"):
         compare(tmp_path, [*both, scores(tmp_path / "again.csv", "celeba", CELEBA)], ".csv")
     with pytest.raises(NrcgError, match=r"gone\.csv: no such file"):
         compare(tmp_path, [tmp_path / "gone.csv"], ".csv")

@@ -52,7 +52,7 @@ SPOILT = [  # claim, how its files are changed, which words the page says then
     ("ema level", more(4, "relative_sensitivity", EMA99, 1.6),
      "(x̂₀ without EMA: 3) on 50 of 50 t; relative: 1.6 (without EMA: 1); "
      "EMA 0.9606 over 100 steps: weights sum to 0.98, as over the paper's 400"),
-    ("adam worse", curve(4, ADAM, 10 / T), "from t ≤ 25 to t ≥ 76: times 0."),
+    ("adam worse", curve(4, ADAM, 10 / T), "ratio of t ≥ 76 to t ≤ 25: 0."),
     ("adam worse", curve(4, X0, T**2.0), "with ADAM"),
     ("unstabilised", point("nonrobust", 3, judge=0.96),
      "at s = 3: 96.0 % [92.8, 97.8] baseball by the judge (unguided 33.0 % [27.5, 39.0]), FD to target class (judge) "

@@ -118,7 +118,7 @@ def test_both_measures_are_quoted_and_compared_with_the_same_classifier(world):
 def test_a_card_without_an_accuracy_is_said_and_a_wrong_one_refused(world):
     world.clean["robust"] = None  # imported
     measured = world.findings("robust own").loc["robust own", "measured"]
-    assert "the card of the robust classifier holds no accuracy on clean images" in measured
+    assert "the card of the robust classifier has no accuracy on clean images" in measured
     world.clean["robust"] = "0.9"
     with pytest.raises(NrcgError, match=r"robust\.json: valid_accuracy '0\.9': must be a finite number"):
         world.findings()

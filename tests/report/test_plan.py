@@ -155,10 +155,10 @@ def test_a_text_that_is_no_whole_dry_run_is_refused_in_one_line(text, message):
     ("row", "message"),
     [
         (("sample", "", "", "", "soon", "", "a"), "column 'minutes' holds 'soon' where a number belongs"),
-        (("sample", "", "", "", "-1", "", "a"), r"rates\.tsv: .*0 or more"),
+        (("sample", "", "", "", "-1", "", "a"), r"rates\.tsv: .*at least 0"),
         (("sample", "", "", "", "", "", "a"), r"rates\.tsv: .*minutes must not be blank"),
-        (("sample", "", "", "", "inf", "", "a"), r"rates\.tsv: .*0 or more"),
-        (("sample", "1", "a"), "column 'minutes'|0 or more"),
+        (("sample", "", "", "", "inf", "", "a"), r"rates\.tsv: .*at least 0"),
+        (("sample", "1", "a"), "column 'minutes'|at least 0"),
     ],
 )
 def test_a_wrong_row_of_rates_is_named(tmp_path, row, message):
