@@ -1,8 +1,8 @@
-# `make demo` and `make test` need nothing but Python 3.11 to 3.13 and make; they set up .venv themselves.
+# `make demo` and `make test` need only Python 3.11 to 3.13 and make; they set up .venv.
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; break; }; done)
 VENV := .venv
-# What .venv was made from, by content: new pins make it anew; another [project] or [build-system] installs nrcg again.
+# Digests of the inputs of .venv: new pins recreate it; a new [project] or [build-system] installs nrcg again.
 DIGESTS := $(shell $(firstword $(wildcard $(VENV)/bin/python) $(PYTHON)) -c 'import hashlib, json, tomllib; \
 	project = tomllib.load(open("pyproject.toml", "rb")); \
 	parts = [open("requirements.lock").read(), project["project"], project["build-system"]]; \
@@ -20,8 +20,8 @@ help: ## this list
 env: $(READY) ## set up .venv with the pinned packages
 
 $(PACKAGES):
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 found; install one, or say make PYTHON=/path/to/python"; exit 2; }
-	@echo "Setting up $(VENV) with $(PYTHON): some minutes and 5 GB, once"
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 found; install one, or run make PYTHON=/path/to/python"; exit 2; }
+	@echo "Setting up $(VENV) with $(PYTHON): takes some minutes and 5 GB, once"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(VENV)/bin/python -m pip install --disable-pip-version-check --no-compile --require-hashes -r requirements.lock
 	@$(VENV)/bin/python -m compileall -j 0 $(VENV)/lib 2>&1 | $(VENV)/bin/tqdm --desc Compiling --unit " lines" >/dev/null
@@ -39,15 +39,15 @@ demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped networ
 	@echo "Findings: results/demo/sportballs/figures/findings.html"
 	@echo "Report:   results/demo/report.html"
 
-demo-from-scratch: $(READY) ## the same, its DDPM trained too (half an hour to an hour more)
+demo-from-scratch: $(READY) ## the demo with training of all networks (about an hour and a half)
 	@$(IN) snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml config/demo_from_scratch.yaml
 	@$(IN) snakemake --configfile config/demo.yaml config/demo_from_scratch.yaml --report results/demo-from-scratch/report.html
 	@echo "Report: results/demo-from-scratch/report.html"
 
-test: $(READY) ## all tests (some sixteen minutes on two cores)
+test: $(READY) ## all tests (about sixteen minutes on two cores)
 	@$(IN) python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --durations=8
 
-test-fast: $(READY) ## the tests that are done in seconds (under two minutes on two cores)
+test-fast: $(READY) ## the fast tests (under two minutes on two cores)
 	@$(IN) python -m pytest -n $(CORES) --dist loadfile -m fast
 
 lint: $(READY) ## ruff, snakefmt, snakemake --lint, mypy, codespell
@@ -67,11 +67,11 @@ format: $(READY) ## ruff format, snakefmt
 	@$(IN) ruff format .
 	@$(IN) snakefmt Snakefile workflow
 
-lock: $(READY) ## renew requirements.lock and the conda environments from pyproject.toml
+lock: $(READY) ## update requirements.lock and the conda environments from pyproject.toml
 	@$(VENV)/bin/python -m pip install --quiet uv
 	@$(IN) uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --quiet --upgrade --output-file requirements.lock
 	@$(IN) python tests/environment_yml.py
 
-clean: ## remove .venv and Snakemake's own files; results stay
+clean: ## remove .venv and Snakemake's files; keep results
 	@rm -rf $(VENV) .snakemake build site *.egg-info

@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME`: our ways against plain ones, in turns, in one table."""
+"""`python -m benchmarks NAME`: compares our implementations with plain ones, alternating, in one table."""
 
 import argparse
 import platform
@@ -22,7 +22,7 @@ def run(sources: Iterable[Callable[[str, torch.device], Iterator[Work]]], size: 
         try:
             for work in source(size, device):
                 lines += measure(work, device)
-        except Exception:  # one that fails, on a package that is missing say, does not take the others along
+        except Exception:  # a failure, such as a missing package, must not stop the others
             failed = 1
             traceback.print_exc()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
@@ -35,11 +35,11 @@ def run(sources: Iterable[Callable[[str, torch.device], Iterator[Work]]], size: 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", choices=["all", *ALL])
-    parser.add_argument("--size", choices=["demo", "paper", "gpu"], help="of networks and work; gpu on CUDA, else demo")
+    parser.add_argument("--size", choices=["demo", "paper", "gpu"], help="default: gpu on CUDA, else demo")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     chosen = parser.parse_args()
-    torch._inductor.config.force_disable_caches = True  # compiling takes what it takes where it was never done before
-    set_up_torch()  # as the verbs do; the plain ways gain by it too
+    torch._inductor.config.force_disable_caches = True  # measure compile times without a cache
+    set_up_torch()  # as in the verbs; the plain ways profit, too
     device = pick_device(chosen.device)
     size = chosen.size or ("gpu" if device.type == "cuda" else "demo")
     raise SystemExit(run(ALL.values() if chosen.name == "all" else [ALL[chosen.name]], size, device))

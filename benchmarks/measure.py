@@ -1,4 +1,4 @@
-"""Seconds and peak memory of several ways to do the same work: in turns, in one process, so that ratios hold."""
+"""Time and peak memory of several ways to do the same work, alternating in one process for reliable ratios."""
 
 import gc
 import io
@@ -14,29 +14,29 @@ import torch
 from tqdm import tqdm
 
 PLAIN, OURS = "plain", "ours"
-Way = Callable[[], Any]  # does a fixed amount of work; one that takes its own time returns it as `Seconds`
+Way = Callable[[], Any]  # does a fixed amount of work; may return `Seconds` if it measures its own time
 
 
 class Seconds(float):
-    """What a call took, by its own count: without building what it works on, say."""
+    """Time measured by a call itself, for example without preparations."""
 
 
 class Work(NamedTuple):
-    """What is measured. The ways are PLAIN, OURS and a floor, which does what cannot be saved."""
+    """A measurement. The ways are PLAIN, OURS and a floor, the unavoidable part of the work."""
 
     name: str
     ways: dict[str, Way]
-    reach: str  # of ours
-    repeats: int = 5  # timed calls of each way; 1 is also without calls before, for long work
+    reach: str  # goal for OURS
+    repeats: int = 5  # timed calls of each way; 1 also skips the warm-up, for long work
 
 
 def measure(work: Work, device: torch.device) -> Iterator[dict[str, str]]:
-    """A line of the table for each way: a ratio of medians, its range in calls side by side; the order turns round."""
+    """One line of the table per way, with a ratio of medians and its range over rounds; the order alternates."""
     warmed = work.ways if work.repeats > 1 else {}
     peaks = {name: warm_up(way, device) for name, way in warmed.items()}
     waits = {name: synchronisations(way) for name, way in warmed.items()} if device.type == "cuda" else {}
     seconds: dict[str, list[float]] = {name: [] for name in work.ways}
-    gc.collect()  # so that no way pays for what was built before
+    gc.collect()  # so that no way pays for earlier objects
     for i in tqdm(range(work.repeats), desc=work.name, unit="round", leave=False):
         for name in list(seconds)[:: -1 if i % 2 else 1]:
             seconds[name].append(seconds_of(work.ways[name], device))
@@ -50,7 +50,7 @@ def measure(work: Work, device: torch.device) -> Iterator[dict[str, str]]:
 
 
 def warm_up(way: Way, device: torch.device) -> str:
-    """Two calls: one compiles, and a CUDA graph is recorded. On CUDA the peak of tensors, beyond those before."""
+    """Two warm-up calls (compiling, recording of CUDA graphs); on CUDA returns the additional peak memory."""
     cuda = device.type == "cuda"
     before = torch.cuda.memory_allocated(device) if cuda else 0
     if cuda:
@@ -61,7 +61,7 @@ def warm_up(way: Way, device: torch.device) -> str:
 
 
 def synchronisations(way: Way) -> str:
-    """How often a call waits for the device, as far as torch notices."""
+    """Number of host synchronisations per call, as detected by torch."""
     with warnings.catch_warnings(record=True) as caught, redirect_stderr(io.StringIO()):
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
@@ -73,7 +73,7 @@ def synchronisations(way: Way) -> str:
 
 
 def seconds_of(way: Way, device: torch.device) -> float:
-    """Seconds of one call, until the device is done; its progress bars are dropped."""
+    """Seconds of one call until the device is done; progress bars are hidden."""
     synchronize(device)
     with redirect_stderr(io.StringIO()):
         started = time.perf_counter()
@@ -83,7 +83,7 @@ def seconds_of(way: Way, device: torch.device) -> float:
 
 
 def rates(device: torch.device) -> str:
-    """What the device reaches at best: large matrix products, and copies, counting bytes read and written."""
+    """Peak rates of the device: large matrix products and copies (bytes read and written)."""
     side, n, found = (8192, 1 << 29, []) if device.type == "cuda" else (1024, 1 << 25, [])
     for name, dtype in {"fp32": torch.float32, "bf16": torch.bfloat16}.items():
         square = torch.randn(side, side, device=device, dtype=dtype)

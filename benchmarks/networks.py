@@ -1,4 +1,4 @@
-"""Networks to measure: the demo's and the paper's; random weights do where only their time matters."""
+"""Networks to measure: the demo's and the paper's; random weights suffice if only the time matters."""
 
 import copy
 from dataclasses import dataclass
@@ -19,22 +19,24 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Networks:
-    """All in eval mode, and frozen, as a careful user has them: autograd then keeps nothing for their weights."""
+    """All in eval mode and frozen, as by a careful user: autograd then stores nothing for their weights."""
 
     unet: UNet2DModel
     scheduler: DDPMScheduler
     classifier: nn.Module  # three classes
 
     def in_default_layout(self) -> "Networks":
-        """A copy with the weights as torch lays them out by itself; the library builds classifiers channels-last."""
+        """A copy with weights in torch's default layout; the library builds classifiers channels-last."""
         parts = copy.deepcopy(self)
         for tensor in chain(parts.unet.parameters(), parts.classifier.parameters()):
-            tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)  # not only where strides demand it
+            tensor.data = tensor.data.clone(
+                memory_format=torch.contiguous_format
+            )  # `contiguous` would skip some tensors
         return parts
 
 
 def section(size: str) -> dict[str, Any]:
-    """SportBalls in the paper's config, with the demo's networks for that size."""
+    """SportBalls in the paper's config, with the demo's networks for the size "demo"."""
     files = [ROOT / f"config/{name}.yaml" for name in ("config", "demo")]
     paper, demo = (yaml.safe_load(file.read_text())["datasets"]["sportballs"] for file in files)
     if size == "demo":
@@ -44,7 +46,7 @@ def section(size: str) -> dict[str, Any]:
 
 
 def networks(size: str, device: torch.device) -> Networks:
-    """The demo's shipped weights, or random ones, which are the same each time."""
+    """The demo's shipped weights, or reproducible random ones."""
     torch.manual_seed(0)
     classifier = build_classifier("mobilenet_v3_small", 3).to(device).eval().requires_grad_(False)
     if size == "demo":

@@ -18,12 +18,12 @@ DECAY = 0.99
 
 
 def autocast(device: torch.device) -> torch.autocast:
-    """Networks in bfloat16 on CUDA, where a plain user takes it; as they are on a CPU."""
+    """Networks in bfloat16 on CUDA, as is common; unchanged on a CPU."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
 def floor(unet: UNet2DModel, batch: int, times: int, *, gradient: bool, bf16: bool) -> dict[str, Callable[[], None]]:
-    """The way, under its name, of passes of the U-Net alone."""
+    """The floor: passes of the U-Net alone, by name."""
     size = unet.config.sample_size
     x = torch.zeros(batch, unet.config.in_channels, size, size, device=unet.device).requires_grad_(gradient)
 
@@ -40,7 +40,7 @@ def floor(unet: UNet2DModel, batch: int, times: int, *, gradient: bool, bf16: bo
 def guided(
     parts: Networks, generator: Generator = None, *, batch: int, steps: int, on: str, target: int, scale: float
 ) -> torch.Tensor:
-    """Images N×3×H×W in [0, 1]: by the moving average of the logit's gradient at x̂_0, or by that of log p at x_t."""
+    """Images N×3×H×W in [0, 1], guided by EMA of the logit's gradient at x̂_0, or by the gradient of log p at x_t."""
     unet, scheduler, size = parts.unet, parts.scheduler, parts.unet.config.sample_size
     scheduler.set_timesteps(steps)
     x = randn_tensor((batch, unet.config.in_channels, size, size), generator=generator, device=unet.device)
@@ -60,7 +60,7 @@ def guided(
 
 
 def unguided(parts: Networks, generator: Generator = None, *, batch: int, steps: int) -> torch.Tensor:
-    """Images N×3×H×W in [0, 1] of diffusers' own pipeline."""
+    """Images N×3×H×W in [0, 1] of diffusers' pipeline."""
     pipeline = DDPMPipeline(unet=parts.unet, scheduler=parts.scheduler)
     pipeline.set_progress_bar_config(disable=True)
     with autocast(parts.unet.device):
@@ -68,7 +68,7 @@ def unguided(parts: Networks, generator: Generator = None, *, batch: int, steps:
 
 
 def ddpm_training(unet: UNet2DModel, scheduler: DDPMScheduler, images: np.ndarray, batch: int) -> Callable[[], None]:
-    """Trains for an epoch a call, on uint8 N×H×W×3, as diffusers' example does."""
+    """Trains one epoch per call on uint8 N×H×W×3, as in diffusers' example."""
     device, velocity = unet.device, scheduler.config.prediction_type == "v_prediction"
     dataset = TensorDataset(torch.from_numpy(images).permute(0, 3, 1, 2))
     loader = DataLoader(dataset, batch, shuffle=True, drop_last=True, pin_memory=device.type == "cuda")

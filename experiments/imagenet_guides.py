@@ -1,9 +1,9 @@
-"""What makes an ImageNet classifier steer SportBalls: one change at a time, scales chosen on seeds not reported.
+"""Conditions for an ImageNet classifier to steer SportBalls: one change at a time, scales chosen on unreported seeds.
 
     python -m experiments.imagenet_guides --judge results/imagenet-guides/guides/classifiers/judge --out variants.csv
 
-EfficientNet-Lite0 guides the shipped DDPM of large balls towards baseballs. Of each variant, every scale is tried on
-the tuning seeds; the one of the largest share by the judge is reported, on other seeds.
+EfficientNet-Lite0 guides the shipped DDPM of large balls towards baseballs. For each variant, all scales are tried on
+the tuning seeds; the one with the largest share by the judge is reported, on other seeds.
 """
 
 import argparse
@@ -27,20 +27,20 @@ PROJECT = Path(__file__).parents[1]
 DDPM = PROJECT / "resources/sportballs32_large"
 load = load_function(f"{PROJECT}/config/efficientnet_lite0.py:load")
 BALLS = {"baseball": 429, "basketball": 430, "soccer": 805}
-TUNING, REPORTED, BATCH = 1000, 0, 16  # first seeds; samples at a time
+TUNING, REPORTED, BATCH = 1000, 0, 16  # first seeds; batch size
 LOG_P, LOGIT, SMOOTHED = (5.0, 20.0, 80.0), (3.0, 10.0, 30.0), (30.0, 100.0, 300.0)
 EMA = {"stabilizer": nrcg.EMA(0.99, steps=400)}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from log p of three outputs, at 160 pixels, through x̂_0, in 50 steps."""
+    """Differences from the base variant: log p of three outputs, at 160 pixels, through x̂_0, in 50 steps."""
 
     scales: tuple[float, ...] = LOG_P
     size: int = 160
     outputs: dict[str, int] | None = field(default_factory=lambda: BALLS)
     objective: str | Callable = "log_prob"
-    shifts: tuple[int, ...] = (0,)  # pixels of the 32×32 image, over which the value is averaged
+    shifts: tuple[int, ...] = (0,)  # shifts in pixels of the 32×32 image, over which the value is averaged
     steps: int = 50
     guidance: dict[str, Any] = field(default_factory=dict)
 
@@ -68,7 +68,7 @@ VARIANTS = {
 
 
 class Shifted(torch.nn.Module):
-    """The mean of a value over shifts down and to the right, by each pair of these pixels; white moves in."""
+    """The mean of a value over shifts down and to the right, for all pairs of these numbers; white background."""
 
     def __init__(self, value: torch.nn.Module, shifts: tuple[int, ...]) -> None:
         super().__init__()
@@ -107,9 +107,9 @@ def shares(classifiers: dict[str, torch.nn.Module], images: torch.Tensor) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--judge", type=Path, required=True, help="folder of a classifier trained on these balls")
-    parser.add_argument("--out", type=Path, required=True, help="CSV file to write, a row a variant")
-    parser.add_argument("--tuning", type=int, default=12, help="samples to try a scale on (default: 12)")
-    parser.add_argument("--reported", type=int, default=48, help="samples to report (default: 48)")
+    parser.add_argument("--out", type=Path, required=True, help="output CSV file, one row per variant")
+    parser.add_argument("--tuning", type=int, default=12, help="samples per trial of a scale (default: 12)")
+    parser.add_argument("--reported", type=int, default=48, help="reported samples (default: 48)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -130,7 +130,7 @@ def main() -> None:
         row = {"variant": name, "scale": best, "judge": found["judge"], "low": low, "high": high, "own": found["own"]}
         row["tuning"] = " ".join(f"{scale:g}:{share['judge']:.2f}" for scale, share in tried.items())
         rows.append(row | {"n": given.reported, "steps": variant.steps})
-        write_text(given.out, pd.DataFrame(rows).round(4).to_csv(index=False))  # as far as it has come
+        write_text(given.out, pd.DataFrame(rows).round(4).to_csv(index=False))  # intermediate result
 
 
 if __name__ == "__main__":

@@ -55,18 +55,18 @@ __all__ = [
 
 
 def load_classifier(folder: "str | Path", device: "str | Device" = "cpu") -> "Module":
-    """Load a classifier that was trained or imported here, in eval mode, to guide or to classify.
+    """Load a classifier trained or imported by nrcg, in eval mode.
 
     Args:
-        folder: holds `model.safetensors` and `card.json`.
-        device: where its weights go.
+        folder: folder with `model.safetensors` and `card.json`.
+        device: device for the weights.
 
     Returns:
-        A module from images N×3×H×W in [−1, 1] to logits N×C (N×1 for two classes). Its attribute `card` is the content
-        of `card.json`; `card["classes"]` lists the names of the classes by index.
+        A module from images N×3×H×W in [−1, 1] to logits N×C (N×1 for two classes). Its attribute `card` holds the
+        content of `card.json`; `card["classes"]` lists the class names by index.
 
     Raises:
-        NrcgError: when a file is missing, damaged, or of another architecture than its card says.
+        NrcgError: if a file is missing or damaged, or the weights do not fit the card's architecture.
     """
     from nrcg.models.classifier import load_classifier as load
 
@@ -76,14 +76,14 @@ def load_classifier(folder: "str | Path", device: "str | Device" = "cpu") -> "Mo
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch and diffusers only when they are asked for, so that `nrcg --help` answers at once."""
+    """Import torch and diffusers only on demand, so that `nrcg --help` is fast."""
     if name not in __all__:
         raise AttributeError(f"module 'nrcg' has no attribute {name!r}")
     if name == "speed":
         return import_module("nrcg.speed")
-    rooms = {"NrcgError": "nrcg.errors", "adapt": "nrcg.models.adapter", "trace": "nrcg.evaluation.trace"}
-    rooms |= dict.fromkeys(["GuidedPipeline", "GuidedDDPMPipeline"], "nrcg.pipeline")
-    return getattr(import_module(rooms.get(name, "nrcg.guidance")), name)
+    places = {"NrcgError": "nrcg.errors", "adapt": "nrcg.models.adapter", "trace": "nrcg.evaluation.trace"}
+    places |= dict.fromkeys(["GuidedPipeline", "GuidedDDPMPipeline"], "nrcg.pipeline")
+    return getattr(import_module(places.get(name, "nrcg.guidance")), name)
 
 
 def __dir__() -> list[str]:

@@ -1,10 +1,10 @@
-"""The command `nrcg`. What its verbs need beyond the library comes with `nrcg[workflow]`."""
+"""The command `nrcg`. Its verbs need the extra `nrcg[workflow]`."""
 
 import sys
 
 
 def main() -> None:
-    """Run a verb; where a package is missing, say in one line what installs it, with exit status 2."""
+    """Run a verb; if a package is missing, print one line with the command that installs it and exit with status 2."""
     try:
         from nrcg.cli import main as run
 
@@ -12,7 +12,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if not error.name or error.name.partition(".")[0] == "nrcg":
             raise
-        print(f"error: no package {error.name}; pip install 'nrcg[workflow]' has what the verbs need", file=sys.stderr)
+        print(f"error: no package {error.name}; pip install 'nrcg[workflow]' installs it", file=sys.stderr)
         sys.exit(2)
 
 

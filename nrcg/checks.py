@@ -1,4 +1,4 @@
-"""Values from outside, such as a config's: every refusal names the key and says what its value must be."""
+"""Checks of values from outside, such as a config: each error names the key and the values it allows."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +12,14 @@ from nrcg.errors import NrcgError
 
 
 class Rule(NamedTuple):
-    """What a value must be, in words and as a test."""
+    """A requirement on a value, in words and as a test."""
 
     words: str
     holds: Callable[[Any], bool]
 
 
 def whole(low: int, high: int | None = None) -> Rule:
-    """An integer in [low, high]; a float such as 320.0, and a truth value, are none."""
+    """An integer in [low, high]; floats such as 320.0 and truth values are refused."""
     words = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
 
     def holds(value: Any) -> bool:
@@ -30,7 +30,7 @@ def whole(low: int, high: int | None = None) -> Rule:
 
 
 def number(low: float = -math.inf, high: float = math.inf, *, without: Sequence[float] = ()) -> Rule:
-    """A finite number in [low, high], but none of `without`."""
+    """A finite number in [low, high], except those in `without`."""
     bounds = []
     if math.isfinite(low):
         bounds.append(f" {'above' if low in without else 'of at least'} {low:g}")
@@ -51,20 +51,20 @@ def one_of(*values: Any) -> Rule:
 
 
 def maybe(rule: Rule) -> Rule:
-    """None, or what `rule` asks for."""
+    """None, or a value that obeys `rule`."""
     return Rule(f"{rule.words}, or null", lambda value: value is None or rule.holds(value))
 
 
 def listed(rule: Rule, low: int = 1) -> Rule:
-    """A list or tuple of at least `low` values, each as `rule` asks for."""
+    """A list or tuple of at least `low` values that obey `rule`."""
     return Rule(
-        f"a list, at least {low} long, each {rule.words}",
+        f"a list of at least {low}, each {rule.words}",
         lambda value: isinstance(value, list | tuple) and len(value) >= low and all(map(rule.holds, value)),
     )
 
 
 def one_or_two(rule: Rule) -> Rule:
-    """What `rule` asks for, or a list of two such values."""
+    """A value that obeys `rule`, or a list of two."""
     return Rule(
         f"{rule.words}, or two", lambda value: rule.holds(value) or (listed(rule, 2).holds(value) and len(value) == 2)
     )
@@ -80,25 +80,25 @@ SEED = whole(0, 2**64 - 1)
 
 
 def sides(size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width, pixels, of a size: one number, or [height, width]."""
+    """Height and width in pixels of a size: one number, or [height, width]."""
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
 
 
 def shown_size(size: int | Sequence[int]) -> str:
-    """The same for readers: height×width."""
+    """A size as text: height×width."""
     return "×".join(map(str, sides(size)))
 
 
 def spread(rules: Mapping[str, Rule]) -> dict[str, Rule]:
-    """The same rules, a key each, of {"several keys": rule}."""
+    """Rules by key, from {"several keys": rule}."""
     return {key: rule for keys, rule in rules.items() for key in keys.split()}
 
 
 def check(section: str, values: Any, rules: Mapping[str, Rule]) -> None:
-    """Raise NrcgError unless `values` is a mapping, its keys are among those of `rules`, and its values obey them."""
+    """Raise NrcgError unless `values` is a mapping whose keys are in `rules` and whose values obey them."""
     if not isinstance(values, Mapping):
-        raise NrcgError(f"{section}: {_short(values)}; give an object, a value for each key")
+        raise NrcgError(f"{section}: {_short(values)}; give an object with one value per key")
     if unknown := [str(key) for key in values if key not in rules]:
         near = ", ".join(get_close_matches(unknown[0], rules, n=3, cutoff=0))
         raise NrcgError(f"{section}: unknown key {', '.join(sorted(unknown))}; nearest are {near}")
@@ -108,7 +108,7 @@ def check(section: str, values: Any, rules: Mapping[str, Rule]) -> None:
 
 
 def check_fields(section: str, made: Any) -> None:
-    """The same for a dataclass, whose fields may hold their rules: `epochs: Annotated[int, whole(1)] = 20`."""
+    """`check` for a dataclass with rules in its annotations: `epochs: Annotated[int, whole(1)] = 20`."""
     rules = {each.name: each.type.__metadata__[0] for each in fields(made) if hasattr(each.type, "__metadata__")}
     check(section, {name: getattr(made, name) for name in rules}, rules)
 

@@ -1,4 +1,4 @@
-"""diffusers' pipeline of an unconditional U-Net, guided."""
+"""diffusers' pipeline for U-Nets, with classifier guidance."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,18 +38,21 @@ RULES = {
 
 @dataclass
 class GuidedDDPMOutput(ImagePipelineOutput):
-    """`images` as asked for by `output_type`, and `diverged`, a bool tensor N: True where the image is mere grey."""
+    """`images` in the format `output_type`; `diverged`, a bool tensor N, marks trajectories that became non-finite.
+
+    The images of diverged trajectories are mid-grey.
+    """
 
     diverged: torch.Tensor
 
 
 class GuidedPipeline(DDPMPipeline):
-    """diffusers' pipeline of an unconditional U-Net with classifier guidance, by any scheduler of discrete time.
+    """diffusers' `DDPMPipeline` with classifier guidance and any discrete-time scheduler.
 
     Args:
         unet: a `UNet2DModel`.
         scheduler: a `DDPMScheduler`, or a `DDIMScheduler`, `DPMSolverMultistepScheduler`, `UniPCMultistepScheduler`,
-            `DEISMultistepScheduler`, `EulerDiscreteScheduler` or another that takes one U-Net pass per step.
+            `DEISMultistepScheduler`, `EulerDiscreteScheduler` or another with one U-Net pass per step.
     """
 
     def __init__(self, unet: Any, scheduler: Any) -> None:
@@ -57,22 +60,22 @@ class GuidedPipeline(DDPMPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "GuidedPipeline":
-        """Open a diffusers DDPM folder or hub id, with another `scheduler` if given; NrcgError where it cannot be.
+        """Open a diffusers DDPM folder or hub id, optionally with another `scheduler`; NrcgError if that fails.
 
-        Weights are safetensors only, unless `use_safetensors=False`.
+        Only safetensors weights are loaded, unless `use_safetensors=False`.
         """
         try:
             defaults = {"use_safetensors": True, "low_cpu_mem_usage": False}
             return super().from_pretrained(pretrained_model_name_or_path, **{**defaults, **kwargs})
         except (OSError, ValueError, HTTPError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            way_out = "name a diffusers DDPM: a folder with model_index.json, or a hub id and a network to reach it"
+            way_out = "name a diffusers DDPM: a folder with model_index.json, or a hub id (needs a network)"
             if "safetensors" in str(error):
                 way_out = "convert .bin weights with `nrcg get ddpm`, or open them with use_safetensors=False"
             raise NrcgError(f"{pretrained_model_name_or_path}: cannot be opened ({reason}); {way_out}") from error
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Write a folder as `DDPMPipeline` does, so that everything in diffusers opens it."""
+        """Write a folder as `DDPMPipeline` does, so that plain diffusers can open it."""
         DDPMPipeline(unet=self.unet, scheduler=self.scheduler).save_pretrained(save_directory, *args, **kwargs)
 
     def __call__(
@@ -88,32 +91,32 @@ class GuidedPipeline(DDPMPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents", "pred_original_sample", "gradient"),
         eta: float = 0.0,
     ) -> GuidedDDPMOutput | tuple[Any, torch.Tensor]:
-        """Draw images; without guidance the very ones that diffusers draws. The trajectory is always float32.
+        """Draw images; without guidance identical to those of diffusers. The trajectory is always float32.
 
         Args:
             batch_size: N, at least 1.
-            generator: one for the batch, or a list with one per sample, which then is the same in any batch, up to
-                rounding: of float32 on a CPU; coarser in bfloat16 and on other devices.
-            num_inference_steps: 1 to T; None takes all T steps of the schedule, but at most 1000.
+            generator: one for the batch, or a list with one per sample. With a list, a sample is the same in any batch
+                up to rounding (coarser in bfloat16 or on a GPU than in float32 on a CPU).
+            num_inference_steps: 1 to T; None uses all T steps of the schedule, but at most 1000.
             output_type: "pil" images, "np" or "numpy" N×H×W×3, or "pt" N×C×H×W, both float32 in [0, 1].
-            return_dict: False returns (images, diverged).
-            guidance: takes none of the draws of `generator`; its own follow from the generator's state.
-            class_labels: of a class-conditional U-Net, the class that it is told: an index, or one per sample.
+            return_dict: False returns the tuple (images, diverged).
+            guidance: consumes no draws of `generator`; random draws of guidance are derived from the generator's state.
+            class_labels: for a class-conditional U-Net: one class index, or one per sample.
             callback_on_step_end: called after each step with the pipeline, the step's number, its timestep and a dict
-                of tensors N×C×H×W. It may return a dict whose `latents` take the place of the sample.
-            callback_on_step_end_tensor_inputs: which tensors: `latents`, the sample after the step; `sample`, before
-                it; `pred_original_sample`, x̂_0 before guidance; `gradient`, and `direction`, what the stabiliser makes
-                of it (None where there is no guidance).
-            eta: η of a DDIM, 0 to 1; other schedulers have none.
+                of tensors N×C×H×W. It may return a dict whose `latents` replace the sample.
+            callback_on_step_end_tensor_inputs: tensors for the callback: `latents`, the sample after the step;
+                `sample`, the sample before it; `pred_original_sample`, x̂_0 before guidance; `gradient`; `direction`,
+                the stabilised gradient (both None in unguided steps).
+            eta: η of DDIM, 0 to 1; other schedulers ignore it.
 
         Returns:
             `GuidedDDPMOutput(images, diverged)`.
 
         Raises:
-            NrcgError: before it draws anything, for arguments of another type or range, another number of generators
-                than samples, a scheduler or timesteps that do not serve, an interval without any timestep, and
-                guidance that has no meaning for the scheduler; in the first guided step, for a classifier, objective
-                or target that does not fit, and as `one_step_denoiser`.
+            NrcgError: before sampling, for arguments of another type or range, a number of generators other than
+                `batch_size`, an unsupported scheduler or timesteps, an interval without timesteps, and guidance that
+                the scheduler does not support; in the first guided step, for a classifier, objective or target that
+                does not fit, and for a timestep without signal.
         """
         inputs = callback_on_step_end_tensor_inputs
         given: dict[str, Any] = {"batch_size": batch_size, "generator": generator}
@@ -129,11 +132,11 @@ class GuidedPipeline(DDPMPipeline):
         for network in networks if guidance else ():
             if any(tensor.is_inference() for tensor in chain(network.parameters(), network.buffers())):
                 name = type(getattr(network, "classifier", network)).__name__
-                raise NrcgError(f"{name}: made under torch.inference_mode, without gradients; load it outside")
+                raise NrcgError(f"{name}: created under torch.inference_mode, without gradients; load it outside")
         require_fit(self.scheduler, self.unet, guidance)
         if guidance and not any(guidance.plan(passed := fractions(self.scheduler))):
             raise NrcgError(
-                f"guidance: interval is {guidance.interval}, with none of the timesteps from {passed[0]:g} to "
+                f"guidance: interval {guidance.interval} contains none of the timesteps, which are {passed[0]:g} to "
                 f"{passed[-1]:g} of T"
             )
         unet = tell(self.unet, class_labels, batch_size)
@@ -171,7 +174,7 @@ class GuidedDDPMPipeline(GuidedPipeline):
     """diffusers' `DDPMPipeline` with classifier guidance: `unet` a `UNet2DModel`, `scheduler` a `DDPMScheduler`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> GuidedDDPMOutput | tuple[Any, torch.Tensor]:
-        """As of `GuidedPipeline`; NrcgError with another scheduler."""
+        """As in `GuidedPipeline`; NrcgError with another scheduler."""
         if not isinstance(self.scheduler, DDPMScheduler):
             name = type(self.scheduler).__name__
             raise NrcgError(f"scheduler: {name} cannot be used; take a DDPMScheduler, or nrcg.GuidedPipeline")
@@ -179,22 +182,22 @@ class GuidedDDPMPipeline(GuidedPipeline):
 
 
 def same_shape(x: torch.Tensor) -> Rule:
-    """A tensor of the shape of another."""
+    """A tensor of the same shape as x."""
     return Rule(f"a tensor {tuple(x.shape)}", lambda value: isinstance(value, torch.Tensor) and value.shape == x.shape)
 
 
 def require_fit(scheduler: Any, unet: Any, guidance: Guidance | None) -> None:
-    """Refuse what has no meaning for a scheduler."""
+    """Raise NrcgError for guidance or a U-Net that the scheduler does not support."""
     if isinstance(scheduler, DDPMScheduler):
         return
     name = type(scheduler).__name__
     if unet.config.out_channels != unet.config.in_channels:
-        raise NrcgError(f"scheduler: {name} has no use for the variance that this U-Net predicts; take a DDPMScheduler")
+        raise NrcgError(f"scheduler: {name} cannot use the variance that this U-Net predicts; use a DDPMScheduler")
     if guidance and guidance.apply is sphere:
         raise NrcgError(
-            f"guidance: apply sphere needs the noise of each step, which {name} keeps; take a DDPMScheduler"
+            f"guidance: apply sphere needs the noise of each step, which {name} does not expose; use a DDPMScheduler"
         )
     if guidance and guidance.recur and hasattr(scheduler, "step_index"):
         raise NrcgError(
-            f"guidance: recur needs a scheduler without a memory of steps; {name} has one; take DDPM or DDIM"
+            f"guidance: recur needs a scheduler without memory of past steps, unlike {name}; use DDPM or DDIM"
         )

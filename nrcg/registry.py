@@ -1,4 +1,4 @@
-"""Things that are chosen by name in a config: each is registered where it is defined, and checks its own arguments."""
+"""Registries of things that a config chooses by name; each is registered where it is defined."""
 
 import inspect
 import sys
@@ -18,7 +18,7 @@ Thing = TypeVar("Thing", bound=Callable[..., Any])
 
 
 class Registry(dict[str, Callable[..., Any]]):
-    """Classes or functions of one `kind` by name, in order; a config's section is `sign` or `{ema: {beta: 0.99}}`."""
+    """Classes or functions of one `kind` by name, in order; a config names them as `sign` or `{ema: {beta: 0.99}}`."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Registry(dict[str, Callable[..., Any]]):
         raise NrcgError(f"{self.kind} {name!r}: unknown; use one of {', '.join(self)}")
 
     def register(self, name: str) -> Callable[[Thing], Thing]:
-        """Decorator that files a class or function under `name`. Raises ValueError for a name that is taken."""
+        """Decorator that registers a class or function as `name`. Raises ValueError for a name in use."""
         if name in self:
             raise ValueError(f"{self.kind} {name!r} is registered already; choose another name")
 
@@ -39,7 +39,7 @@ class Registry(dict[str, Callable[..., Any]]):
         return file
 
     def choose(self, section: Any, given: int = 0) -> Callable[..., Any]:
-        """What a section names, with its arguments bound, for `given` positional ones; a function stays what it is."""
+        """The entry of a section with its arguments bound, all but the first `given`; functions pass through."""
         if callable(section) and not isinstance(section, type):
             return section
         if isinstance(section, str):
@@ -52,20 +52,20 @@ class Registry(dict[str, Callable[..., Any]]):
         return partial(self[name], **arguments) if arguments else self[name]
 
     def build(self, section: Any) -> Any:
-        """What a section describes: the thing it names, called with the section's arguments."""
+        """The entry of a section, called with the section's arguments."""
         return self.choose(section)()
 
 
 def call(thing: Callable[..., Any], where: str, arguments: Any, *given: Any, **also: Any) -> Any:
-    """thing(*given, **also, **arguments), once `arguments`, a config's, are checked."""
+    """thing(*given, **also, **arguments), after a check of `arguments`, which come from a config."""
     check_arguments(thing, where, arguments, len(given), also)
     return thing(*given, **also, **arguments)
 
 
 def check_arguments(thing: Callable, where: str, arguments: Any, given: int = 0, also: Collection[str] = ()) -> None:
-    """Refuse what `thing` does not take or lacks, beside its first `given` parameters and those in `also`."""
+    """Refuse unknown and missing arguments of `thing`, apart from its first `given` parameters and those in `also`."""
     if not isinstance(arguments, Mapping):
-        raise NrcgError(f"{where}: {arguments!r}: give an object, a value for each key")
+        raise NrcgError(f"{where}: {arguments!r}: give an object with one value per key")
     parameters = inspect.signature(thing).parameters
     free = {name: parameters[name] for name in list(parameters)[given:] if name not in also}
     named = {name: each for name, each in free.items() if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
@@ -79,11 +79,11 @@ def check_arguments(thing: Callable, where: str, arguments: Any, given: int = 0,
             check(where, {key: value}, {key: rule})
     for name, each in named.items():
         if each.default is each.empty and name not in arguments:
-            raise NrcgError(f"{where}: no key {name}; give one")
+            raise NrcgError(f"{where}: no key {name}; add it")
 
 
 def load_module(name: str) -> ModuleType:
-    """Import a module, once: a dotted name, or the path of a .py file."""
+    """Import a module once: a dotted name, or the path of a .py file."""
     path = str(Path(name).resolve())
     if name.endswith(".py") and not Path(name).is_file():
         raise NrcgError(f"module {name}: no such file")
@@ -95,13 +95,13 @@ def load_module(name: str) -> ModuleType:
             sys.modules[path] = module_from_spec(spec)  # before it runs: dataclasses look for their module there
             spec.loader.exec_module(sys.modules[path])
         return sys.modules[path]
-    except Exception as error:  # whatever the user's own code raises
+    except Exception as error:  # any error of the user's code
         sys.modules.pop(path, None)
         raise NrcgError(f"module {name}: cannot be imported ({type(error).__name__}: {error})") from error
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """The function of `package.module:function` or `path/to/file.py:function`."""
+    """The function named by `package.module:function` or `path/to/file.py:function`."""
     module, _, function = name.rpartition(":")
     if not (module and function):
         raise NrcgError(f"function {name!r}: write package.module:function, or path/to/file.py:function")

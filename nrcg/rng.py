@@ -1,4 +1,4 @@
-"""Random draws that name their purpose and what they depend on: order, batch, shard and resumption change nothing."""
+"""Random draws seeded by purpose and key: independent of order, batch, shard and resumption."""
 
 from hashlib import sha256
 from operator import index
@@ -8,18 +8,18 @@ import torch
 
 from nrcg.errors import NrcgError
 
-MT19937_WORDS = slice(24, 24 + 8 * 624)  # where a CPU generator's state holds the Mersenne Twister's words, uint64 each
+MT19937_WORDS = slice(24, 24 + 8 * 624)  # the Mersenne Twister's words, uint64 each, in a CPU generator's state
 
 
 def keyed_seed(purpose: str, *key: int) -> int:
-    """A 63-bit seed, a function of the text `purpose` and the integers `key` alone."""
+    """A 63-bit seed that depends only on the text `purpose` and the integers `key`."""
     return int.from_bytes(_digest(purpose, key)[:8], "big") >> 1
 
 
 def keyed_generator(purpose: str, *key: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator on `device` with a stream of its own for each purpose and key."""
+    """A torch generator on `device` with a separate stream per purpose and key."""
     generator = torch.Generator(device).manual_seed(keyed_seed(purpose, *key))
-    if generator.device.type == "cpu":  # by the 32 bits of its manual_seed, two of 50 000 would often be one stream
+    if generator.device.type == "cpu":  # its manual_seed uses 32 bits: among 50 000 streams two would often be equal
         words = np.random.SeedSequence(int.from_bytes(_digest(purpose, key), "big")).generate_state(624, np.uint32)
         state = generator.get_state()
         state[MT19937_WORDS] = torch.from_numpy(words.astype(np.uint64).view(np.uint8))
@@ -28,12 +28,12 @@ def keyed_generator(purpose: str, *key: int, device: torch.device | str = "cpu")
 
 
 def seed_torch(purpose: str, *key: int) -> None:
-    """Give torch's global generators, of the CPU and of every CUDA device, the streams of this purpose and key."""
+    """Set torch's global generators (CPU and every CUDA device) to the streams of this purpose and key."""
     torch.manual_seed(keyed_seed(purpose, *key))
     torch.set_rng_state(keyed_generator(purpose, *key).get_state())
 
 
 def _digest(purpose: str, key: tuple[int, ...]) -> bytes:
     if not isinstance(purpose, str) or not all(hasattr(k, "__index__") and k >= 0 for k in key):
-        raise NrcgError(f"random draw {(purpose, *key)}: name its purpose, then integers, at least 0")
+        raise NrcgError(f"random draw {(purpose, *key)}: give a purpose, then integers of at least 0")
     return sha256(repr((purpose, *map(index, key))).encode()).digest()

@@ -1,7 +1,7 @@
-"""A shard of samples: the images of a range of seeds, however often it was interrupted.
+"""A shard of samples: the images of a range of seeds, resumable after interruptions.
 
-The random draws of sample i depend on (seed, i) alone. In float32 on a CPU, so does its image, whatever the batch size;
-in bfloat16 or on a GPU each batch size rounds differently.
+The random draws of sample i depend only on (seed, i). In float32 on a CPU, so does the image; in bfloat16 or on a GPU,
+rounding varies with the batch size.
 """
 
 import logging
@@ -45,14 +45,14 @@ def sample_shard(
     eta: float = 0.0,
     stop: Stop | None = None,
 ) -> None:
-    """Draw sample i of the run of `seed` for each i of `seeds`; write `out`, NAME.npy, and its card NAME.json.
+    """Draw sample i of run `seed` for each i in `seeds`; write `out` (NAME.npy) and its card NAME.json.
 
-    Grey samples are written as RGB, RGBA ones laid over white. A class-conditional U-Net is told `class_label`;
-    `eta` is a DDIM's.
+    Grey samples are written as RGB; RGBA samples are composited on white. `class_label` is for a class-conditional
+    U-Net, `eta` for DDIM.
 
-    Batches already drawn are kept in `NAME.unfinished` until then, told apart by `provenance`: what else decides the
-    samples, as JSON has it, for the card too. Of two processes that draw the same shard the second waits, and finds it
-    made. A running batch is lost when `stop` asks, since it may take longer than a cluster waits.
+    Until then, finished batches are kept in `NAME.unfinished`, keyed by `provenance`: the other inputs that determine
+    the samples, as JSON, also written to the card. If two processes draw the same shard, the second waits and uses
+    the result of the first. A `stop` abandons the running batch, which may take longer than a cluster waits.
     """
     out, asked = Path(out), stop or Stop()
     if not seeds:
@@ -64,14 +64,14 @@ def sample_shard(
 
     def wait(first: bool) -> None:
         if first:
-            log.info("%s: another process draws it; waiting for it", out)
+            log.info("%s: waiting for another process that draws it", out)
         asked.check()
 
     def draw(batch: range) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         with counted(pipeline.unet) as count:
             images, diverged = pipeline(
                 batch_size=len(batch),
-                generator=[keyed_generator("sampling", seed, i) for i in batch],  # on the CPU: anywhere the same
+                generator=[keyed_generator("sampling", seed, i) for i in batch],  # on the CPU: the same on every device
                 num_inference_steps=num_inference_steps,
                 guidance=guidance,
                 class_labels=class_label,
@@ -91,13 +91,13 @@ def sample_shard(
                 _make(out, seeds, settings, drawn, pipeline.device)
             shutil.rmtree(folder, ignore_errors=True)
     finally:
-        with suppress(OSError):  # where something failed before there was a batch
+        with suppress(OSError):  # not empty, unless something failed before the first batch
             folder.rmdir()
 
 
 @contextmanager
 def counted(unet: torch.nn.Module) -> Iterator[dict[str, int]]:
-    """Count the images that go through a U-Net: once forwards, and once more where a gradient comes back."""
+    """Count the images that pass through a U-Net: one for the forward pass, one more for a backward pass."""
     count = {"images": 0}
 
     def note(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -111,7 +111,7 @@ def counted(unet: torch.nn.Module) -> Iterator[dict[str, int]]:
 
 
 def _is_made(out: Path, seeds: range, settings: dict[str, Any]) -> bool:
-    """Whether the shard is there, whole and of these settings."""
+    """Whether the shard exists, complete and with these settings."""
     place = out.with_suffix(".json")
     if not (out.is_file() and place.is_file()):
         return False
@@ -120,7 +120,7 @@ def _is_made(out: Path, seeds: range, settings: dict[str, Any]) -> bool:
 
 
 def _make(out: Path, seeds: range, settings: dict, drawn: Iterable[tuple[range, Any]], device: torch.device) -> None:
-    """Gather the batches as they are drawn, and write the shard and its card."""
+    """Collect the batches as they are drawn; write the shard and its card."""
     started, batches = time.monotonic(), []
     with tqdm(total=len(seeds), desc=f"{out.parent.name}/{out.stem}", unit="image") as progress:
         for batch, images_and_flags in drawn:

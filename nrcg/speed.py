@@ -1,4 +1,4 @@
-"""Networks made ready to sample fast. What pays was measured; see benchmarks/RESULTS.md."""
+"""Faster networks for sampling. For the measurements see benchmarks/RESULTS.md."""
 
 from itertools import chain, pairwise
 from typing import Any
@@ -16,39 +16,39 @@ from nrcg.errors import NrcgError
 from nrcg.models.adapter import Adapter
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")  # elsewhere torch computes in float32, and converts
-COMPILING_PAYS = 1_500_000  # images × steps: on an H100 compiling took 100 s, and saved 62 µs of each
-ORDERLY = (  # call their layers in order
+BF16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")  # without them torch computes in float32 and converts
+COMPILING_PAYS = 1_500_000  # images × steps: on an H100 compiling took 100 s and saved 62 µs per image and step
+ORDERLY = (  # modules that call their layers in order
     *(Adapter, MobileNetV3, InvertedResidual, Conv2dNormActivation, SqueezeExcitation, ResNet, BasicBlock),
 )
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-FEW_PIXELS = 8 * 8  # over more, the products, pixels² a head, take more memory and no less time
+FEW_PIXELS = 8 * 8  # above this, the products (pixels² per head) need more memory and save no time
 
 
 class SmallAttention:
-    """diffusers' attention: by matrix products over few pixels, where torch's fused kernel is slow on the way back."""
+    """diffusers' attention, with plain matrix products for few pixels, where the fused kernel's backward is slow."""
 
     plain, fused = AttnProcessor(), AttnProcessor2_0()
 
     def __call__(self, attn: Attention, hidden_states: torch.Tensor, *, temb: Any = None, **others: Any) -> Any:
-        """Hidden states are N×C×H×W, or N×pixels×C; diffusers looks for `temb` in the signature."""
+        """Hidden states are N×C×H×W or N×pixels×C; diffusers looks for `temb` in the signature."""
         pixels = hidden_states.shape[2:].numel() if hidden_states.ndim == 4 else hidden_states.shape[1]
         processor = self.plain if pixels <= FEW_PIXELS else self.fused
         return processor(attn, hidden_states, temb=temb, **others)
 
 
 def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = False) -> nn.Module:
-    """The network itself, changed in place: batch norms folded, weights' precision and layout, attention; compiled.
+    """Change a network in place and return it: fold batch norms, set precision, memory layout and attention, compile.
 
-    In float32 its output stays the same up to rounding. A hook or unknown code keeps a network's layers as they are.
+    In float32 the output stays the same up to rounding. Batch norms of networks with hooks or unknown code are kept.
 
     Args:
-        network: a U-Net or a classifier, on its device, in eval mode to sample or analyse.
+        network: a U-Net or classifier on its device; in eval mode unless it is to be trained.
         precision: "fp32", or "bf16" for weights and activations; sampler state and statistics stay float32.
-        compile: by torch.compile, at the first call.
+        compile: use torch.compile, which compiles at the first call.
 
     Raises:
-        NrcgError: for another precision.
+        NrcgError: for an unknown precision.
     """
     if precision not in PRECISIONS:
         raise NrcgError(f"precision {precision!r}: use {' or '.join(PRECISIONS)}")
@@ -56,7 +56,7 @@ def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = Fals
     if known:
         _fold_batch_norms(network)
     on_cuda = any(tensor.is_cuda for tensor in chain(network.parameters(), network.buffers()))
-    nn.Module.to(network, PRECISIONS[precision])  # diffusers' own `to` warns of nothing
+    nn.Module.to(network, PRECISIONS[precision])  # diffusers' own `to` prints a needless warning
     if on_cuda and (compile or network.training) and (known or type(network) is UNet2DModel):
         nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]  # slower otherwise
     for module in () if on_cuda else network.modules():
@@ -69,7 +69,7 @@ def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = Fals
 
 
 def _is_known(network: nn.Module) -> bool:
-    """Whether all code is torch's or torchvision's own, without hooks, calling its layers in order."""
+    """Whether all modules are of torch or torchvision, have no hooks and call their layers in order."""
     return all(
         (type(module) in ORDERLY or type(module).__module__.startswith("torch.nn.modules."))
         and not any(getattr(module, hooks) for hooks in HOOKS)
@@ -79,19 +79,19 @@ def _is_known(network: nn.Module) -> bool:
 
 
 def _fold_batch_norms(network: nn.Module) -> None:
-    """Let convolutions do what batch norms in eval mode do to their output, where one follows the other in sequence."""
+    """Fold batch norms in eval mode into the convolutions directly before them in a sequence."""
     for sequence in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for (place, convolution), (next_place, norm) in pairwise(list(sequence.named_children())):
             if type(convolution) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.running_var is None:
                 continue
-            precise = convolution.weight.dtype in (torch.float32, torch.float64)  # or folding would round once more
+            precise = convolution.weight.dtype in (torch.float32, torch.float64)  # else folding would round again
             if precise and not (norm.training or convolution.training):
                 sequence.set_submodule(place, fuse_conv_bn_eval(convolution, norm))
                 sequence.set_submodule(next_place, nn.Identity())
 
 
 def native_precision(device: torch.device) -> str:
-    """The fastest precision for networks on a device: "bf16" where its hardware multiplies bfloat16, else "fp32"."""
+    """The fastest precision for networks on a device: "bf16" with hardware support for bfloat16, else "fp32"."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
@@ -99,5 +99,5 @@ def native_precision(device: torch.device) -> str:
 
 
 def worth_compiling(image_steps: int, device: torch.device) -> bool:
-    """Whether work of so many images × steps is done sooner when the networks are compiled first; on a CPU never."""
+    """Whether compiling pays for this many images × steps; never on a CPU."""
     return device.type == "cuda" and image_steps >= COMPILING_PAYS

@@ -179,7 +179,7 @@ def test_a_damaged_shard_is_refused_and_nothing_removed(tmp_path, kind, damage):
     draw(shards[1], start=200)
     before = verdicts_of_colours(shards)
     damage(shards[0].with_suffix(kind))
-    wanted = {".npy": r"^remove .*/a\.npy and a\.json: ", ".json": r"/a\.json: not .*; mend it, or delete it"}[kind]
+    wanted = {".npy": r"^remove .*/a\.npy and a\.json: ", ".json": r"/a\.json: not .*; repair it, or delete it"}[kind]
     with pytest.raises(NrcgError, match=wanted) as error:
         verdicts_of_colours(shards)
     assert "\n" not in str(error.value) and "b.npy" not in str(error.value)
@@ -206,7 +206,7 @@ def files_of_at_most(n):
 @contextmanager
 def cannot_be_written(name, reason):
     """One line with the file, the reason and the way out."""
-    with pytest.raises(NrcgError, match=rf"^[^\n]*{name}: cannot be written \({reason}\); make room[^\n]*$"):
+    with pytest.raises(NrcgError, match=rf"^[^\n]*{name}: cannot be written \({reason}\); free some space[^\n]*$"):
         yield
 
 
@@ -317,7 +317,7 @@ def test_other_settings_train_anew_although_a_checkpoint_is_done(blob_set, tmp_p
 
 def test_a_full_disk_at_the_very_end_costs_seconds(blob_set, tmp_path, monkeypatch):
     """The weights' disk fills up, the checkpoint's does not."""
-    full = NrcgError("model.safetensors: cannot be written (No space left on device); make room")
+    full = NrcgError("model.safetensors: cannot be written (No space left on device); free some space")
     with monkeypatch.context() as patch:
         patch.setattr("nrcg.training.classifier.save_classifier", lambda *_: (_ for _ in ()).throw(full))
         with pytest.raises(NrcgError, match="No space left"):
@@ -360,7 +360,7 @@ def test_an_image_set_that_is_not_its_cards_is_refused(blob_set, tmp_path, name)
         lambda: train_a_ddpm(ImageSet.open(tmp_path / "set", verify=False), tmp_path / "d"),
         lambda: ImageSet.open(tmp_path / "set"),
     ):
-        with pytest.raises(NrcgError, match=r"not the file that card\.json tells of"):
+        with pytest.raises(NrcgError, match=r"the SHA-256 of the arrays differs from that in card\.json"):
             work()
     assert np.array_equal(np.load(tmp_path / f"set/{name}.npy"), np.roll(array, 1, axis=0))  # nothing is removed
 
@@ -382,7 +382,7 @@ def test_weights_that_are_not_their_cards_are_refused(tmp_path):
     torch.nn.init.zeros_(model.classifier[3].weight)
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, tmp_path / "c/model.safetensors")
-    with pytest.raises(NrcgError, match=r"model\.safetensors: not the file that .*card\.json tells of"):
+    with pytest.raises(NrcgError, match=r"model\.safetensors: its SHA-256 differs from that in .*card\.json"):
         load_classifier(tmp_path / "c")
     pipeline = small_pipeline()
     pipeline.save_pretrained(tmp_path / "d")
@@ -391,7 +391,7 @@ def test_weights_that_are_not_their_cards_are_refused(tmp_path):
     load_ddpm(tmp_path / "d")
     torch.nn.init.zeros_(pipeline.unet.conv_in.weight)
     pipeline.save_pretrained(tmp_path / "d")
-    with pytest.raises(NrcgError, match=r"pytorch_model\.safetensors: not the file that .*card\.json tells of"):
+    with pytest.raises(NrcgError, match=r"pytorch_model\.safetensors: its SHA-256 differs from that in .*card\.json"):
         load_ddpm(tmp_path / "d")
 
 
@@ -452,5 +452,5 @@ def test_a_second_writer_of_a_shard_waits_and_finds_it(tmp_path, caplog):
     second = draw(tmp_path / "s.npy", pipeline)
     thread.join()
     assert np.array_equal(second, whole) and np.array_equal(results["first"], whole) and not passes
-    assert any("another process draws it; waiting" in line for line in caplog.messages)
+    assert any("waiting for another process" in line for line in caplog.messages)
     assert files_in(tmp_path) == ["s.json", "s.npy", "whole.json", "whole.npy"]

@@ -181,7 +181,7 @@ def test_a_killed_sampling_job_finishes_with_the_same_images(pipeline, tmp_path)
     process.wait()
     assert not (tmp_path / "killed.npy").exists(), "finished before the kill"
     done = subprocess.run(command(tmp_path / "killed.npy"), check=True, capture_output=True, text=True)
-    assert "were drawn before" in done.stderr
+    assert "already drawn" in done.stderr
     assert (tmp_path / "whole.npy").read_bytes() == (tmp_path / "killed.npy").read_bytes()
     assert json.loads((tmp_path / "killed.json").read_text())["guidance"] == GUIDANCE
     ours, classifier = (
@@ -223,9 +223,7 @@ def refusal(monkeypatch, *words):
 
 def test_a_shard_is_called_npy(monkeypatch, tmp_path):
     words = ["--ddpm", tmp_path, "--num-inference-steps", 2, "--out", tmp_path / "x.png"]
-    assert refusal(monkeypatch, *words) == (
-        f"--out {tmp_path}/x.png: a shard is a NumPy file; name it {tmp_path}/x.npy"
-    )
+    assert refusal(monkeypatch, *words) == (f"--out {tmp_path}/x.png: not a NumPy file name; use {tmp_path}/x.npy")
 
 
 @pytest.mark.parametrize("half", [["--scale", "5"], ["--classifier", "nowhere"], ["--guidance", '{"on": "x0"}']])
@@ -241,7 +239,7 @@ def test_a_classifier_of_other_images_does_not_guide(pipeline, monkeypatch, tmp_
     words = ["--ddpm", tmp_path / "ddpm", "--num-inference-steps", 2, "--out", tmp_path / "x.npy", "--device", "cpu"]
     words += ["--classifier", tmp_path / "classifier", "--scale", 1]
     line = refusal(monkeypatch, *words)
-    assert line.endswith(f"trained on images of 32 pixels, but {tmp_path}/ddpm draws 8")
+    assert line.endswith(f"for images of 32 pixels, but those of {tmp_path}/ddpm have 8")
     line = refusal(monkeypatch, *words, "--guidance", '{"evry": 2}')
     assert line.startswith("--guidance: unknown key evry; nearest are every")
     line = refusal(monkeypatch, *words, "--guidance", '{"every": 2, "every": 3}')

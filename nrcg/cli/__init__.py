@@ -1,9 +1,9 @@
-"""`nrcg VERB …`: a thin verb for each rule of the workflow, and the only place that parses arguments."""
+"""`nrcg VERB …`: one thin verb per rule of the workflow, and the only place that parses arguments."""
 
 import logging
 import sys
 
-from nrcg.cli import data, draw, get, measure, plan, sample, train  # noqa: F401  (each registers its verbs)
+from nrcg.cli import data, draw, get, measure, plan, sample, scores, train  # noqa: F401  (each registers its verbs)
 from nrcg.cli.console import open_console
 from nrcg.cli.options import app
 from nrcg.errors import NrcgError, Stopped, first_line
@@ -12,12 +12,12 @@ from nrcg.runtime.preemption import end, on_signals
 
 
 def main() -> None:
-    """Run a verb; bad input, no memory or a failing disk is one line and status 2, a stop on request one and 75."""
+    """Run a verb. Bad input, lack of memory and disk errors print one line and exit with 2, requested stops with 75."""
     hide_transformers()
     open_console()
     sys.argv[1:] = _common_first(sys.argv[1:])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for name in ("httpx", "httpx2", "fontTools"):  # a line for every request of the hub, every glyph of a PDF
+    for name in ("httpx", "httpx2", "fontTools"):  # one line per request of the hub, one per glyph of a PDF
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with on_signals(end):
@@ -33,14 +33,14 @@ def main() -> None:
         from nrcg.runtime.memory import is_out_of_memory
 
         if type(error).__name__ == "OutOfMemoryError":  # torch's
-            _fail(f"the device has no room for the networks ({first_line(error)}); use another --device")
+            _fail(f"the networks do not fit in the device's memory ({first_line(error)}); use another --device")
         if not is_out_of_memory(error):
             raise
         _fail(f"not enough memory ({first_line(error)}); choose smaller sizes, or a machine with more")
 
 
 def _common_first(words: list[str]) -> list[str]:
-    """Arguments with `--log FILE` and `--module NAME`, which may stand anywhere, moved before the verb for typer."""
+    """Move `--log FILE` and `--module NAME`, allowed anywhere, before the verb, as typer requires."""
     common, rest, words = [], [], list(words)
     while words:
         taken, words = (words[:2], words[2:]) if words[0] in ("--log", "--module") else (words[:1], words[1:])

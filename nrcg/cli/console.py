@@ -1,4 +1,4 @@
-"""What a verb says: to the terminal, and into the file of `--log`. Neither can make its work fail."""
+"""Output of a verb, to the terminal and to the file of `--log`; failures of either do not stop the work."""
 
 import errno
 import io
@@ -13,26 +13,26 @@ from typing import Any
 
 from nrcg.errors import NrcgError
 
-STALE = re.compile(rb"[^\n]*\r(?=[^\r\n])")  # what a line was before it was rewritten
+STALE = re.compile(rb"[^\n]*\r(?=[^\r\n])")  # earlier text of a rewritten line
 
 
 class _Log:
-    """A file with all that was said; of a line that was rewritten (a progress bar) only how it was last."""
+    """A copy of all output; of a rewritten line (a progress bar) only the last version."""
 
     def __init__(self) -> None:
         self.path: Path | None = None
         self.file: io.FileIO | None = None
         self.lock, self.rewrites = threading.RLock(), False
-        self.line, self.start = b"", 0  # the line without an end, and where it begins in the file
+        self.line, self.start = b"", 0  # the unfinished line, and its position in the file
 
     def open(self, path: Path | None) -> Path | None:
-        """Copy into a new file, from now on, all that is said; a file that cannot be written is told of once."""
+        """Copy all output from now on to a new file; warns once if it cannot be written."""
         self.path = path
         with self._given_up():
             if path:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self.file = io.FileIO(path, "w")
-                self.rewrites = path.is_file()  # not so a pipe
+                self.rewrites = path.is_file()  # false for a pipe
         return path
 
     def write(self, text: bytes) -> None:
@@ -56,13 +56,13 @@ class _Log:
             yield
         except OSError as error:
             self.file = None
-            line = f"warning: --log {self.path}: cannot be written ({error.strerror}); going on without it\n"
+            line = f"warning: --log {self.path}: cannot be written ({error.strerror}); continuing without it\n"
             # Not by print: this may be within a write to standard error.
             _streams.get("stderr", sys.stderr.buffer).write(line.encode())
 
 
 class _Stream(io.FileIO):
-    """Standard output or error without which the work goes on: its disk may be full, its `tee` may have ended."""
+    """Standard output or error whose write errors (full disk, closed pipe) do not stop the work."""
 
     failure: OSError | None = None
 
@@ -80,8 +80,8 @@ _streams: dict[str, _Stream] = {}
 
 
 def open_console() -> None:
-    """Put streams that never fail in the place of sys.stdout and sys.stderr, also where they are closed."""
-    for number in range(3):  # or a file of the verb's would be opened as standard error
+    """Replace sys.stdout and sys.stderr, even if closed, by streams that never fail."""
+    for number in range(3):  # else one of the verb's files could become standard error
         try:
             os.fstat(number)
         except OSError:
@@ -95,9 +95,9 @@ def open_console() -> None:
 
 
 def say_result(text: str) -> None:
-    """Print what a verb was asked for; raises NrcgError when it cannot be written, unlike other lines."""
+    """Print the result of a verb; unlike other output, raises NrcgError if it cannot be written."""
     sys.stdout.write(text)
     sys.stdout.flush()
     failure = _streams["stdout"].failure if "stdout" in _streams else None
-    if failure and failure.errno != errno.EPIPE:  # `| head` has seen enough
+    if failure and failure.errno != errno.EPIPE:  # a reader such as `head` may close the pipe
         raise NrcgError(f"standard output: cannot be written ({failure.strerror})")

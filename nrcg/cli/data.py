@@ -1,4 +1,4 @@
-"""The verbs that make image sets, and look at what one could be made of."""
+"""Verbs that make image sets and inspect folders of images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +12,11 @@ from nrcg.datasets import kinds  # light: it imports no torch
 @data_verbs.command("make")
 def make(
     kind: Annotated[str, Argument(help=f"{', '.join(kinds)}, or a kind that a --module registers.")],
-    settings: Annotated[str, Option(help="What it is to be, as a config's section `images`: JSON, or @file.json.")],
+    settings: Annotated[str, Option(help="The config's section `images` without `kind`: JSON, or @file.json.")],
     out: Out,
-    threads: Annotated[int, Option(help="Threads that decode; 0 is one a core.", min=0, max=4096)] = 0,
+    threads: Annotated[int, Option(help="Decoding threads; 0 means one per core.", min=0, max=4096)] = 0,
 ) -> None:
-    """Make an image set, and `contact_sheet.png` of its first images beside it."""
+    """Make an image set, with `contact_sheet.png` of its first images beside it."""
     from nrcg.datasets import make_images
     from nrcg.plots.samples import plot_contact_sheet
 
@@ -26,11 +26,11 @@ def make(
 
 @data_verbs.command("describe")
 def describe(
-    folder: Annotated[Path, Argument(help="A folder of class folders, or of train/, valid/ and test/ of such.")],
+    folder: Annotated[Path, Argument(help="Folder with one folder per class, or with train/, valid/ and test/.")],
     settings: Annotated[str, Option(help="Other keys of the kind `folder`: JSON, or @file.json.")] = "{}",
-    sheet: Annotated[Path | None, Option(help="File for a sheet of each class's first pictures, .png or .pdf.")] = None,
+    sheet: Annotated[Path | None, Option(help="File for a sheet of the first pictures, .png or .pdf.")] = None,
 ) -> None:
-    """Say what the kind `folder` would read: classes, sizes, formats, and files that it would not."""
+    """List what the kind `folder` would read (classes, sizes, formats) and the files it would skip."""
     from nrcg.datasets.describe import describe
 
     describe(folder, parse_json(settings, "--settings"), print, sheet)

@@ -1,4 +1,4 @@
-"""The verb that draws: figures, grids and tables by name, from CSV files and sample shards."""
+"""The verb that draws figures, grids and tables by name, from CSV files and sample shards."""
 
 from importlib import import_module
 from inspect import formatannotation, getdoc, signature, unwrap
@@ -17,14 +17,14 @@ from nrcg.registry import call
 
 
 def load_figures() -> None:
-    """Import the modules that register figures, which takes matplotlib and so a moment."""
+    """Import the modules that register figures; slow because of matplotlib."""
     for package in (plots, report):
         for module in iter_modules(package.__path__):
             import_module(f"{package.__name__}.{module.name}")
 
 
 class _Draw(TyperCommand):
-    """Its help lists the figures."""
+    """A command whose help lists the figures."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         load_figures()
@@ -35,14 +35,14 @@ class _Draw(TyperCommand):
 
 @app.command("draw", cls=_Draw)
 def draw(
-    figure: Annotated[str, Argument(metavar="FIGURE", help="Its name; see below.", show_default=False)],
+    figure: Annotated[str, Argument(metavar="FIGURE", help="Name from the list below.", show_default=False)],
     arguments: Annotated[str, Option(help="Keyword arguments of the figure: JSON, or @file.json.")],
     out: Outs,
     style: Style = None,
     title: Title = "",
     note: Note = [],  # noqa: B006
 ) -> None:
-    """Draw a figure or write a table, from files that were made before."""
+    """Draw a figure or write a table from existing files."""
     load_figures()
     drawn, given = figures[figure], parse_json(arguments, "--arguments")
     common = {"style": style, "title": title, "note": "\n".join(note)}
@@ -55,7 +55,7 @@ def draw(
 
 
 def _fits(value: Any, hint: Any = Any) -> bool:
-    """Whether a JSON value is what a parameter's annotation says; a path is a text."""
+    """Whether a JSON value fits a parameter's annotation; paths are strings."""
     kind, inner = get_origin(hint) or hint, get_args(hint)
     if kind is UnionType:
         return any(_fits(value, part) for part in inner)

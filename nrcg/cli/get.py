@@ -1,4 +1,4 @@
-"""Verbs that bring files from elsewhere: downloads, and imports of weights in other formats."""
+"""Verbs that download files and import weights in other formats."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,12 +7,12 @@ from typer import Argument, Option
 
 from nrcg.cli.options import Out, get_verbs, parse_json
 
-Url = Annotated[str, Option(help="Address of the file; goes on the card of what is imported.")]
-Digest = Annotated[str, Option(help="What the file must have: sha256:HEX, or gitblob:HEX (git's id of it).")]
-FileOut = Annotated[Path, Option("--out", help="File to write; there with the right digest, nothing is fetched.")]
-CelebAOut = Annotated[Path, Option("--out", help="Folder to write; it must be called celeba.")]
-HubOut = Annotated[Path, Option("--out", help="Folder to write; if it is there and whole, nothing is fetched.")]
-Json = Annotated[str, Option(help="For a file: its UNet2DModel's or DDPMScheduler's arguments: JSON, @file.json.")]
+Url = Annotated[str, Option(help="Address of the file; recorded on the card of an import.")]
+Digest = Annotated[str, Option(help="Expected digest: sha256:HEX, or gitblob:HEX (git's id of the content).")]
+FileOut = Annotated[Path, Option("--out", help="Output file; if it exists with this digest, nothing is fetched.")]
+CelebAOut = Annotated[Path, Option("--out", help="Output folder; must be named celeba.")]
+HubOut = Annotated[Path, Option("--out", help="Output folder; if it exists and is complete, nothing is fetched.")]
+Json = Annotated[str, Option(help="For a file: arguments of its UNet2DModel or DDPMScheduler: JSON, @file.json.")]
 
 
 @get_verbs.command()
@@ -33,7 +33,7 @@ def inception(out: FileOut) -> None:
 
 @get_verbs.command()
 def celeba(out: CelebAOut) -> None:
-    """Fetch CelebA (1.4 GB) with torchvision, which checks the files; nothing is fetched twice."""
+    """Fetch CelebA (1.4 GB) with torchvision, which checks the files; existing files are not fetched again."""
     from nrcg.datasets.celeba import download_celeba
 
     download_celeba(out)
@@ -42,10 +42,10 @@ def celeba(out: CelebAOut) -> None:
 @get_verbs.command()
 def torchvision(
     name: Annotated[str, Argument(help="Class of torchvision.datasets, such as FashionMNIST.")],
-    out: Annotated[Path, Option("--out", help="Folder to write, torchvision's `root`; nothing is fetched twice.")],
-    arguments: Annotated[str, Option(help="More of its class's arguments: JSON, or @file.json.")] = "{}",
+    out: Annotated[Path, Option("--out", help="Output folder, torchvision's `root`; existing files are kept.")],
+    arguments: Annotated[str, Option(help="Further arguments of the class: JSON, or @file.json.")] = "{}",
 ) -> None:
-    """Fetch a data set with torchvision, which checks the files; NAME.json beside them says that they are there."""
+    """Fetch a data set with torchvision, which checks the files; NAME.json marks the download as complete."""
     from nrcg.datasets.torchvision_sets import download_torchvision
 
     download_torchvision(name, out, parse_json(arguments, "--arguments"))
@@ -53,9 +53,9 @@ def torchvision(
 
 @get_verbs.command()
 def hub(
-    repo_id: Annotated[str, Option(help="Repository of the Hugging Face hub: OWNER/NAME.")],
+    repo_id: Annotated[str, Option(help="Repository on the Hugging Face hub: OWNER/NAME.")],
     repo_type: Annotated[str, Option(help="model or dataset.")],
-    pattern: Annotated[list[str], Option(help="Files to fetch, such as *.parquet; repeat for more.")],
+    pattern: Annotated[list[str], Option(help="Files to fetch, such as *.parquet; can be repeated.")],
     out: HubOut,
     revision: Annotated[str, Option(help="Branch, tag or commit.")] = "main",
 ) -> None:
@@ -69,12 +69,12 @@ def hub(
 def classifier(
     source: Annotated[str, Option(help='JSON, or @file.json, such as {"timm": {"name": "resnet18.a1_in1k"}}.')],
     out: Out,
-    classes: Annotated[list[str], Option(help="Name of a class, in the order of the labels; repeat for each.")],
-    size: Annotated[list[int], Option(help="Of the images: a side in pixels; twice for height, then width.", min=1)],
-    input: Annotated[str, Option(help="What it takes: JSON of size, mean, std (on [0, 1]), interpolation.")] = "{}",
-    outputs: Annotated[str, Option(help='JSON, each class\'s output or outputs: {"cat": [281, 282], …}.')] = "",
+    classes: Annotated[list[str], Option(help="Class name; repeat for each class, in the order of the labels.")],
+    size: Annotated[list[int], Option(help="Image side in pixels; give two for height, then width.", min=1)],
+    input: Annotated[str, Option(help="Its input: JSON of size, mean, std (on [0, 1]), interpolation.")] = "{}",
+    outputs: Annotated[str, Option(help='JSON, output or outputs of each class: {"cat": [281, 282], …}.')] = "",
 ) -> None:
-    """Make a classifier's folder of one from elsewhere: torchvision, timm, transformers, a file, a function."""
+    """Import a classifier from torchvision, timm, transformers, a file or a function into a folder."""
     from nrcg.models.sources import import_classifier
 
     arguments: dict[str, Any] = {"input": parse_json(input, "--input"), "classes": classes, "size": (size * 2)[:2]}
@@ -84,14 +84,14 @@ def classifier(
 
 @get_verbs.command()
 def ddpm(
-    source: Annotated[Path, Option(help="A folder of diffusers, or the safetensors file of a U-Net.")],
+    source: Annotated[Path, Option(help="A diffusers folder, or the safetensors file of a U-Net.")],
     out: Out,
     unet: Json = "",
     scheduler: Json = "",
     url: Url = "",
     digest: Digest = "",
 ) -> None:
-    """Make a DDPM's folder of published weights, old layouts and key names included."""
+    """Import published DDPM weights into a folder; old layouts and key names are converted."""
     from nrcg.models.importing import import_ddpm
 
     parsed = {key: parse_json(text, f"--{key}") for key, text in (("unet", unet), ("scheduler", scheduler)) if text}

@@ -1,4 +1,4 @@
-"""Verbs that measure: the forward process, samples on their way, and their scores."""
+"""Verbs that measure the forward process, sampling trajectories, and the scores of samples."""
 
 import hashlib
 import shutil
@@ -12,12 +12,11 @@ from nrcg.cli.networks import Guide, guide_of, open_samplers, tuned
 from nrcg.cli.sample import GUIDANCE, MAX_SAMPLES, SCHEDULER
 from nrcg.cli.slots import WithSlots
 from nrcg.errors import NrcgError
-from nrcg.evaluation.metrics import metrics
 from nrcg.registry import call
 from nrcg.runtime.preemption import stop_on_signals
 
 EXTRACTORS = 'JSON or @file.json: {NAME: {"extractor": "classifier", "weights": PATH or null}, …}.'
-ALSO = 'Traces of other guidance, JSON or @file.json: {NPY: {"classifier": FOLDER, "scale": s, "guidance": {…}}, …}.'
+ALSO = 'Traces with other guidance, JSON or @file.json: {NPY: {"classifier": FOLDER, "scale": s, "guidance": {…}}, …}.'
 
 
 @options.measure_verbs.command("forward")
@@ -29,10 +28,10 @@ def forward(
     out: options.Out,
     target: options.Target = "0",
     on: options.On = "xt",
-    objective: Annotated[str, Option(help="Its gradient is analysed: log_prob, logit or one of yours.")] = "log_prob",
+    objective: Annotated[str, Option(help="Objective to analyse: log_prob, logit or one of a --module.")] = "log_prob",
     class_label: options.ClassLabel = None,
-    images: Annotated[int, Option(help="Validation images to use; 0 is all.", min=0)] = 0,
-    stride: Annotated[int, Option(help="Visit every k-th t.", min=1)] = 1,
+    images: Annotated[int, Option(help="Number of validation images; 0 means all.", min=0)] = 0,
+    stride: Annotated[int, Option(help="Use every k-th t.", min=1)] = 1,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = 64,
     device: options.Device = "auto",
@@ -40,7 +39,7 @@ def forward(
 ) -> None:
     """Accuracy, logit and gradient sensitivity of a classifier along the forward process (figures 1 to 4).
 
-    Continues with the batches it has after a signal (exit status 75) or a kill.
+    After a signal (exit status 75) or a kill, the same command resumes from the finished batches.
     """
     where = options.set_up(device, threads)
     from nrcg.datasets.imageset import ImageSet
@@ -59,12 +58,12 @@ def forward(
     unet, scheduler = load_ddpm(ddpm, where)
     if card["classes"] != image_set.classes:
         own, other = ", ".join(card["classes"]), ", ".join(image_set.classes)
-        raise NrcgError(f"{classifier}: its classes are {own}, those of {data} {other}; train one on these images")
+        raise NrcgError(f"{classifier}: classes {own}, but {data} has {other}; train a classifier on these images")
     chosen = image_set.indices("valid")[: images or None]
     pictures, labels = image_set.images[chosen], image_set.labels[chosen]
     size, wanted = image_set.card["size"], unet.config.sample_size
     if on == "x0" and wanted is not None and not takes_images(wanted, size):
-        raise NrcgError(f"{ddpm}: its U-Net draws {wanted} pixels, but {data} has images of {size}; train one on these")
+        raise NrcgError(f"{ddpm}: for images of {wanted} pixels, but those of {data} have {size}; train one on these")
     channels = unet.config.in_channels
     how: dict[str, Any] = {"on": on, "objective": objective, "stride": stride, "seed": seed}
     inputs = [hashlib.sha256(pictures.tobytes()).hexdigest(), labels.tolist()]
@@ -94,11 +93,11 @@ def forward(
 @options.measure_verbs.command("trace", cls=WithSlots)
 def trace(
     ddpm: options.Ddpm,
-    out: Annotated[Path, Option("--out", help="NAME.npy: x̂_0 on the way; NAME.csv and NAME.json go beside it.")],
+    out: Annotated[Path, Option("--out", help="NAME.npy for x̂_0 over time; NAME.csv and NAME.json beside it.")],
     num_inference_steps: Annotated[int, Option(help="Reverse steps.", min=1)],
     start: Annotated[int, Option(help="First sample.", min=0, max=MAX_SAMPLES)] = 0,
-    stop: Annotated[int, Option(help="Sample after the last.", min=1, max=MAX_SAMPLES)] = 16,
-    classifier: Annotated[Path | None, Option(help="Guiding classifier's folder; without it, unguided.")] = None,
+    stop: Annotated[int, Option(help="Last sample plus one.", min=1, max=MAX_SAMPLES)] = 16,
+    classifier: Annotated[Path | None, Option(help="Guiding classifier's folder; default: unguided.")] = None,
     target: options.Target = "0",
     scale: Annotated[float | None, Option(help="Guidance scale s of eq. 1; needs --classifier.", min=0)] = None,
     guidance: Annotated[str, Option(help=GUIDANCE)] = "{}",
@@ -106,22 +105,22 @@ def trace(
     scheduler: Annotated[str, Option(help=SCHEDULER)] = "null",
     class_label: options.ClassLabel = None,
     precision: options.Precision = "fp32",
-    frames: Annotated[int, Option(help="Steps whose x̂_0 is kept.", min=1)] = 50,
-    shown: Annotated[int, Option(help="Samples whose x̂_0 is kept.", min=1)] = 8,
+    frames: Annotated[int, Option(help="Number of steps with x̂_0 in the output.", min=1)] = 50,
+    shown: Annotated[int, Option(help="Number of samples with x̂_0 in the output.", min=1)] = 8,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = 64,
     device: options.Device = "auto",
     threads: options.Threads = 0,
 ) -> None:
-    """Gradients, clipping and x̂_0 at each step of samples, those that `nrcg sample` draws."""
+    """Gradients, clipping and x̂_0 at each step of the samples that `nrcg sample` would draw."""
     guides = {out: guide_of(classifier, scale, guidance)}
     for name, section in options.parse_json(also, "--also").items():
         if Path(name) in guides:
-            raise NrcgError(f"--also: {name}: named before; give each trace a file of its own")
+            raise NrcgError(f"--also: {name}: named before; use a separate file for each trace")
         guides[Path(name)] = call(Guide, f"--also: {name}", section, said=f"--also: {name}")
     for path in guides:
         if path.suffix != ".npy":
-            raise NrcgError(f"{path}: frames are a NumPy file; name it {path.parent / path.stem}.npy")
+            raise NrcgError(f"{path}: not a NumPy file name; use {path.parent / path.stem}.npy")
     where = options.set_up(device, threads)
     from nrcg.evaluation.traces import trace_shard
 
@@ -135,8 +134,8 @@ def trace(
 def scale(
     ddpm: options.Ddpm,
     classifier: Annotated[Path, Option(help="Guiding classifier's folder.")],
-    judge: Annotated[Path, Option(help="Folder of the judge, which does not guide.")],
-    reference: Annotated[Path, Option(help="The judge's features of the images, by `measure reference` (.npz).")],
+    judge: Annotated[Path, Option(help="Folder of the judge, an independent classifier.")],
+    reference: Annotated[Path, Option(help="The judge's features of the images, from `measure reference` (.npz).")],
     out: options.Out,
     num_inference_steps: Annotated[int, Option(help="Reverse steps.", min=1)],
     target: options.Target = "0",
@@ -144,14 +143,14 @@ def scale(
     scheduler: Annotated[str, Option(help=SCHEDULER)] = "null",
     class_label: options.ClassLabel = None,
     precision: options.Precision = "fp32",
-    first: Annotated[float, Option(help="Scale to begin with.", min=1e-6)] = 1.0,
+    first: Annotated[float, Option(help="First scale to try.", min=1e-6)] = 1.0,
     samples: Annotated[int, Option(help="Samples per trial.", min=2)] = 48,
     seed: options.Seed = 0,
     batch_size: options.BatchSize = 64,
     device: options.Device = "auto",
     threads: options.Threads = 0,
 ) -> None:
-    """Search for a guidance scale on samples that no point reports; write the trials as a CSV file, print a grid."""
+    """Search for a guidance scale on separate samples; write the trials to a CSV file, print a grid of scales."""
     where = options.set_up(device, threads)
     guides = [guide_of(classifier, 1.0, guidance)]
     (opened,) = open_samplers(ddpm, scheduler, guides, target, class_label, precision, where)
@@ -160,10 +159,10 @@ def scale(
 
 @options.measure_verbs.command("grids")
 def grids(
-    trials: Annotated[list[str], Argument(help="DATASET:SETUP=CSV of `nrcg measure scale`.")],
+    trials: Annotated[list[str], Argument(help="DATASET:SETUP=CSV from `nrcg measure scale`.")],
     out: options.Out,
 ) -> None:
-    """Write an overlay of the config with the scales that were found, and a note that says on which samples."""
+    """Write a config overlay with the scales that were found and a note on the samples used."""
     from nrcg.evaluation.scale_search import overlay
     from nrcg.io.files import write_text
 
@@ -177,12 +176,12 @@ def grids(
 
 @options.measure_verbs.command("curves")
 def select_curves(
-    tables: Annotated[list[Path], Argument(help="CSV files of `nrcg measure forward`.")],
-    metric: Annotated[list[str], Option(help="The figure's metric, then others to take where measured; repeat.")],
-    setup: Annotated[list[str], Option(help="Curves to take, in order; repeat the option.")],
+    tables: Annotated[list[Path], Argument(help="CSV files from `nrcg measure forward`.")],
+    metric: Annotated[list[str], Option(help="The figure's metric, then optional others; can be repeated.")],
+    setup: Annotated[list[str], Option(help="Setup to include; repeat for more, in order.")],
     out: options.Out,
 ) -> None:
-    """Gather the curves of one figure in one CSV file."""
+    """Collect the curves of one figure in one CSV file."""
     from nrcg.io import tables as io
 
     io.write_table(out, io.select_curves(tables, metric, setup))
@@ -191,16 +190,16 @@ def select_curves(
 @options.measure_verbs.command("reference")
 def reference(
     data: options.Data,
-    extractor: Annotated[str, Option(help="inception, classifier (its last features), or one of a --module.")],
-    target: Annotated[str, Option(help="Target class: its name or index.")],
+    extractor: Annotated[str, Option(help="inception, classifier (last features), or one of a --module.")],
+    target: Annotated[str, Option(help="Target class: name or index.")],
     out: options.Out,
     weights: Annotated[Path | None, Option(help="Inception's .pth file, a classifier's folder, …")] = None,
-    images: Annotated[int, Option(help="Training images to use, drawn at random; 0 is all.", min=0)] = 0,
+    images: Annotated[int, Option(help="Number of training images, chosen at random; 0 means all.", min=0)] = 0,
     batch_size: options.BatchSize = 64,
     device: options.Device = "auto",
     threads: options.Threads = 0,
 ) -> None:
-    """Features of the training images, of all classes and of the target class, to which samples are compared (.npz)."""
+    """Features (.npz) of the training images, all and of the target class, for comparison with samples."""
     where = options.set_up(device, threads)
     from nrcg.datasets.imageset import ImageSet
     from nrcg.evaluation.extractors import extractors
@@ -215,24 +214,24 @@ def reference(
 
 @options.measure_verbs.command("features")
 def features(
-    guiding: Annotated[Path, Option(help="Folder of the classifier whose verdict is the paper's accuracy.")],
-    judge: Annotated[Path, Option(help="Folder of the judge, which never guided.")],
+    guiding: Annotated[Path, Option(help="Folder of the guiding classifier, for the paper's accuracy.")],
+    judge: Annotated[Path, Option(help="Folder of the judge, an independent classifier.")],
     extractors: Annotated[str, Option(help=EXTRACTORS)],
-    verdicts: Annotated[Path, Option(help="CSV file to write: what class each classifier gives to each sample.")],
-    out: Annotated[Path, Option("--out", help="Folder to write: EXTRACTOR.npy of each extractor.")],
+    verdicts: Annotated[Path, Option(help="Output CSV file: the class of each sample by each classifier.")],
+    out: Annotated[Path, Option("--out", help="Output folder for one EXTRACTOR.npy per extractor.")],
     shards: Annotated[list[Path] | None, Argument(help="Sample shards (.npy) of one point.")] = None,
-    data: Annotated[Path | None, Option(help="In place of shards: an image set, its validation images.")] = None,
-    images: Annotated[int, Option(help="Number of these, of the target class.", min=2)] = 256,
+    data: Annotated[Path | None, Option(help="Image set whose validation images replace the shards.")] = None,
+    images: Annotated[int, Option(help="With --data: number of images of the target class.", min=2)] = 256,
     target: options.Target = "0",
-    also: Annotated[list[str] | None, Option(help="NAME=FOLDER of another classifier; repeat.")] = None,
-    first: Annotated[Path | None, Option(help="Shard to write, NAME.npy: samples for pictures.")] = None,
-    n_first: Annotated[int, Option(help="Number of samples in it, at most.", min=1)] = 256,
-    first_seed: Annotated[int, Option(help="Seed of the first of them.", min=0)] = 0,
+    also: Annotated[list[str] | None, Option(help="NAME=FOLDER of another classifier; can be repeated.")] = None,
+    first: Annotated[Path | None, Option(help="Output shard NAME.npy: the first samples, for pictures.")] = None,
+    n_first: Annotated[int, Option(help="Largest number of samples in --first.", min=1)] = 256,
+    first_seed: Annotated[int, Option(help="First seed in --first.", min=0)] = 0,
     batch_size: options.BatchSize = 64,
     device: options.Device = "auto",
     threads: options.Threads = 0,
 ) -> None:
-    """Show the samples of one point (data set, setup, scale) to classifiers and feature extractors."""
+    """Classify the samples of one point (data set, setup, scale) and extract their features."""
     where = options.set_up(device, threads)
     from nrcg.evaluation import extractors as networks
     from nrcg.evaluation.features import held_out, look
@@ -241,7 +240,7 @@ def features(
     from nrcg.models.classifier import load_classifier
 
     if bool(shards) == (data is not None):
-        raise NrcgError("measure features: give sample shards, or --data in their place")
+        raise NrcgError("measure features: give either sample shards or --data")
     for path in filter(None, (verdicts, first)):
         require_writable(path)
     sections = options.parse_json(extractors, "--extractors")
@@ -265,59 +264,3 @@ def features(
     if first:
         keep_first(shards or (), first, n_first, first_seed)
     write_text(verdicts, found.to_csv(index=False))
-
-
-@options.measure_verbs.command("score")
-def score(
-    verdicts: Annotated[Path, Option(help="CSV file of `nrcg measure features`.")],
-    features: Annotated[list[str], Option(help="EXTRACTOR=NPY of `nrcg measure features`; repeat.")],
-    reference: Annotated[list[str], Option(help="EXTRACTOR=NPZ of `nrcg measure reference`; repeat.")],
-    judge: Annotated[Path, Option(help="Folder of the judge, whose card names the classes.")],
-    metric: Annotated[list[str], Option(help="Metric of features; repeat. Known: " + ", ".join(metrics) + ".")],
-    out: options.Out,
-    scale: Annotated[float | None, Option(help="Guidance scale of the samples; without it, unguided.", min=0)] = None,
-    card: Annotated[Path | None, Option(help="Card of the samples, which counts U-Net evaluations.")] = None,
-    target: options.Target = "0",
-    tuning: Annotated[int, Option(help="Samples of seeds below it choose scales, and are not reported.", min=0)] = 0,
-) -> None:
-    """Shares and distances of the samples of a point, with 95 % intervals."""
-    from nrcg.evaluation import score as scores
-    from nrcg.evaluation.reference import Reference
-    from nrcg.io.files import read_card, require_writable
-    from nrcg.io.tables import SCORE_COLUMNS, write_table
-
-    require_writable(out)
-    classes = read_card(judge / "card.json", classes=list)["classes"]
-    pairs = {key: dict(options.split_pair(each, f"--{key}") for each in given)
-             for key, given in {"features": features, "reference": reference}.items()}  # fmt: skip
-    how: dict[str, Any] = {"target": classes[options.parse_target(target, classes)], "classes": classes}
-    how |= {"chosen": metric, "tuning": tuning}
-    how["references"] = {name: Reference.load(path) for name, path in pairs["reference"].items()}
-    point = scores.read_point(verdicts, pairs["features"], card)
-    write_table(out, scores.score(point, **how).assign(scale=scale)[["scale", *SCORE_COLUMNS]])
-
-
-@options.measure_verbs.command("collect")
-def collect_scores(
-    out: options.Out,
-    scores: Annotated[list[str] | None, Option(help="DATASET:SETUP:TRAINING=CSV of `measure score`; repeat.")] = None,
-    given: Annotated[str | None, Option(help="DATASET=CSV: take its rows from what this verb wrote before.")] = None,
-) -> None:
-    """Join the scores of all setups in one CSV file, or take those that are given."""
-    from nrcg.evaluation import points
-    from nrcg.io.tables import write_table
-
-    if bool(scores) == (given is not None):
-        raise NrcgError("collect: give --scores for each setup, or --given alone")
-    if given is not None:
-        dataset, path = options.split_pair(given, "--given")
-        write_table(out, points.read_scores(path, dataset))
-        return
-    parts = []
-    for name, path in (options.split_pair(text, "--scores") for text in scores or ()):
-        try:
-            dataset, setup, repeat = name.split(":")
-            parts.append((dataset, setup, int(repeat), path))
-        except ValueError:
-            raise NrcgError(f"--scores {name!r}: write DATASET:SETUP:TRAINING=CSV, the training a number") from None
-    write_table(out, points.collect_scores(parts))

@@ -1,4 +1,4 @@
-"""What a verb that samples opens: its networks, made fast, the guidance, and what of both a card tells."""
+"""Networks and guidance of the verbs that sample, opened from their options, with provenance for the cards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Sampler(NamedTuple):
-    """A pipeline, its guidance, if any, and what decides its samples besides the seed and the number of steps."""
+    """A pipeline, its guidance (if any), and the inputs besides seed and steps that determine its samples."""
 
     pipeline: "GuidedPipeline"
     guidance: "ClassifierGuidance | None"
@@ -30,7 +30,7 @@ class Sampler(NamedTuple):
 
 @dataclass(frozen=True)
 class Guide:
-    """What guides samples, as options or JSON say it; `said` names these in errors."""
+    """Guidance as given by options or JSON; `said` names the option in errors."""
 
     classifier: Annotated[str, NAME]
     scale: Annotated[float, number(0)]
@@ -42,7 +42,7 @@ class Guide:
 
 
 def guide_of(classifier: Path | None, scale: float | None, guidance: str) -> Guide | None:
-    """What the options of `nrcg sample` of these names say; None where they ask for unguided samples."""
+    """The guide given by these options of `nrcg sample`; None for unguided samples."""
     section = options.parse_json(guidance, "--guidance")
     if (classifier is None) != (scale is None) or (section and classifier is None):
         raise NrcgError("--classifier and --scale: give both for guided samples, neither for unguided ones")
@@ -53,7 +53,7 @@ def open_samplers(
     ddpm: str, scheduler: str, guides: Sequence[Guide | None], target: str, class_label: int | None, precision: str,
     where: "torch.device", compile: bool = False,
 ) -> list[Sampler]:  # fmt: skip
-    """A sampler for each guide, of what the options of `nrcg sample` stand for; each network is loaded once."""
+    """One sampler per guide, from the options of `nrcg sample`; each network is loaded once."""
     from nrcg.guidance import guidance_from
     from nrcg.models.classifier import load_classifier, seeing
     from nrcg.models.ddpm import load_ddpm, sampling_scheduler, takes_images
@@ -82,7 +82,7 @@ def open_samplers(
         index = options.parse_target(target, card["classes"])
         how = guidance_from(guide.guidance, model, index, guide.scale, guide.said)
         if "size" in card and not takes_images(size, card["size"]):
-            raise NrcgError(f"{guide.classifier}: trained on images of {card['size']} pixels, but {ddpm} draws {size}")
+            raise NrcgError(f"{guide.classifier}: for images of {card['size']} pixels, but those of {ddpm} have {size}")
         own: dict[str, Any] = {"classifier": guide.classifier, "classifier_digest": digest, "target": target}
         own |= {"scale": guide.scale, "guidance": guide.guidance}
         return Sampler(pipeline, how, eta, class_label, common | own)
@@ -94,7 +94,7 @@ def tuned(
     opened: Sampler, judge: Path, reference: Path, out: Path, num_inference_steps: int, batch_size: int, seed: int,
     samples: int = 48, start: float = 1.0,
 ) -> Sampler:  # fmt: skip
-    """The same with the scale that a search finds; its trials are written to `out`."""
+    """The sampler with the scale found by a search; writes the trials to `out`."""
     from nrcg.evaluation.scale_search import best, grid, search, table
     from nrcg.io.files import require_writable, write_text
 
@@ -105,6 +105,6 @@ def tuned(
     trials = search(opened.pipeline, guidance, eta=opened.eta, class_labels=opened.class_label, **how)
     write_text(out, table(trials).to_csv(index=False))
     scale = best(trials).scale
-    print(f"scale {scale:g}, of the trials in {out}; for a sweep: {grid(trials)}")
+    print(f"scale {scale:g} (trials: {out}); scales for a sweep: {grid(trials)}")
     provenance = {**opened.provenance, "scale": scale}
     return opened._replace(guidance=replace(guidance, scale=scale), provenance=provenance)

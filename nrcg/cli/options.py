@@ -1,4 +1,4 @@
-"""The application, the options that several verbs share, and how their text becomes values."""
+"""The application, the options that several verbs share, and their parsing."""
 
 import json
 from pathlib import Path
@@ -30,39 +30,39 @@ def _group(name: str, help: str) -> typer.Typer:
 
 data_verbs = _group("data", "Make image sets.")
 train_verbs = _group("train", "Train classifiers and DDPMs.")
-measure_verbs = _group("measure", "Measure the forward process, and score samples.")
-get_verbs = _group("get", "Fetch files, and bring published weights into the project's folders.")
+measure_verbs = _group("measure", "Measure the forward process; score samples.")
+get_verbs = _group("get", "Download files; import published weights.")
 
-Out = Annotated[Path, typer.Option("--out", help="Folder or file to write.")]
-Outs = Annotated[list[Path], typer.Option("--out", help="File to write; repeat for other formats (the suffix says).")]
-Data = Annotated[Path, typer.Option("--data", help="Image set, a folder as made by `nrcg data make`.")]
+Out = Annotated[Path, typer.Option("--out", help="Output file or folder.")]
+Outs = Annotated[list[Path], typer.Option("--out", help="Output file; the suffix sets the format; can be repeated.")]
+Data = Annotated[Path, typer.Option("--data", help="Image set, a folder made by `nrcg data make`.")]
 Ddpm = Annotated[str, typer.Option("--ddpm", help="DDPM: a diffusers folder.")]
-Checkpoint = Annotated[Path, typer.Option(help="File to continue from and to write checkpoints to.")]
+Checkpoint = Annotated[Path, typer.Option(help="Checkpoint file, to write and to resume from.")]
 Scheduler = Annotated[str, typer.Option(help="Arguments of diffusers' DDPMScheduler: JSON, or @file.json.")]
-Target = Annotated[str, typer.Option("--target", help="Target class: its name or index.")]
-On = Annotated[str, typer.Option("--on", help="What the classifier sees: xt, or x0 (the one-step prediction).")]
-ClassLabel = Annotated[int | None, typer.Option(help="Class that a class-conditional U-Net is told.", min=0)]
-BatchSize = Annotated[int, typer.Option(help="Images in the networks at a time.", min=1)]
-PRECISION = "Inside the networks: fp32, bf16, or auto, which is bf16 where the hardware multiplies it."
+Target = Annotated[str, typer.Option("--target", help="Target class: name or index.")]
+On = Annotated[str, typer.Option("--on", help="Input of the classifier: xt, or x0 (the one-step prediction).")]
+ClassLabel = Annotated[int | None, typer.Option(help="Class label for a class-conditional U-Net.", min=0)]
+BatchSize = Annotated[int, typer.Option(help="Images per forward pass.", min=1)]
+PRECISION = "Precision of the networks: fp32, bf16, or auto (bf16 if the hardware supports it)."
 Precision = Annotated[str, typer.Option(help=PRECISION)]
-Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
-Device = Annotated[str, typer.Option(help="auto (CUDA if there is one), cpu, cuda (a free one) or cuda:N.")]
-Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to torch.", min=0, max=4096)]
-Style = Annotated[Path | None, typer.Option(help="matplotlib style file; default: the project's.")]
+Seed = Annotated[int, typer.Option(help="Random seed.", min=0)]
+Device = Annotated[str, typer.Option(help="auto (CUDA if available), cpu, cuda (first free GPU) or cuda:N.")]
+Threads = Annotated[int, typer.Option(help="CPU threads; 0 means torch's default.", min=0, max=4096)]
+Style = Annotated[Path | None, typer.Option(help="matplotlib style file; default: nrcg's.")]
 Title = Annotated[str, typer.Option(help="Title of the figure or table.")]
-Note = Annotated[list[str], typer.Option(help="Line of small print, such as the size of the run; repeat.")]
+Note = Annotated[list[str], typer.Option(help="Line of small print, such as the run's size; can be repeated.")]
 
 
 @app.callback()
 def _options(
     log: Annotated[
-        Path | None, typer.Option(help="File to write too all that the verb says.", callback=LOG.open, is_eager=True)
+        Path | None, typer.Option(help="File for a copy of the verb's output.", callback=LOG.open, is_eager=True)
     ] = None,
     module: Annotated[
-        list[str] | None, typer.Option(help="Module of yours that registers things: dotted name or .py file; repeat.")
+        list[str] | None, typer.Option(help="Your module to import: dotted name or .py file; can be repeated.")
     ] = None,
 ) -> None:
-    """Options of all verbs, anywhere in a command."""
+    """Options common to all verbs, allowed anywhere in a command."""
     for name in module or []:
         load_module(name)
 
@@ -80,12 +80,12 @@ def parse_json(text: str, option: str) -> dict[str, Any]:
     """A JSON object, or one from a file as `@file.json`."""
     value = parse_any_json(text, option)
     if not isinstance(value, dict):
-        raise NrcgError(f'{option}: {text[:40]} is no JSON object; give one, as {{"key": value}}, or @file.json')
+        raise NrcgError(f'{option}: {text[:40]} is no JSON object; give {{"key": value, …}} or @file.json')
     return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Python's own reader would take the last of two values for a key."""
+    """A dict of unique keys; Python's own reader would silently keep the last of two values."""
     value = dict(pairs)
     if len(value) < len(pairs):
         raise ValueError("a key is given twice")
@@ -112,7 +112,7 @@ def parse_target(text: str, classes: list[str]) -> int:
 
 
 def split_pair(text: str, option: str) -> tuple[str, str]:
-    """`NAME=VALUE` as two strings; a value, such as a path, may hold `=`, a name may not."""
+    """`NAME=VALUE` as two strings; only the value may contain `=`."""
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise NrcgError(f"{option} {text!r}: write NAME=VALUE")
@@ -120,7 +120,7 @@ def split_pair(text: str, option: str) -> tuple[str, str]:
 
 
 def set_up(device: str, threads: int) -> "torch.device":
-    """The torch device by name, with the number of CPU threads set, and without TF32."""
+    """The torch device by name; sets the number of CPU threads and disables TF32."""
     from nrcg.runtime.device import pick_device, set_up_torch
 
     set_up_torch(threads)
@@ -128,6 +128,6 @@ def set_up(device: str, threads: int) -> "torch.device":
 
 
 def network_digest(folder: str | Path) -> str:
-    """Digest of a network's folder: of its weights, and of the configurations that say what they mean."""
+    """Digest of a network's folder: weights and configurations."""
     ddpm = ("unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json")
     return sha256(*filter(Path.is_file, (Path(folder, name) for name in ("model.safetensors", *ddpm))))

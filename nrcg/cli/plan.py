@@ -1,4 +1,4 @@
-"""The verb that says what a run costs before anything runs."""
+"""The verb that estimates the cost of a run."""
 
 import sys
 from pathlib import Path
@@ -13,11 +13,11 @@ from nrcg.errors import NrcgError
 
 @app.command()
 def plan(
-    rates: Annotated[Path, Option(help="Table (TSV) of what a job of each rule costs.")],
-    dry_run: Annotated[Path | None, Argument(help="Text of `snakemake -n`; without it, standard input.")] = None,
-    out: Annotated[Path | None, Option(help="CSV file to write too.")] = None,
+    rates: Annotated[Path, Option(help="Table (TSV) of the cost per job of each rule.")],
+    dry_run: Annotated[Path | None, Argument(help="Output of `snakemake -n`; default: standard input.")] = None,
+    out: Annotated[Path | None, Option(help="CSV file for the table.")] = None,
 ) -> None:
-    """What a run will cost: snakemake -n --cores 16 | nrcg plan --rates config/rates.tsv."""
+    """Estimate the cost of a run: snakemake -n --cores 16 | nrcg plan --rates config/rates.tsv."""
     from nrcg.io.files import read_text, write_text
     from nrcg.report.plan import COMMAND, price, read_dry_run, report
 

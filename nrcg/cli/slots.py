@@ -1,4 +1,4 @@
-"""The slots of guidance and what is registered for each, a user's own too: for help and documentation."""
+"""The slots of guidance and all registered choices, including the user's, for help and documentation."""
 
 import inspect
 import json
@@ -9,12 +9,12 @@ from typer.core import TyperCommand
 
 from nrcg.cli import options
 
-POSITIONAL = ("logits", "target", "step", "size", "direction", "u", "_")  # given by the loop
-GIVEN = ("classifier", "target", "scale")  # said elsewhere in a config
+POSITIONAL = ("logits", "target", "step", "size", "direction", "u", "_")  # passed by the loop
+GIVEN = ("classifier", "target", "scale")  # keys outside of `guidance` in a config
 
 
 def slots() -> dict[str, list[tuple[str, str, str]]]:
-    """By slot, rows of a registered name, its arguments with their defaults, and the first line of its docstring."""
+    """Per slot, rows of name, arguments with defaults, and the first line of the docstring."""
     from nrcg.guidance import SLOTS
 
     return {slot: [(name, *_told(thing)) for name, thing in entries.items()] for slot, entries in SLOTS.items()}
@@ -35,7 +35,7 @@ def described() -> str:
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of a row's `guidance`: the names of each slot; values are left to `ClassifierGuidance`."""
+    """JSON schema of a row's `guidance`: the names of each slot; `ClassifierGuidance` checks the values."""
     from nrcg.guidance import ClassifierGuidance
 
     def choice(rows: list[tuple[str, str, str]]) -> dict[str, Any]:
@@ -64,5 +64,5 @@ class WithSlots(TyperCommand):
 def show(
     as_schema: Annotated[bool, Option("--schema", help="As JSON schema of a row's `guidance`.")] = False,
 ) -> None:
-    """List what can be named in each slot of guidance, your own of `--module` too."""
+    """List the choices for each slot of guidance, including those of `--module`."""
     print(json.dumps(schema(), indent=2, ensure_ascii=False) if as_schema else described())

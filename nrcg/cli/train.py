@@ -8,7 +8,7 @@ from nrcg.cli.options import Checkpoint, Data, Device, Out, Scheduler, Threads, 
 from nrcg.registry import call
 from nrcg.runtime.preemption import stop_on_signals
 
-Settings = Annotated[str, Option("--settings", help="Of the training, as in the config: JSON, or @file.json.")]
+Settings = Annotated[str, Option("--settings", help="Training settings, as in the config: JSON, or @file.json.")]
 
 
 @train_verbs.command("classifier")
@@ -21,7 +21,7 @@ def train_classifier(
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Train a classifier, robust or not; continues from its checkpoint after a signal (exit status 75) or a kill."""
+    """Train a classifier, robust or not; resumes from its checkpoint after a signal (exit status 75) or a kill."""
     from nrcg.training.classifier import train_classifier as train
     from nrcg.training.settings import ClassifierTraining
 
@@ -40,14 +40,14 @@ def train_ddpm(
     scheduler: Scheduler,
     settings: Settings,
     checkpoint: Checkpoint,
-    checkpoint_every: Annotated[int, Option(help="Steps.", min=1)] = 1000,
-    preview_every: Annotated[int, Option(help="Steps between grids of samples; 0 is never.", min=0)] = 0,
-    compile: Annotated[bool, Option(help="Compile the network where it pays: long work on CUDA.")] = True,
-    processes: Annotated[int, Option(help="To share each batch, each on a GPU of its own.", min=1)] = 1,
+    checkpoint_every: Annotated[int, Option(help="Steps between checkpoints.", min=1)] = 1000,
+    preview_every: Annotated[int, Option(help="Steps between grids of samples; 0 means never.", min=0)] = 0,
+    compile: Annotated[bool, Option(help="Compile the network for long runs on CUDA.")] = True,
+    processes: Annotated[int, Option(help="Processes that share each batch, one GPU each.", min=1)] = 1,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Train a DDPM; continues from its checkpoint after a signal (exit status 75) or a kill."""
+    """Train a DDPM; resumes from its checkpoint after a signal (exit status 75) or a kill."""
     from nrcg.runtime.device import pick_devices
     from nrcg.training.ddpm import train_ddpm as train
     from nrcg.training.distributed import launch

@@ -1,4 +1,4 @@
-"""Data sets as image sets on disk, and the kinds of data sets that they are made of."""
+"""Image sets on disk, and the kinds of data sets they are made from."""
 
 from importlib import import_module
 from pkgutil import iter_modules

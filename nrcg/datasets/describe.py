@@ -1,4 +1,4 @@
-"""What the kind `folder` would read of a folder, in words, before an image set is made of it."""
+"""A description of what the kind `folder` would read from a folder."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,12 +16,12 @@ from nrcg.datasets.pictures import cores, formats
 from nrcg.errors import NrcgError, one_line
 from nrcg.registry import call
 
-NAMED = 5  # files that cannot be read are named, at most
-SHEET = 200  # images of a sheet, at most
+NAMED = 5  # unreadable files that are named, at most
+SHEET = 200  # images on a sheet, at most
 
 
 class Found(NamedTuple):
-    """A picture file as it is."""
+    """Properties of a picture file."""
 
     size: tuple[int, int]  # width, height
     format: str
@@ -31,14 +31,14 @@ class Found(NamedTuple):
 def describe(
     source: str | Path, settings: dict[str, Any], out: Callable[[str], None], sheet: Path | None = None
 ) -> None:
-    """Say, a line at a time, what the kind `folder` would read of `source`, with the other keys of its section.
+    """Describe what the kind `folder` would read from `source`, with the other keys of its section.
 
     Args:
-        out: is given the lines.
+        out: called with each line of the description.
         sheet: a .png or .pdf file for a sheet of the first pictures of each class, as they would be read.
 
     Raises:
-        NrcgError: where no image set could be made of the folder; what is in it has been said then, as far as it goes.
+        NrcgError: if the folder cannot become an image set; the part that can be described is output first.
     """
     folder = call(Folder, "images", settings, source=source)
     classes, items = folder.check(), folder.items()
@@ -57,11 +57,11 @@ def describe(
     if sheet is not None:
         _draw(folder, classes, [item for item in items if item[0] not in broken], sheet)
     if broken:
-        raise NrcgError(f"{source}: {len(broken)} of {len(items)} pictures cannot be read; mend or remove them")
+        raise NrcgError(f"{source}: {len(broken)} of {len(items)} pictures cannot be read; repair or remove them")
 
 
 def _counts(folder: Folder, classes: list[str], items: list[tuple[Path, int, int]]) -> Iterable[str]:
-    """A table of the pictures of each class in each split."""
+    """A table of the number of pictures by class and split."""
     splits = [name for name, number in SPLITS.items() if any(split == number for _, _, split in items)]
     counts = Counter((label, split) for _, label, split in items)
     rows = [[name, *(str(counts[label, SPLITS[split]]) for split in splits)] for label, name in enumerate(classes)]
@@ -77,7 +77,7 @@ def _counts(folder: Folder, classes: list[str], items: list[tuple[Path, int, int
 
 
 def _look(folder: Folder, path: Path) -> Found | str:
-    """What a file is, or why it cannot be read as a picture."""
+    """Properties of a file, or why it cannot be read as a picture."""
     try:
         with Image.open(path, formats=formats()) as picture:
             found = Found(picture.size, picture.format or "?", picture.mode)
@@ -85,8 +85,8 @@ def _look(folder: Folder, path: Path) -> Found | str:
     except NrcgError as error:
         return str(error).removeprefix(f"{path}: ")
     except UnidentifiedImageError:
-        return "not a readable image (of no format that is read)"
-    except Exception as error:  # as those that read_picture expects
+        return "not a readable image (unknown format)"
+    except Exception as error:  # as in read_picture
         return f"not a readable image ({one_line(error)})"
     return found
 
@@ -103,7 +103,7 @@ def _pictures(read: list[Found]) -> Iterable[str]:
 
 
 def _passed_over(source: Path, paths: list[Path]) -> Iterable[str]:
-    """Files that are hidden, of other suffixes, or elsewhere than in a class folder."""
+    """Files that are hidden, have other suffixes, or lie outside class folders."""
     taken = set(paths)
     rest = [path for path in files(source) if path not in taken]
     kinds = ("hidden" if hidden(path, source) else path.suffix.lower() or "no suffix" for path in rest)
@@ -119,7 +119,7 @@ def _broken(source: Path, broken: dict[Path, str]) -> Iterable[str]:
 
 
 def _tally(values: Iterable[str]) -> str:
-    """Each value with how often it is there, the most frequent first."""
+    """Each value with its count, the most frequent first."""
     return ", ".join(f"{value} {n}" for value, n in Counter(values).most_common())
 
 

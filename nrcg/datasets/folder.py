@@ -1,7 +1,7 @@
 """A folder of class folders as an image set.
 
-The layout: a folder for each class, named after it, with its pictures at any depth; or `train/` and perhaps `valid/`
-(or `val`, `validation`) and `test/`, each of class folders.
+Layout: one folder per class, named after it, with pictures at any depth; or `train/` and optionally `valid/` (or
+`val`, `validation`) and `test/`, each with class folders.
 """
 
 import os
@@ -20,21 +20,21 @@ from nrcg.datasets.names import distinct, drawn_split
 from nrcg.datasets.pictures import COLOUR, FIT, PLACE, SIZE, batches, fitted, read_picture, suffixes
 from nrcg.errors import NrcgError
 
-PARTS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}  # a split's folder's names
+PARTS = {"train": ("train",), "valid": ("valid", "val", "validation"), "test": ("test",)}  # folder names by split
 SHARE = number(0, 1, without=(0, 1))
 
 
 @kinds.register("folder")
 @dataclass(frozen=True)
 class Folder:
-    """Pictures in folders named after their classes, sorted by folder and name; of any format that Pillow reads."""
+    """Pictures in folders named after their classes, sorted by folder and name; any format that Pillow reads."""
 
-    source: Annotated[str | Path, PLACE]  # a folder of class folders, or of train/, valid/ and test/ of such
-    size: Annotated[int | list[int], SIZE] = 64  # width and height, pixels; or [height, width]
-    fit: Annotated[str, FIT] = "resize"  # straight to the size; or crop: the shorter side to fit, then the central part
-    background: Annotated[str, COLOUR] = "white"  # colour behind what is transparent: a name, or "#rrggbb"
-    valid_fraction: Annotated[float, SHARE] = 0.2  # of each class, drawn for validation where there is no such folder
-    seed: Annotated[int, SEED] = 0  # of that draw
+    source: Annotated[str | Path, PLACE]  # folder with class folders, or with train/, valid/ and test/ that hold them
+    size: Annotated[int | list[int], SIZE] = 64  # width and height in pixels, or [height, width]
+    fit: Annotated[str, FIT] = "resize"  # ignores the aspect ratio; crop: shorter side to fit, then the centre
+    background: Annotated[str, COLOUR] = "white"  # colour behind transparent pixels: a name, or "#rrggbb"
+    valid_fraction: Annotated[float, SHARE] = 0.2  # share per class drawn for validation if there is no such folder
+    seed: Annotated[int, SEED] = 0  # seed of this draw
 
     def __post_init__(self) -> None:
         check_fields("folder", self)
@@ -45,10 +45,10 @@ class Folder:
             for place in folders:
                 if split != "train" and place.name not in classes:
                     raise NrcgError(
-                        f"source: {place} has no folder of its name in {self.parts['train'][0].parent}; add or rename"
+                        f"source: {place} has no counterpart in {self.parts['train'][0].parent}; add or rename a folder"
                     )
                 if not any(True for _ in pictures(place)):
-                    raise NrcgError(f"source: {place} holds no picture; put some there, or remove it")
+                    raise NrcgError(f"source: {place} holds no pictures; add some, or remove the folder")
         return classes
 
     def make(self, folder: Path, threads: int = 0) -> ImageSet:
@@ -88,13 +88,13 @@ class Folder:
         return [(path, label, next(splits) if split == SPLITS["train"] else split) for path, label, split in found]
 
     def decode(self, path: Path) -> np.ndarray:
-        """uint8 H×W×3 of one file."""
-        picture = read_picture(path, path, "mend or remove it", upright=True, background=self.background)
+        """One file as uint8 H×W×3."""
+        picture = read_picture(path, path, "repair or remove it", upright=True, background=self.background)
         return fitted(picture, self.size, self.fit)
 
     @property
     def draws(self) -> bool:
-        """Whether validation images are drawn from those of train."""
+        """Whether validation images are drawn from the training images."""
         return "valid" not in self.parts
 
     @cached_property
@@ -103,17 +103,17 @@ class Folder:
         names = [place.name for place in self.parts["train"]]
         if len(names) < 2:
             raise NrcgError(
-                f"source {self.source}: holds one class folder, {names[0]}; put a folder for each class there, two at "
-                f"least, named after it"
+                f"source {self.source}: holds one class folder, {names[0]}; it needs two or more, one per class, "
+                f"named after the classes"
             )
         return distinct(names, f"source {self.source}")
 
     @cached_property
     def parts(self) -> dict[str, list[Path]]:
-        """The class folders of each split that there is, sorted."""
+        """The class folders of each existing split, sorted."""
         source = Path(self.source)
         if not source.is_dir():
-            raise NrcgError(f"source {source}: no such folder; name one that holds a folder for each class")
+            raise NrcgError(f"source {source}: no such folder; name a folder with one folder per class")
         folders = _folders(source)
         found = {
             split: [place for place in folders if place.name.casefold() in names and _folders(place)]
@@ -126,15 +126,15 @@ class Folder:
                 )
         if not found["train"]:
             if other := next((places[0].name for places in found.values() if places), None):
-                raise NrcgError(f"source {source}: holds {other}, but no train beside it with class folders; add it")
+                raise NrcgError(f"source {source}: holds {other}, but no folder train with class folders; add it")
             if not folders:
-                raise NrcgError(f"source {source}: holds no class folder; put the pictures of each class into one")
+                raise NrcgError(f"source {source}: holds no class folders; put the pictures of each class into one")
             return {"train": folders}
         return {split: _folders(places[0]) for split, places in found.items() if places}
 
 
 def pictures(folder: Path) -> Iterator[Path]:
-    """The pictures below a folder, sorted by folder and name; no hidden ones, and none of other suffixes."""
+    """The pictures below a folder, sorted by folder and name, without hidden files and other suffixes."""
     for path in files(folder):
         if path.suffix.lower() in suffixes() and not hidden(path, folder):
             yield path
@@ -148,12 +148,12 @@ def files(folder: Path) -> Iterator[Path]:
 
 
 def hidden(path: Path, folder: Path) -> bool:
-    """Whether a file below `folder`, or a folder on the way to it, is hidden: macOS and others leave such files."""
+    """Whether a file below `folder` or one of its parent folders is hidden; macOS and others leave such files."""
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _refuse(error: OSError) -> None:
-    raise NrcgError(f"{error.filename}: cannot be read ({error.strerror}); give yourself the right to")
+    raise NrcgError(f"{error.filename}: cannot be read ({error.strerror}); change its permissions")
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Parquet files of a data set of the Hugging Face hub, as an image set. Needs no network, and copies nothing."""
+"""Local parquet files of a Hugging Face hub data set, as an image set."""
 
 import json
 import re
@@ -27,33 +27,31 @@ AGAIN = "delete it, then fetch it again (`nrcg get hub`)"
 class Hub:
     """The files of the train split, then those of the validation split: `SPLIT-00000-of-00002.parquet` and so on."""
 
-    source: Annotated[str | Path, PLACE]  # a folder with the parquet files at any depth; or a hub id, to be fetched
-    size: Annotated[int | list[int], SIZE] = 64  # width and height, pixels; or [height, width]
-    fit: Annotated[str, FIT] = "resize"  # straight to the size; or crop: the shorter side to fit, then the central part
-    background: Annotated[str, COLOUR] = "white"  # colour behind what is transparent: a name, or "#rrggbb"
-    image: Annotated[str, NAME] = "image"  # the column of pictures
-    label: Annotated[str, NAME] = "label"  # the column of classes: numbers from 0, or names
-    train: Annotated[str, NAME] = "train"  # the split to train with, as the files' names begin
-    valid: Annotated[str | None, maybe(NAME)] = "validation"  # the split to validate with; None draws it from train
+    source: Annotated[str | Path, PLACE]  # folder with the parquet files at any depth; or a hub id, to be downloaded
+    size: Annotated[int | list[int], SIZE] = 64  # width and height in pixels, or [height, width]
+    fit: Annotated[str, FIT] = "resize"  # ignores the aspect ratio; crop: shorter side to fit, then the centre
+    background: Annotated[str, COLOUR] = "white"  # colour behind transparent pixels: a name, or "#rrggbb"
+    image: Annotated[str, NAME] = "image"  # column of the pictures
+    label: Annotated[str, NAME] = "label"  # column of the classes: numbers from 0, or names
+    train: Annotated[str, NAME] = "train"  # training split, the first part of its files' names
+    valid: Annotated[str | None, maybe(NAME)] = "validation"  # validation split; None draws it from the training split
     classes: Annotated[list[str] | None, maybe(listed(NAME, 2))] = None  # names by label; None: those in the files
-    valid_fraction: Annotated[float, number(0, 1, without=(0, 1))] = 0.2  # of each class, where valid is None
-    seed: Annotated[int, SEED] = 0  # of that draw
+    valid_fraction: Annotated[float, number(0, 1, without=(0, 1))] = 0.2  # share per class, if valid is None
+    seed: Annotated[int, SEED] = 0  # seed of this draw
 
     def __post_init__(self) -> None:
         check_fields("hub", self)
 
     def check(self) -> list[str]:
         if self.valid == self.train:
-            raise NrcgError(f"valid {self.valid}: is train too; name another split, or null")
+            raise NrcgError(f"valid {self.valid}: same as train; name another split, or null")
         if not (here := Path(self.source).is_dir()) and not HUB_ID.fullmatch(str(self.source)):
-            raise NrcgError(f"source {self.source}: no such folder; name one, or a hub id such as owner/name")
+            raise NrcgError(f"source {self.source}: no such folder; name a folder, or a hub id such as owner/name")
         if self.classes is not None:
             return distinct(self.classes, "classes")
         if not here:
-            raise NrcgError(
-                f"classes: none, and {self.source} is not here yet to tell them; give their names, by label"
-            )
-        return distinct(self._own_names(), f"{self.source}: column {self.label}; name the classes yourself")
+            raise NrcgError(f"classes: none, and {self.source} is not downloaded yet; give their names, by label")
+        return distinct(self._own_names(), f"{self.source}: column {self.label}; set `classes`")
 
     def make(self, folder: Path, threads: int = 0) -> ImageSet:
         classes, shards = self.check(), self._shards
@@ -92,12 +90,12 @@ class Hub:
 
     @property
     def _shards(self) -> list[tuple[Path, str]]:
-        """The files in order, each with our name of its split."""
+        """The files in order, each with our name for its split."""
         parts = {"train": self.train} | ({"valid": self.valid} if self.valid is not None else {})
         return [(path, part) for part, name in parts.items() for path in _files(Path(self.source), name)]
 
     def _column(self, path: Path) -> list[Any]:
-        """The labels of one file as they are; a column that it lacks is named."""
+        """The raw labels of one file; NrcgError names a missing column."""
         import pyarrow as pa  # slow to import
         import pyarrow.parquet as pq
 
@@ -111,18 +109,18 @@ class Hub:
             raise NrcgError(f"{path}: not a complete parquet file ({one_line(error)}); {AGAIN}") from None
 
     def _own_names(self) -> list[str]:
-        """The names of the classes in the hub's own notes, or those that the column holds, sorted."""
+        """The class names in the hub's metadata, or else those in the column, sorted."""
         shards = self._shards
         if noted := _noted_names(shards[0][0], self.label):
             return noted
         names = set(chain.from_iterable(self._column(path) for path, _ in shards))
         if len(names) < 2 or not all(isinstance(name, str) for name in names):
-            raise NrcgError(f"classes: none, and {self.source} has no names for the column {self.label}; give them")
+            raise NrcgError(f"classes: none, and {self.source} has no names for the column {self.label}; give names")
         return sorted(names)
 
 
 def _files(source: Path, split: str) -> list[Path]:
-    """The files of a split below `source`, in order; all that their names promise must be there."""
+    """The files of a split below `source`, in order; NrcgError if the set is incomplete."""
     shard = re.compile(rf"{re.escape(split)}-(\d{{5}})-of-(\d{{5}})(-\w+)?\.parquet")
     found = [(match, path) for path in source.rglob("*.parquet") if (match := shard.fullmatch(path.name))]
     mine = sorted((int(match[1]), int(match[2]), path) for match, path in found)
@@ -130,13 +128,13 @@ def _files(source: Path, split: str) -> list[Path]:
     if numbers != list(range(total)):
         raise NrcgError(
             f"{source}: holds the {split} files {', '.join(map(str, numbers)) or '(none)'} of {split}-…-of-….parquet "
-            f"where 0 to {total - 1} are needed, each once; fetch them (`nrcg get hub`), or name another split"
+            f"instead of 0 to {total - 1}, each once; fetch them (`nrcg get hub`), or name another split"
         )
     return [path for _, _, path in mine]
 
 
 def _noted_names(path: Path, label: str) -> list[str] | None:
-    """The names of the classes in the hub's own notes in a file."""
+    """The class names in the hub's metadata of a file."""
     from pyarrow.parquet import read_schema
 
     try:
@@ -147,7 +145,7 @@ def _noted_names(path: Path, label: str) -> list[str] | None:
 
 
 def _coded(path: Path, label: str, values: list[Any], codes: dict[Any, int], n: int) -> np.ndarray:
-    """int64 labels of one file; `codes` has the label of each number and name."""
+    """int64 labels of one file; `codes` maps numbers and names to labels."""
     labels = [codes.get(value, -1) if isinstance(value, int | float | str) else -1 for value in values]
     if -1 in labels:
         row = labels.index(-1)
@@ -158,7 +156,7 @@ def _coded(path: Path, label: str, values: list[Any], codes: dict[Any, int], n: 
 
 
 def _rows(path: Path, column: str) -> Iterator[tuple[str, bytes]]:
-    """The place and the encoded bytes of each picture of one file, which holds them alone or as the hub stores them."""
+    """Location and encoded bytes of each picture of one file, stored as bytes or as the hub's struct."""
     from pyarrow.parquet import ParquetFile
 
     row = 0

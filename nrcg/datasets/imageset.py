@@ -1,4 +1,4 @@
-"""An image set: a folder of uint8 images, labels, a split and a JSON card."""
+"""An image set: a folder with uint8 images, labels, a split and a JSON card."""
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
@@ -16,7 +16,7 @@ from nrcg.io.files import read_card, sha256, write_json, writing
 
 SPLITS = {"train": 0, "valid": 1, "test": 2}
 SIZE = one_or_two(whole(0))
-PARTS = {"images": np.uint8, "labels": np.int64, "split": np.uint8}  # the files, and what they hold
+PARTS = {"images": np.uint8, "labels": np.int64, "split": np.uint8}  # the files and their types
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class ImageSet:
     images: np.ndarray  # uint8 N×H×W×3, 0…255; memory-mapped
     labels: np.ndarray  # int64 N, index into `classes`
     split: np.ndarray  # uint8 N: 0 train, 1 valid, 2 test
-    card: dict[str, Any]  # name, classes, n, size (of square ones a number), seed, parameters, digest
+    card: dict[str, Any]  # name, classes, n, size (one number if square), seed, parameters, digest
 
     @classmethod
     def open(cls, folder: str | Path, *, verify: bool = True) -> "ImageSet":
-        """Open the image set in `folder`; raises NrcgError naming the file that is missing or does not fit.
+        """Open the image set in `folder`; NrcgError names a file that is missing or does not fit.
 
         Args:
-            verify: compare the files with the SHA-256 on the card, which reads them whole: a second for each GB.
+            verify: compare the files with the SHA-256 on the card, which takes about a second per GB.
         """
         folder, place = Path(folder), Path(folder, "card.json")
         if not place.is_file():  # the card is written last
@@ -47,19 +47,19 @@ class ImageSet:
         arrays = {part: read_array(folder / f"{part}.npy", mmap=part == "images") for part in PARTS}
         _check(folder, card["n"], card["size"], len(card["classes"]), **arrays)
         if verify and _digest(folder) != card["digest"]:
-            raise NrcgError(f"{folder}: an array is not the file that card.json tells of (SHA-256); make the set again")
+            raise NrcgError(f"{folder}: the SHA-256 of the arrays differs from that in card.json; make the set again")
         return cls(folder, **arrays, card=card)
 
     @property
     def classes(self) -> list[str]:
-        """Class names; a label is an index into them."""
+        """Class names, indexed by the labels."""
         return self.card["classes"]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def indices(self, split: str, target: int | None = None) -> np.ndarray:
-        """int64 positions, ascending, of the images of `split` ("train", "valid", "test"), or of one class of it.
+        """int64 positions, ascending, of the images of `split` ("train", "valid", "test"), optionally of one class.
 
         Raises NrcgError for an unknown split or class.
         """
@@ -74,12 +74,12 @@ class ImageSet:
 
 
 def _check(folder: Path, n: int, size: int | list[int], n_classes: int, **arrays: np.ndarray) -> None:
-    """Raise NrcgError unless `arrays`, some of PARTS, are of `n` images, and their values mean something."""
+    """Raise NrcgError unless `arrays`, some of PARTS, are of `n` images and have valid values."""
     for part, array in arrays.items():
         place, shape = folder / f"{part}.npy", (n, *sides(size), 3) if part == "images" else (n,)
         if array.dtype != PARTS[part] or array.shape != shape:
             found, wanted = f"{array.dtype} {array.shape}", f"{np.dtype(PARTS[part])} {shape}"
-            raise NrcgError(f"{place}: holds {found}, its card says {wanted}; make the image set again")
+            raise NrcgError(f"{place}: holds {found}, its card states {wanted}; make the image set again")
         top = {"labels": n_classes, "split": len(SPLITS)}.get(part)
         if top and n and (array.min() < 0 or array.max() >= top):
             raise NrcgError(f"{place}: {part} outside 0 to {top - 1}; make the image set again")
@@ -96,23 +96,23 @@ def write_image_set(
     seed: int | None,
     parameters: dict[str, Any],
 ) -> ImageSet:
-    """Write an image set and open it. Each file is whole or absent; without its card, the last, the set is not open.
+    """Write an image set and open it. Files are complete or absent; the card is written last.
 
     Args:
-        images: uint8 N×H×W×3, or its parts along the first axis, in order, of which one is held at a time.
+        images: uint8 N×H×W×3, or an iterable of its parts along the first axis, held in memory one at a time.
         labels: integers N, index into `classes`.
         split: integers N, see SPLITS.
-        seed: None where the data were not drawn by the project.
-        parameters: what else made them; JSON values.
+        seed: None if no random draw was made.
+        parameters: other settings that determine the images; JSON values.
 
     Raises:
-        NrcgError: for arrays that do not fit together, and when a file cannot be written.
+        NrcgError: for arrays that do not fit together, or if a file cannot be written.
     """
     folder = Path(folder)
     labels, split = np.asarray(labels, dtype=np.int64), np.asarray(split, dtype=np.uint8)
     n = len(labels)
     _check(folder, n, 0, len(classes), labels=labels, split=split)
-    with closing(_parts(images)) as parts:  # a progress bar behind them ends before an error is printed
+    with closing(_parts(images)) as parts:  # ends their progress bar before an error is printed
         first = next(parts, np.zeros((0, 0, 0, 3), np.uint8))
         height, width = (*first.shape, 0, 0)[1:3]
         size = height if height == width else [height, width]

@@ -1,4 +1,4 @@
-"""Picture files of others, as 8 bits a channel, and the rules that data sets made of them share."""
+"""Reading of picture files with 8 bits per channel, and common rules of data sets made from them."""
 
 import os
 import re
@@ -18,8 +18,8 @@ from nrcg.checks import NAME, Rule, listed, one_of, one_or_two, sides, whole
 from nrcg.datasets.names import one_name
 from nrcg.errors import NrcgError, one_line
 
-DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's grey modes of more than 8 bits, whose conversion clips
-BATCH, BATCH_BYTES = 256, 1 << 28  # most that is held at a time: images, bytes
+DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's grey modes with more than 8 bits; converting clips
+BATCH, BATCH_BYTES = 256, 1 << 28  # images and bytes in memory at a time, at most
 
 SIDE = whole(8, 65_536)
 SIZE = one_or_two(SIDE)  # [height, width]
@@ -40,7 +40,7 @@ TWO_CLASSES = Rule(
 
 @cache
 def formats() -> tuple[str, ...]:
-    """Pillow's formats, but for those that it only recognises, or reads by another program (EPS, by Ghostscript)."""
+    """Pillow's formats, except those it only recognises or reads with another program (EPS, with Ghostscript)."""
     Image.init()
     stubs = {
         name
@@ -52,7 +52,7 @@ def formats() -> tuple[str, ...]:
 
 @cache
 def suffixes() -> frozenset[str]:
-    """Suffixes, in lower case and with their dot, of the files that `read_picture` may read."""
+    """Suffixes, in lower case and with the dot, of files for `read_picture`."""
     known = {*formats(), "MPO"}  # Pillow opens it as JPEG
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
 
@@ -66,21 +66,21 @@ def read_picture(
     upright: bool = False,
     background: str | None = None,
 ) -> Image.Image:
-    """The first picture of a file, from a path or its bytes, in `mode`; `upright` turns it as its EXIF note says.
+    """The first picture of a file (path or bytes) in `mode`; `upright` applies its EXIF orientation.
 
-    What is transparent is laid over `background`; None drops it. Raises NrcgError, which begins with `where` and ends
-    with `advice`, for a picture that cannot be read.
+    Transparent pixels are composited on `background`; None drops the transparency. Raises NrcgError, which begins with
+    `where` and ends with `advice`, if the picture cannot be read.
     """
     try:
         with Image.open(BytesIO(file) if not isinstance(file, Path) else file, formats=formats()) as picture:
             turned = ImageOps.exif_transpose(picture) if upright else picture
             return opaque(turned, background) if background is not None else _eight_bits(turned).convert(mode)
-    except Exception as error:  # PIL raises half a dozen kinds for a damaged file, or one of too many pixels
+    except Exception as error:  # PIL raises many kinds for damaged or huge files
         raise NrcgError(f"{where}: not a readable image ({one_line(error)}); {advice}") from None
 
 
 def opaque(picture: Image.Image, background: str) -> Image.Image:
-    """The picture as RGB of 8 bits a channel, laid over a colour where it is transparent."""
+    """The picture as RGB with 8 bits per channel, composited on a colour where it is transparent."""
     picture = _eight_bits(picture)
     if not picture.has_transparency_data:
         return picture.convert("RGB")
@@ -89,10 +89,10 @@ def opaque(picture: Image.Image, background: str) -> Image.Image:
 
 
 def fitted(picture: Image.Image, size: int | Sequence[int], fit: str) -> np.ndarray:
-    """uint8 H×W×3 of an RGB picture, resized bilinearly, antialiased, as torchvision does it.
+    """uint8 H×W×3 of an RGB picture, resized bilinearly with antialiasing, as in torchvision.
 
-    "resize" is straight to the size, as `Resize((height, width))`; "crop" keeps the picture's shape, as `Resize` of the
-    side that is the shorter one for this size, then `CenterCrop((height, width))`.
+    "resize" is `Resize((height, width))` and does not keep the aspect ratio; "crop" keeps it: `Resize` of the side that
+    is shorter relative to this size, then `CenterCrop((height, width))`.
     """
     height, width = sides(size)
     if fit == "resize":
@@ -105,7 +105,7 @@ def fitted(picture: Image.Image, size: int | Sequence[int], fit: str) -> np.ndar
 
 
 def resized(picture: Image.Image, size: int | Sequence[int]) -> np.ndarray:
-    """uint8 H×W×3: straight to that size, bilinear and antialiased, as torchvision's `Resize((height, width))`."""
+    """uint8 H×W×3, resized as by torchvision's `Resize((height, width))`: bilinear, antialiased."""
     return np.asarray(picture.resize(sides(size)[::-1], Image.Resampling.BILINEAR))
 
 
@@ -118,7 +118,7 @@ def batches(
     title: str,
     threads: int,
 ) -> Iterator[np.ndarray]:
-    """What `make` makes of each of `n` items, uint8 H×W×3, in order and stacked; 0 threads are one a core."""
+    """make(item), uint8 H×W×3, for `n` items in order, stacked in batches; 0 threads means one per core."""
     height, width = sides(size)
     step, items = max(1, min(BATCH, BATCH_BYTES // (3 * height * width))), iter(items)
     with ThreadPoolExecutor(threads or cores()) as pool, tqdm(total=n, desc=title, unit=" images") as bar:
@@ -128,17 +128,17 @@ def batches(
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Number of CPU cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """The picture, grey of more than 8 bits scaled to 0…255: I and F have no white of their own, so the values tell."""
+    """The picture with deep grey scaled to 0…255; modes I and F define no white, so it is guessed from the values."""
     if image.mode not in DEEP:
         return image
     values = np.asarray(image).astype(np.float64)
     top = values.max(initial=0)
     if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and top <= 65535):
-        raise ValueError(f"grey values of mode {image.mode} outside 0 to 65535; save it with 8 bits a channel")
+        raise ValueError(f"grey values of mode {image.mode} outside 0 to 65535; save it with 8 bits per channel")
     white = 1 if image.mode == "F" and top <= 1 else 255 if image.mode in ("I", "F") and top <= 255 else 65535
     return Image.fromarray((values * (255 / white)).round().astype(np.uint8))

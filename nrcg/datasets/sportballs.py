@@ -1,8 +1,8 @@
-"""SportBalls: one ball on a white canvas, at a random place, size and rotation.
+"""SportBalls: one ball on a white canvas, at a random position, size and rotation.
 
-`icons/` holds the project's own four balls, 256 pixels wide, transparent outside the circle. Their seams are bold and
-their colours strong, to survive a reduction to nine pixels; their shading depends on the distance from the centre
-alone, so that a turned ball is lit like any other.
+`icons/` holds the project's four balls, 256 pixels wide, transparent outside the circle. Bold seams and strong colours
+survive a reduction to nine pixels; the shading depends only on the distance from the centre, so that rotation does not
+change the lighting.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from nrcg.datasets.pictures import PLACE, SIDE, batches, read_picture
 from nrcg.errors import NrcgError
 
 ICONS = Path(__file__).with_name("icons")
-MASTER = 256  # pixels across the ball that is turned and then reduced; ten times what ends on a canvas
+MASTER = 256  # width in pixels of the ball before rotation and reduction; ten times that on a canvas
 THREE_BALLS = ("baseball", "basketball", "soccer")
 SCALES = listed(number(0, 65_536, without=(0,)))
 
@@ -32,39 +32,39 @@ SCALES = listed(number(0, 65_536, without=(0,)))
 @kinds.register("sportballs")
 @dataclass(frozen=True)
 class SportBalls:
-    """The classes take turns, which balances them exactly; all else of image i is drawn from (seed, i) alone."""
+    """Balls on a canvas; classes alternate, which balances them, and image i depends only on (seed, i)."""
 
-    n: Annotated[int, whole(1)] = 100_000  # images; 12 288 bytes each at 64×64
-    size: Annotated[int, SIDE] = 64  # width and height of the canvas, pixels
+    n: Annotated[int, whole(1)] = 100_000  # number of images; 12 288 bytes each at 64×64
+    size: Annotated[int, SIDE] = 64  # width and height of the canvas in pixels
     seed: Annotated[int, SEED] = 0  # 0 … 2⁶⁴ − 1
-    ball: Annotated[Sequence[str] | None, maybe(listed(NAME))] = None  # classes by label; None: all icons, or our three
-    icons: Annotated[str | Path | None, maybe(PLACE)] = None  # a folder of PNGs named after their classes; None: ours
-    ball_pixels: Annotated[int, whole(1, 65_536)] = 32  # a ball is drawn int(ball_pixels * scale) pixels wide
-    scale: Annotated[Sequence[float], SCALES] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # drawn from uniformly
-    positions: Annotated[int, whole(1)] = 32  # left and top edge of a ball are each uniform on 0 … positions − 1
-    valid_fraction: Annotated[float, number(0, 1, without=(1,))] = 0.2  # of n, the last images: the validation split
+    ball: Annotated[Sequence[str] | None, maybe(listed(NAME))] = None  # classes by label; None: all icons (ours: three)
+    icons: Annotated[str | Path | None, maybe(PLACE)] = None  # folder of PNGs named after their classes; None: ours
+    ball_pixels: Annotated[int, whole(1, 65_536)] = 32  # a ball is int(ball_pixels * scale) pixels wide
+    scale: Annotated[Sequence[float], SCALES] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # scales, drawn uniformly
+    positions: Annotated[int, whole(1)] = 32  # left and top edge of a ball are uniform on 0 … positions − 1
+    valid_fraction: Annotated[float, number(0, 1, without=(1,))] = 0.2  # share of n, the last images, for validation
 
     def __post_init__(self) -> None:
         check_fields("sportballs", self)
 
     def check(self) -> list[str]:
         if min(self._diameters) < 1:
-            raise NrcgError("scale: one draws a ball of no pixel; raise it or ball_pixels")
+            raise NrcgError("scale: a ball would be 0 pixels wide; raise scale or ball_pixels")
         reach = self.positions - 1 + max(self._diameters)
         if reach > self.size:
             raise NrcgError(
-                f"positions {self.positions}: with a ball {max(self._diameters)} pixels wide a ball would reach pixel "
+                f"positions {self.positions}: a ball {max(self._diameters)} pixels wide would reach pixel "
                 f"{reach} of a canvas of {self.size}; lower positions, ball_pixels or scale, or raise size"
             )
         if round(self.n * self.valid_fraction) == self.n:
-            raise NrcgError(f"valid_fraction {self.valid_fraction}: leaves none of {self.n} to train with; lower it")
+            raise NrcgError(f"valid_fraction {self.valid_fraction}: leaves no training images of {self.n}; lower it")
         return list(self._files)
 
     def make(self, folder: Path, threads: int = 0) -> ImageSet:
         nearest = next(place for place in folder.absolute().joinpath("file").parents if place.is_dir())
         free, needed = shutil.disk_usage(nearest).free / 1e9, self.n * self.size**2 * 3 / 1e9
         if needed > free:
-            raise NrcgError(f"{folder}: {needed:.3g} GB of images, but its disk has {free:.3g} GB free; lower n")
+            raise NrcgError(f"{folder}: needs {needed:.3g} GB, but its disk has {free:.3g} GB free; lower n")
         split = np.full(self.n, SPLITS["train"])
         split[self.n - round(self.n * self.valid_fraction) :] = SPLITS["valid"]
         return write_image_set(
@@ -86,7 +86,7 @@ class SportBalls:
 
     def image(self, i: int) -> np.ndarray:
         """Image i, uint8 size×size×3."""
-        # One block of the counter-based Philox generator, whose raw stream numpy keeps from version to version.
+        # The raw stream of the counter-based Philox generator is stable across numpy versions.
         words = np.random.Philox(key=self.seed + (i << 64)).random_raw(4)
         ranges = (len(self._diameters), 360, self.positions, self.positions)
         scale, degrees, left, top = (int(word) * n >> 64 for word, n in zip(words, ranges, strict=True))
@@ -97,7 +97,7 @@ class SportBalls:
 
     @cached_property
     def _sprite(self) -> Callable[[int, int], list[np.ndarray]]:
-        """The ball of a class, turned by whole degrees, in all diameters: uint8 d×d×3, on white; kept for the next."""
+        """The ball of a class, rotated by whole degrees, in all diameters: uint8 d×d×3 on white; cached."""
 
         @cache
         def sprite(label: int, degrees: int) -> list[np.ndarray]:
@@ -112,7 +112,7 @@ class SportBalls:
 
     @cached_property
     def _files(self) -> dict[str, Path]:
-        """The icons' files by class name, in the order of the labels."""
+        """The icon files by class name, in the order of the labels."""
         folder = ICONS if self.icons is None else Path(self.icons)
         if not folder.is_dir():
             raise NrcgError(f"icons {folder}: no such folder")
@@ -122,7 +122,7 @@ class SportBalls:
         names = self.ball or (THREE_BALLS if self.icons is None else list(there))
         for name in names:
             if name not in there:
-                raise NrcgError(f"ball: {name!r} is not among {', '.join(there)} ({self.icons or 'of the project'})")
+                raise NrcgError(f"ball: {name!r} is not among {', '.join(there)} ({self.icons or 'nrcg'})")
         return {name: there[name] for name in distinct(names, "ball")}
 
     @cached_property
@@ -137,6 +137,6 @@ class SportBalls:
 
     @cached_property
     def _masters(self) -> list[Image.Image]:
-        """The icons as RGB on white, MASTER pixels wide; turning loses what lies outside their inscribed circle."""
+        """The icons as RGB on white, MASTER pixels wide; rotation cuts off everything outside the inscribed circle."""
         white = [Image.alpha_composite(Image.new("RGBA", icon.size, "white"), icon) for icon in self._icons.values()]
         return [icon.convert("RGB").resize((MASTER, MASTER), Image.Resampling.LANCZOS) for icon in white]

@@ -1,4 +1,4 @@
-"""Data sets that torchvision knows by name, as image sets: those whose labels are classes."""
+"""Classification data sets of torchvision, by name, as image sets."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -22,12 +22,12 @@ from nrcg.errors import NrcgError, one_line
 from nrcg.io.files import read_card, write_json, writing
 
 PAGE = "https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.{}.html"
-OBJECT = Rule("an object, a value for each key", lambda value: isinstance(value, Mapping))
+OBJECT = Rule("an object with one value per key", lambda value: isinstance(value, Mapping))
 OURS = ("root", "train", "download", "transform", "target_transform", "transforms", "loader", "is_valid_file", "what")
-UNSAFE = ("LSUN", "LSUNClass")  # they open a pickle that is checked by nothing
-TRAIN, VALID = ("train", "trainval", "train-standard"), ("val", "valid", "test")  # what their argument `split` may be
-LABELS = ("targets", "labels", "_labels", "y")  # where they keep the labels, most of them
-KNOWN = {  # names that only the files hold, of a set that is asked for before it is there
+UNSAFE = ("LSUN", "LSUNClass")  # they open an unchecked pickle
+TRAIN, VALID = ("train", "trainval", "train-standard"), ("val", "valid", "test")  # values of their argument `split`
+LABELS = ("targets", "labels", "_labels", "y")  # usual attributes for the labels
+KNOWN = {  # names that torchvision reads from the files, needed before the download
     "CIFAR10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
 }
 
@@ -35,18 +35,18 @@ KNOWN = {  # names that only the files hold, of a set that is asked for before i
 @kinds.register("torchvision")
 @dataclass(frozen=True)
 class Torchvision:
-    """A data set of torchvision: its train split, then its validation split, or its test split where it has none."""
+    """A data set of torchvision: its train split, then its validation split, or its test split if it has none."""
 
-    name: Annotated[str, NAME]  # of its class in torchvision.datasets, such as MNIST, FashionMNIST, CIFAR10, SVHN
-    source: Annotated[str | Path | None, maybe(PLACE)] = None  # the folder `root` of torchvision; None: not fetched yet
-    size: Annotated[int | list[int], SIZE] = 32  # width and height, pixels; or [height, width]
-    fit: Annotated[str, FIT] = "resize"  # straight to the size; or crop: the shorter side to fit, then the central part
-    padding: Annotated[int, whole(0, 65_536)] = 0  # pixels that are added at each side before
-    background: Annotated[str, COLOUR] = "black"  # their colour, also behind what is transparent: a name, or "#rrggbb"
-    classes: Annotated[list[str] | None, maybe(listed(NAME, 2))] = None  # names by label; None: the data set's own
-    arguments: Annotated[dict[str, Any] | None, maybe(OBJECT)] = None  # more of its class's, such as {split: letters}
-    valid_fraction: Annotated[float, number(0, 1, without=(0, 1))] = 0.2  # of each class, where it has one split alone
-    seed: Annotated[int, SEED] = 0  # of that draw
+    name: Annotated[str, NAME]  # class in torchvision.datasets, such as MNIST, FashionMNIST, CIFAR10, SVHN
+    source: Annotated[str | Path | None, maybe(PLACE)] = None  # torchvision's folder `root`; None: not yet downloaded
+    size: Annotated[int | list[int], SIZE] = 32  # width and height in pixels, or [height, width]
+    fit: Annotated[str, FIT] = "resize"  # ignores the aspect ratio; crop: shorter side to fit, then the centre
+    padding: Annotated[int, whole(0, 65_536)] = 0  # pixels added at each side before resizing
+    background: Annotated[str, COLOUR] = "black"  # colour of padding and transparent pixels: a name, or "#rrggbb"
+    classes: Annotated[list[str] | None, maybe(listed(NAME, 2))] = None  # names by label; None: the data set's
+    arguments: Annotated[dict[str, Any] | None, maybe(OBJECT)] = None  # more arguments of the class: {split: letters}
+    valid_fraction: Annotated[float, number(0, 1, without=(0, 1))] = 0.2  # share per class, if there is only one split
+    seed: Annotated[int, SEED] = 0  # seed of this draw
 
     def __post_init__(self) -> None:
         check_fields("torchvision", self)
@@ -54,19 +54,19 @@ class Torchvision:
     def check(self) -> list[str]:
         _check_arguments(self.name, self._given)
         if self.source is not None and not Path(self.source).is_dir():
-            raise NrcgError(f"source {self.source}: no such folder; fetch {self.name} into it by {self._fetch}")
+            raise NrcgError(f"source {self.source}: no such folder; fetch {self.name} to it with {self._fetch}")
         if self.classes is not None:
             return distinct(self.classes, "classes")
         names = _names(_find(self.name), self._given.get("split")) or KNOWN.get(self.name)
         if names is None and self.source is not None:
             names = _names(self._parts[0])
         if names is None:
-            raise NrcgError(f"classes: {self.name} itself does not tell their names; give them, in the order of labels")
-        return distinct(names, f"classes of {self.name}, give other names")
+            raise NrcgError(f"classes: {self.name} has no class names; give them, in the order of the labels")
+        return distinct(names, f"classes of {self.name}; give other names")
 
     def make(self, folder: Path, threads: int = 0) -> ImageSet:
         if self.source is None:
-            raise NrcgError(f"source: none; name a folder with {self.name}, as {self._fetch} fetches it")
+            raise NrcgError(f"source: missing; name a folder with {self.name}, as made by {self._fetch}")
         classes, parts = self.check(), self._parts
         if self.classes is not None and (own := _names(parts[0])):
             compare_names(classes, own, self.name)
@@ -74,7 +74,7 @@ class Torchvision:
         for own_labels in labels:
             if own_labels.min() < 0 or own_labels.max() >= len(classes):
                 wrong = own_labels.min() if own_labels.min() < 0 else own_labels.max()
-                raise NrcgError(f"classes: {len(classes)} names, but {self.name} has a label {wrong}; name every class")
+                raise NrcgError(f"classes: {len(classes)} names, but {self.name} has a label {wrong}; name all classes")
         if drawn := len(parts) == 1:
             split = drawn_split(labels[0], classes, self.valid_fraction, self.seed)
         else:
@@ -112,7 +112,7 @@ class Torchvision:
 
     @cached_property
     def _parts(self) -> list[Any]:
-        """The objects of torchvision: train and validation, or one alone."""
+        """The torchvision objects: train and validation, or the only one."""
         source = Path(self.source or "")
         try:
             parts = list(_open(self.name, source, self._given))
@@ -120,16 +120,16 @@ class Torchvision:
         except Exception as error:  # torchvision raises a dozen kinds
             if isinstance(error, NrcgError):
                 raise
-            reason = one_line(error).partition(" You can use")[0]  # an argument that is not the user's to give
+            reason = one_line(error).partition(" You can use")[0]  # cuts advice on an argument that nrcg sets
             raise NrcgError(
-                f"source {source}: {self.name} cannot be read there ({reason}); fetch it by {self._fetch}"
+                f"source {source}: {self.name} cannot be read there ({reason}); fetch it with {self._fetch}"
             ) from None
         if empty:
-            raise NrcgError(f"source {source}: {self.name} has no image there; fetch it by {self._fetch}")
+            raise NrcgError(f"source {source}: {self.name} has no images there; fetch it with {self._fetch}")
         return parts
 
     def _labels(self, part: Any) -> np.ndarray:
-        """int64 N: as the object keeps them, if the first picture's is the same; otherwise each is asked for."""
+        """int64 N: the object's list if it agrees with the first picture's label, else the label of every picture."""
         first, n = self._pair(part, 0)[1], len(part)
         for name in LABELS:
             try:
@@ -145,7 +145,7 @@ class Torchvision:
         part, i, label = item
         picture, own = self._pair(part, i)
         if own != label:
-            raise NrcgError(f"{self.name}: image {i} has the label {own}, in its list {label}; fetch it anew")
+            raise NrcgError(f"{self.name}: image {i} has the label {own}, but {label} in the list; fetch it again")
         picture = opaque(picture, self.background)
         return fitted(ImageOps.expand(picture, self.padding, self.background), self.size, self.fit)
 
@@ -153,7 +153,7 @@ class Torchvision:
         """A picture and its label."""
         try:
             item = part[i]
-        except Exception as error:  # whatever torchvision, PIL and others raise for damaged files
+        except Exception as error:  # any error of torchvision, PIL and others for damaged files
             raise NrcgError(
                 f"source {self.source}: image {i} of {self.name} cannot be read ({one_line(error)}); delete its files, "
                 f"then run {self._fetch}"
@@ -165,17 +165,17 @@ class Torchvision:
             picture = label = None
         if not isinstance(picture, Image.Image):
             raise NrcgError(
-                f"name {self.name}: its image {i} has no whole number as label; take a data set of classes, not one of "
-                f"captions, boxes, attributes or films"
+                f"name {self.name}: the label of image {i} is not an integer; choose a data set of classes, not one of "
+                f"captions, boxes, attributes or videos"
             )
         return picture, label
 
 
 def download_torchvision(name: str, out: str | Path, arguments: Mapping[str, Any]) -> None:
-    """Fetch a data set by torchvision, which checks its files, into the folder `out`; nothing that is there.
+    """Download a data set with torchvision, which checks its files, to the folder `out`, unless it is there.
 
-    `out/NAME.json`, written last, holds the name and the arguments. Raises NrcgError when it cannot be fetched, with
-    what to do by hand.
+    `out/NAME.json`, written last, holds the name and the arguments. Raises NrcgError if the download fails; the message
+    describes the manual way.
     """
     out, record, given = Path(out), Path(out, f"{name}.json"), dict(arguments)
     _check_arguments(name, given)
@@ -183,7 +183,7 @@ def download_torchvision(name: str, out: str | Path, arguments: Mapping[str, Any
         out.mkdir(parents=True, exist_ok=True)
     try:
         n = [len(part) for part in _open(name, out, given)]
-    except Exception:  # it is not there, or not whole
+    except Exception:  # missing or incomplete
         try:
             n = [len(part) for part in _open(name, out, given, download=True)]
         except Exception as error:
@@ -201,7 +201,7 @@ def download_torchvision(name: str, out: str | Path, arguments: Mapping[str, Any
 
 
 def _open(name: str, root: Path, given: Mapping[str, Any], *, download: bool = False) -> Iterator[Any]:
-    """The objects of train and validation, or the only one."""
+    """The torchvision objects of train and validation, or the only one."""
     thing = _find(name)
     takes = _parameters(thing)
     options = {**given, **({"download": download} if "download" in takes else {})}
@@ -216,7 +216,7 @@ def _open(name: str, root: Path, given: Mapping[str, Any], *, download: bool = F
 
 
 def _first(thing: Any, root: str, words: tuple[str, ...], options: dict[str, Any]) -> Any:
-    """The object of the first of these splits that a class has; it knows by itself which ones these are."""
+    """The object of the first of these splits that the class accepts."""
     for word in words:
         try:
             return thing(root, split=word, **options)
@@ -232,12 +232,12 @@ def _find(name: str) -> Any:
     names = [each for each in known.__all__ if "root" in _parameters(getattr(known, each)) and each not in UNSAFE]
     if name not in names:
         near = ", ".join(get_close_matches(name, names, n=4, cutoff=0))
-        raise NrcgError(f"name {name!r}: no data set of torchvision that could be read; nearest are {near}")
+        raise NrcgError(f"name {name!r}: no supported data set of torchvision; nearest are {near}")
     return getattr(known, name)
 
 
 def _parameters(thing: Any) -> dict[str, inspect.Parameter]:
-    """The parameters of a class, with those of its parents where it hands any others on to them."""
+    """The parameters of a class, with those of its parents if it passes keyword arguments on."""
     found: dict[str, inspect.Parameter] = {}
     for each in inspect.getmro(thing) if inspect.isclass(thing) else ():
         if "__init__" in vars(each):
@@ -249,18 +249,18 @@ def _parameters(thing: Any) -> dict[str, inspect.Parameter]:
 
 
 def _check_arguments(name: str, given: Mapping[str, Any]) -> None:
-    """Refuse arguments that the class of that name does not take, or lacks."""
+    """Refuse unknown and missing arguments of the class of that name."""
     takes = {key: value for key, value in _parameters(_find(name)).items() if key not in (*OURS, "self")}
     for key in given:
         if key not in takes:
-            raise NrcgError(f"arguments: {name} takes no {key} here, but {', '.join(takes) or 'none at all'}")
+            raise NrcgError(f"arguments: {name} has no {key} here; use {', '.join(takes) or 'none'}")
     for key, value in takes.items():
         if value.default is value.empty and key not in given:
-            raise NrcgError(f"arguments: {name} needs {key}; give it, see {PAGE.format(name)}")
+            raise NrcgError(f"arguments: {name} needs {key}, see {PAGE.format(name)}")
 
 
 def _names(thing: Any, split: Any = None) -> list[str] | None:
-    """What a class, or an object of it, calls its classes; None where it does not tell."""
+    """The class names of a data set's class or object; None if it has none."""
     by_split = getattr(thing, "classes_split_dict", None)  # EMNIST's; its `classes` are those of MNIST
     if inspect.isclass(thing) and by_split:
         names = by_split.get(split)

@@ -1,4 +1,4 @@
-"""What the U-Net makes of x_t: its output, and x̂_0, the image that it predicts in one step."""
+"""The U-Net's output at x_t, and x̂_0, its one-step prediction of the image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torc
 
 @dataclass(frozen=True)
 class Labelled:
-    """A class-conditional U-Net that is told the same N classes at every step."""
+    """A class-conditional U-Net with the same N class labels at every step."""
 
     unet: Any
     class_labels: torch.Tensor
@@ -30,7 +30,7 @@ class Labelled:
 
 
 def class_indices(value: Any, what: str) -> torch.Tensor:
-    """A LongTensor on the CPU, scalar or N; kept there so that checking it never waits for a GPU."""
+    """A LongTensor, scalar or N; on the CPU, so that checks never wait for a GPU."""
     try:
         indices = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -41,7 +41,7 @@ def class_indices(value: Any, what: str) -> torch.Tensor:
 
 
 def tell(unet: Any, class_labels: Any, n: int) -> Any:
-    """The U-Net for n samples, told their classes, one or one for each, if it is one that must be told any."""
+    """The U-Net for n samples with their class labels (one, or one per sample), if it is class-conditional."""
     conditional = unet.config.get("class_embed_type") or unet.config.get("num_class_embeds")
     if bool(conditional) != (class_labels is not None):
         way = "give it class_labels" if conditional else "leave class_labels out"
@@ -52,14 +52,14 @@ def tell(unet: Any, class_labels: Any, n: int) -> Any:
     if labels.ndim and len(labels) != n:
         raise NrcgError(f"class_labels holds {len(labels)} for {n} samples; give one, or one per sample")
     if count and labels.numel() and not 0 <= labels.min() <= labels.max() < count:
-        raise NrcgError(f"class_labels {labels.tolist()}: the U-Net knows the classes 0 to {count - 1}")
+        raise NrcgError(f"class_labels {labels.tolist()}: the classes of the U-Net are 0 to {count - 1}")
     return Labelled(unet, labels.expand(n))
 
 
 def predict(unet: Any, x: torch.Tensor, timestep: Timestep) -> torch.Tensor:
-    """The U-Net's output at x_t (N×C×H×W), in the precision of x, whatever precision the network runs in.
+    """The U-Net's output at x_t (N×C×H×W), in the precision of x.
 
-    N×C×H×W, or N×2C×H×W where it predicts a variance too, which comes second.
+    N×C×H×W, or N×2C×H×W for a U-Net that also predicts a variance (the second half).
     """
     if isinstance(timestep, torch.Tensor):
         timestep = timestep.to(x.device, non_blocking=True)
@@ -67,12 +67,12 @@ def predict(unet: Any, x: torch.Tensor, timestep: Timestep) -> torch.Tensor:
 
 
 def pred_original_sample(scheduler: Any, output: torch.Tensor, level: Level, x: torch.Tensor) -> torch.Tensor:
-    """x̂_0 as the scheduler's own `step` sees it: by its prediction type, then thresholded or clipped if it does so."""
+    """x̂_0 as in the scheduler's own `step`: by its prediction type, then thresholded or clipped as configured."""
     return _clipped(scheduler, _unclipped(scheduler, output, level, x))
 
 
 def pred_epsilon(scheduler: Any, output: torch.Tensor, level: Level, x: torch.Tensor) -> torch.Tensor:
-    """ε that the U-Net finds in x_t, before x̂_0 is clipped."""
+    """ε that the U-Net predicts from x_t, before x̂_0 is clipped."""
     if scheduler.config.prediction_type == "epsilon":
         return output[:, : x.shape[1]]
     a = level.alpha_bar
@@ -80,11 +80,11 @@ def pred_epsilon(scheduler: Any, output: torch.Tensor, level: Level, x: torch.Te
 
 
 def one_step_denoiser(unet: Any, scheduler: Any, level: Level, jacobian: bool | str = True) -> Denoise:
-    """For `image_gradient`: maps x_t to x̂_0, and hands the U-Net's output back so that it need not run twice.
+    """For `image_gradient`: maps x_t to x̂_0 and returns the U-Net's output too, so that it need not run twice.
 
-    Without `jacobian`, ∂x̂_0/∂x_t is taken for 1/√ᾱ_t, as if the noise that the U-Net finds in x_t did not depend on it.
-    As "identity" it is taken for 1, past the clipping too: the gradient is that at x̂_0 itself. A timestep without any
-    signal (ᾱ_t = 0, as at T with `rescale_betas_zero_snr`) is refused where that is infinite.
+    jacobian=False replaces ∂x̂_0/∂x_t by 1/√ᾱ_t, as if the predicted noise did not depend on x_t. "identity" replaces
+    it by 1 and ignores the clipping: the gradient at x̂_0. Raises NrcgError at a timestep without signal (ᾱ_t = 0, as
+    at T with `rescale_betas_zero_snr`) if x̂_0 or the slope would be infinite.
     """
     if level.alpha_bar == 0 and (not jacobian or scheduler.config.prediction_type == "epsilon"):
         what = "x̂_0 of a U-Net that predicts epsilon" if jacobian else "the slope 1/√ᾱ_t of jacobian=False"
@@ -98,7 +98,7 @@ def one_step_denoiser(unet: Any, scheduler: Any, level: Level, jacobian: bool | 
             output = predict(unet, x, level.t)
             x0 = _unclipped(scheduler, output, level, x)
         if jacobian == "identity":
-            return _clipped(scheduler, x0) + (x - x.detach()), output  # adds zero, and the slope
+            return _clipped(scheduler, x0) + (x - x.detach()), output  # adds zero with slope 1
         if not jacobian:
             x0 = x0 + (x - x.detach()) / level.alpha_bar.sqrt()
         return _clipped(scheduler, x0), output.detach()
@@ -107,7 +107,7 @@ def one_step_denoiser(unet: Any, scheduler: Any, level: Level, jacobian: bool | 
 
 
 def clip_limit(scheduler: Any) -> float | None:
-    """The size that no value of x̂_0 exceeds, if there is one."""
+    """The largest magnitude of x̂_0, if it is limited."""
     if scheduler.config.get("thresholding"):
         return 1.0
     return scheduler.config.get("clip_sample_range", 1.0) if scheduler.config.get("clip_sample") else None

@@ -1,4 +1,4 @@
-"""The sampler's random draws: from CPU generators the same on every machine, and ready when a GPU asks for them."""
+"""The sampler's random draws: reproducible across machines with CPU generators, and prefetched for GPUs."""
 
 import os
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ THREADS = min(8, os.cpu_count() or 1)
 
 
 class Draws:
-    """Draws that guidance makes besides: of each sample by its own generator's state, which they leave alone.
+    """The random draws of guidance, seeded per sample by the state of its generator, which stays unchanged.
 
-    So they are the same in any batch, and the sampler's own draws are the same with and without them.
+    They are the same in any batch, and the sampler's own draws are the same with and without them.
     """
 
     def __init__(self, shape: tuple[int, ...], generator: Any, device: torch.device) -> None:
@@ -46,10 +46,10 @@ class Draws:
 def gaussian_draws(
     shape: tuple[int, ...], generator: Any, count: int, device: torch.device, dtype: torch.dtype
 ) -> Iterator[torch.Tensor]:
-    """`count` draws of N(0, I), the very ones that diffusers' pipelines make: with a list, draw i of `generator[i]`.
+    """`count` draws of N(0, I), identical to those of diffusers' pipelines: with a list, draw i is of `generator[i]`.
 
-    For a CUDA device, lists of CPU generators are drawn one step ahead by threads, while the device computes: 256
-    images of 64×64 take one thread some 20 ms, as long as a fast GPU's step.
+    For a CUDA device, threads draw from lists of CPU generators one step ahead while the device computes: 256 images of
+    64×64 take one thread about 20 ms, as long as a step of a fast GPU.
     """
     if device.type != "cpu" and isinstance(generator, list) and all(g.device.type == "cpu" for g in generator):
         return drawn_ahead(shape, generator, count, device, dtype)
@@ -59,7 +59,7 @@ def gaussian_draws(
 def drawn_ahead(
     shape: tuple[int, ...], generators: list[torch.Generator], count: int, device: torch.device, dtype: torch.dtype
 ) -> Iterator[torch.Tensor]:
-    """The same, each draw made while the one before is in use."""
+    """`count` draws, each made while the previous one is in use."""
     parts = [slice(k, None, THREADS) for k in range(THREADS)]
 
     def start() -> tuple[torch.Tensor, Iterator[None]]:

@@ -1,4 +1,4 @@
-"""The reverse process: what is known of a step, and how a scheduler goes from x_t to x_{t−1}."""
+"""The reverse process: the noise level of a step, and how a scheduler goes from x_t to x_{t−1}."""
 
 from collections.abc import Iterator
 from copy import deepcopy
@@ -12,15 +12,15 @@ from nrcg.checks import whole
 from nrcg.diffusion.draws import Draws
 from nrcg.errors import NrcgError, first_line
 
-DEFAULT_STEPS = 1000  # as in diffusers, where the schedule is as long
+DEFAULT_STEPS = 1000  # as in diffusers, unless the schedule is shorter
 Timestep = int | torch.Tensor  # t, counted from 0
 FIXED = ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log")
-LEARNED = ("learned", "learned_range")  # of a U-Net with twice as many output channels; their second half tells
+LEARNED = ("learned", "learned_range")  # predicted by the second half of the U-Net's output channels
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
 
 
 class Level(NamedTuple):
-    """Noise of a step: a = ᾱ_t and a' = ᾱ of the next lower timestep, 1 at the end; scalars of float32 on the CPU."""
+    """Noise of a step: a = ᾱ_t, and a' = ᾱ of the next lower timestep (1 at the end); float32 scalars on the CPU."""
 
     t: Timestep
     alpha_bar: torch.Tensor
@@ -33,19 +33,19 @@ class Level(NamedTuple):
 
     @property
     def small_variance(self) -> torch.Tensor:
-        """σ² = (1 − a') / (1 − a) · (1 − a / a'), the posterior's where nothing else is said."""
+        """σ² = (1 − a') / (1 − a) · (1 − a / a'), the variance of the posterior."""
         return (1 - self.alpha_bar_before) / (1 - self.alpha_bar) * self.beta
 
 
 def level_at(scheduler: Any, t: Timestep) -> Level:
-    """The level of a timestep, of a scheduler with `alphas_cumprod` whose timesteps are set."""
+    """The level of a timestep of a scheduler with `alphas_cumprod` and set timesteps."""
     before = scheduler.previous_timestep(t)
     alphas = scheduler.alphas_cumprod.cpu()  # diffusers' add_noise leaves them on the GPU
     return Level(t, alphas[t], alphas[before] if before >= 0 else scheduler.one)
 
 
 class DDPMSteps:
-    """Algorithm 1's own steps, with the scheduler's variance; the very ones of its `step`.
+    """The steps of Algorithm 1 with the scheduler's variance; identical to those of its `step`.
 
         μ_θ = √ᾱ_{t−1} · β_t / (1 − ᾱ_t) · x̂_0 + √α_t · (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · x_t     (Ho et al. 2020, eq. 7)
         σ_t² = (1 − ᾱ_{t−1}) / (1 − ᾱ_t) · β_t, and 0 at t = 0      fixed_small, fixed_small_log
@@ -54,7 +54,7 @@ class DDPMSteps:
         log σ_t² = f · log β_t + (1 − f) · log of the small one     learned_range: f = (v + 1) / 2, N×C×H×W
                                                                     (Nichol and Dhariwal 2021, eq. 15)
 
-    Of fewer inference than training steps, t − 1 is the next timestep, and α_t = 1 − β_t = ᾱ_t / ᾱ_{t−1}.
+    With fewer inference than training steps, t − 1 is the next timestep, and α_t = 1 − β_t = ᾱ_t / ᾱ_{t−1}.
     """
 
     def __init__(self, scheduler: Any, noise: Iterator[torch.Tensor]) -> None:
@@ -66,7 +66,7 @@ class DDPMSteps:
         return next(self.noise)
 
     def seen(self, x: torch.Tensor, level: Level) -> torch.Tensor:
-        """√ᾱ_t · x_0 + √(1 − ᾱ_t) · ε, which the networks see: the sample itself."""
+        """The networks' input √ᾱ_t · x_0 + √(1 − ᾱ_t) · ε: the sample itself."""
         return x
 
     def variance(self, level: Level, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
@@ -85,13 +85,13 @@ class DDPMSteps:
         return learned if kind == "learned" else ranged
 
     def spread(self, level: Level, variance: torch.Tensor, again: Draws | None) -> torch.Tensor | None:
-        """σ_t · z, with z of the sampler's own draws, or of other ones where the step is made `again`."""
+        """σ_t · z, with z from the sampler's draws, or from `again` when the step is to be repeated."""
         return variance**0.5 * (again.normal(1)[0] if again else next(self.noise)) if level.t > 0 else None
 
     def step(
         self, level: Level, x: torch.Tensor, x0: torch.Tensor, output: torch.Tensor, spread: Any, shift: Any
     ) -> torch.Tensor:
-        """x_{t−1}: its mean, `spread` for σ_t · z, None at t = 0, and the `shift` of guidance, if any."""
+        """x_{t−1}: mean, plus `spread` = σ_t · z (None at t = 0), plus the `shift` of guidance, if any."""
         a, before, alpha = level.alpha_bar, level.alpha_bar_before, level.alpha_bar / level.alpha_bar_before
         mean = before**0.5 * level.beta / (1 - a) * x0
         mean = mean + alpha**0.5 * (1 - before) / (1 - a) * x
@@ -100,11 +100,11 @@ class DDPMSteps:
 
 
 class SolverSteps:
-    """Steps of any other diffusers scheduler of discrete time, whose `step` takes an output of the U-Net.
+    """Steps of any other discrete-time diffusers scheduler.
 
-    To add δ to the mean of a DDPM's x_{t−1} is to add δ · (1 − a) / (√a' · β) to its x̂_0. This guided x̂_0 goes into a
-    copy of the scheduler, as the output of a U-Net that predicts the sample and without the scheduler's own clipping,
-    which would undo the shift. Without guidance the scheduler itself is used as diffusers' pipelines do.
+    Adding δ to the mean of a DDPM's x_{t−1} equals adding δ · (1 − a) / (√a' · β) to its x̂_0. This guided x̂_0 goes to a
+    copy of the scheduler as the output of a U-Net that predicts the sample, without the scheduler's clipping, which
+    would undo the shift. Without guidance the scheduler is used as in diffusers' pipelines.
     """
 
     def __init__(self, scheduler: Any, guided: bool, noise: Iterator[torch.Tensor], **options: Any) -> None:
@@ -112,7 +112,7 @@ class SolverSteps:
         self.noise, self.guided = noise, guided
         taken, timesteps = signature(scheduler.step).parameters, scheduler.timesteps
         self.options = {name: value for name, value in options.items() if name in taken}
-        if "clip_sample" not in signature(type(scheduler).__init__).parameters:  # kept in the config, but not heeded
+        if "clip_sample" not in signature(type(scheduler).__init__).parameters:  # in the config, but without effect
             self.predictor.register_to_config(clip_sample=False)
         sigmas = getattr(scheduler, "sigmas", None)
         last = getattr(scheduler, "final_alpha_cumprod", torch.ones(()))
@@ -128,15 +128,15 @@ class SolverSteps:
         try:
             trial.scale_model_input(point, t)
             trial.step(point, t, point, **options)
-        except Exception as error:  # whatever it does with a sample for an output
-            raise NrcgError(_refusal(trial, f"takes no x̂_0: {first_line(error)}")) from None
+        except Exception as error:  # any error of a scheduler that cannot use a predicted sample
+            raise NrcgError(_refusal(trial, f"it cannot use a given x̂_0: {first_line(error)}")) from None
 
     def start(self) -> torch.Tensor:
-        """x_T, in the scheduler's own units."""
+        """x_T, in the scheduler's units."""
         return next(self.noise) * self.scheduler.init_noise_sigma
 
     def seen(self, x: torch.Tensor, level: Level) -> torch.Tensor:
-        """As of `DDPMSteps`; a scheduler may count x in other units."""
+        """As in `DDPMSteps`; the scheduler may use other units for x."""
         return self.scheduler.scale_model_input(x, level.t)
 
     def variance(self, level: Level, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
@@ -144,37 +144,37 @@ class SolverSteps:
         return level.small_variance
 
     def spread(self, level: Level, variance: torch.Tensor, again: Draws | None) -> None:
-        """The scheduler draws by itself."""
+        """None: the scheduler draws the noise."""
 
     def step(
         self, level: Level, x: torch.Tensor, x0: torch.Tensor, output: torch.Tensor, spread: None, shift: Any
     ) -> torch.Tensor:
-        """x_{t−1} in the scheduler's own units, from x_t in the same."""
+        """x_{t−1} from x_t, both in the scheduler's units."""
         if shift is not None and level.beta > 0:  # else x_{t−1} is x_t
             x0 = x0 + shift * ((1 - level.alpha_bar) / (level.alpha_bar_before**0.5 * level.beta))
         return self.scheduler.step(x0 if self.guided else output, level.t, x, **self.options).prev_sample
 
 
 def set_timesteps(scheduler: Any, steps: int | None) -> torch.Tensor:
-    """Let the scheduler take so many inference steps; its timesteps, t counted from 0 and downwards.
+    """Set the scheduler's number of inference steps; returns its timesteps in descending order, t counted from 0.
 
     Raises:
-        NrcgError: for a scheduler of continuous time, another prediction type or several U-Net passes per step, and for
-            steps that it does not have.
+        NrcgError: for a scheduler with continuous time, another prediction type or several U-Net passes per step, and
+            for a number of steps outside the schedule.
     """
     config: Any = getattr(scheduler, "config", {})
     if not hasattr(scheduler, "alphas_cumprod") or config.get("timestep_type") == "continuous":
-        raise NrcgError(_refusal(scheduler, "has no discrete timesteps with an ᾱ_t each"))
+        raise NrcgError(_refusal(scheduler, "it has no discrete timesteps with known ᾱ_t"))
     if config.get("prediction_type", "epsilon") not in PREDICTIONS or config.get("use_flow_sigmas"):
         raise NrcgError(_refusal(scheduler, f"prediction_type is {config.get('prediction_type')!r}"))
     if scheduler.order != 1:
-        raise NrcgError(_refusal(scheduler, f"runs the U-Net {scheduler.order} times per step"))
+        raise NrcgError(_refusal(scheduler, f"it runs the U-Net {scheduler.order} times per step"))
     if isinstance(scheduler, DDPMScheduler) and config.variance_type not in (*FIXED, *LEARNED):
-        raise NrcgError(_refusal(scheduler, f"variance_type is {config.variance_type!r}, none of {(*FIXED, *LEARNED)}"))
+        raise NrcgError(_refusal(scheduler, f"variance_type {config.variance_type!r} is not in {(*FIXED, *LEARNED)}"))
     n = len(scheduler.alphas_cumprod)
     steps = min(DEFAULT_STEPS, n) if steps is None else steps
     if not whole(1, n).holds(steps):
-        raise NrcgError(f"num_inference_steps is {steps!r}; it must be an integer from 1 to {n}, the scheduler's own T")
+        raise NrcgError(f"num_inference_steps is {steps!r}; it must be an integer from 1 to {n}, the scheduler's T")
     try:
         with torch.inference_mode(False):
             scheduler.set_timesteps(steps)
@@ -189,7 +189,7 @@ def set_timesteps(scheduler: Any, steps: int | None) -> torch.Tensor:
 
 
 def fractions(scheduler: Any) -> list[float]:
-    """t / T of each timestep that is set."""
+    """t / T of each inference timestep."""
     return [float(t) / scheduler.config.num_train_timesteps for t in scheduler.timesteps]
 
 

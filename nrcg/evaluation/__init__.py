@@ -1,1 +1,1 @@
-"""All that measures: the forward process, feature extractors, distances, scores."""
+"""Measurements: the forward process, feature extractors, distances, scores."""

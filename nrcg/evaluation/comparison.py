@@ -1,4 +1,4 @@
-"""Samples beside real images, both as features: what every metric is computed from."""
+"""Features of samples compared with those of real images: the basis of all metrics."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,43 +8,43 @@ import numpy as np
 
 from nrcg.evaluation.frechet import FeatureStatistics
 
-SUBSET = 5000  # samples, the first, and real images that are compared one by one; statistics take in all
+SUBSET = 5000  # samples (the first) and real images for pairwise comparison; statistics use all
 CHUNK = 500  # features at a time in float64
-K = 5  # neighbours: a radius is the distance to the fifth; Naeem et al.'s, as 3 is Kynkäänniemi's
+K = 5  # a radius is the distance to the fifth neighbour, as in Naeem et al.; Kynkäänniemi et al. use 3
 
 
 @dataclass(frozen=True, eq=False)
 class Real:
-    """Real images, of all classes or of the target class, as D features each."""
+    """D features per real image, of all classes or of the target class."""
 
     statistics: FeatureStatistics  # of all of them
-    pool: np.ndarray  # float32 M×D, of M ≤ SUBSET of them, drawn at random
+    pool: np.ndarray  # float32 M×D, features of M ≤ SUBSET random images
     reach: float  # 99 % of held-out images lie at most this far from the nearest of the pool
     root: np.ndarray  # the symmetric square root of the covariance, float64 D×D
-    alike: float  # mean kernel of two different ones of the pool
+    alike: float  # mean kernel of two different images of the pool
 
     @cached_property
     def lengths(self) -> np.ndarray:
         """Squared lengths of the pool, float64 M."""
         return (self.pool.astype(np.float64) ** 2).sum(axis=1)
 
-    @lru_cache(maxsize=2)  # noqa: B019 - a handful of them live as long as the process
+    @lru_cache(maxsize=2)  # noqa: B019 - only a few instances, which live as long as the process
     def radii(self, n: int) -> np.ndarray:
-        """Of the first n of the pool, the distance of each to its K-th nearest other one."""
+        """The distance of each of the first n images of the pool to its K-th nearest neighbour among them."""
         some, lengths = self.pool[:n], self.lengths[:n]
         return radii(distances(products(some, some), lengths, lengths).astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The first n of N samples beside M real images, one by one; n is at most SUBSET and at most M."""
+    """Pairwise comparison of the first n of N samples with M real images; n is at most SUBSET and at most M."""
 
     distances: np.ndarray  # from each sample to each of the first n real images, float32 n×n
     own: np.ndarray  # from each sample to each other, float32 n×n
-    alike: np.ndarray  # kernel of each two samples, float32 n×n
+    alike: np.ndarray  # kernel of each pair of samples, float32 n×n
     cross: np.ndarray  # mean kernel of each sample with all M real images, float64 n
-    nearest: np.ndarray  # distance of each sample to the nearest of them, float64 n
-    rotated: np.ndarray  # the samples' features times the root of the real images' covariance, float64 n×D
+    nearest: np.ndarray  # distance of each sample to the nearest of the M real images, float64 n
+    rotated: np.ndarray  # features of the samples times the root of the real images' covariance, float64 n×D
 
     @classmethod
     def of(cls, samples: np.ndarray, real: Real) -> "Table":
@@ -66,12 +66,12 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """N samples beside real images. Neighbours are sought among as many real images as samples are in the table."""
+    """N samples and real images. Neighbours are searched among as many real images as samples in the table."""
 
     samples: np.ndarray  # float32 N×D, perhaps a memory map
     real: Real
     table: Table
-    rows: np.ndarray  # which of the samples in the table
+    rows: np.ndarray  # the samples' rows in the table
 
     @classmethod
     def of(cls, samples: np.ndarray, real: Real) -> "Pair":
@@ -80,40 +80,40 @@ class Pair:
         return cls(samples, real, table, np.arange(len(table.own)))
 
     def part(self, rows: np.ndarray) -> "Pair":
-        """Some of the samples in the table beside the same real images."""
+        """A subset of the samples in the table, with the same real images."""
         return Pair(self.samples[rows], self.real, self.table, rows)
 
     @property
     def distances(self) -> np.ndarray:
-        """From each sample in the table to each real image, float32."""
+        """Distances of each sample in the table to each real image, float32."""
         return self.table.distances[self.rows]
 
     @property
     def own(self) -> np.ndarray:
-        """From each sample in the table to each other."""
+        """Distances between the samples in the table."""
         return self.table.own[np.ix_(self.rows, self.rows)]
 
     @property
     def nearest(self) -> np.ndarray:
-        """From each sample in the table to the nearest real image, of all that the reference holds."""
+        """Distance of each sample in the table to the nearest of all real images of the reference."""
         return self.table.nearest[self.rows]
 
     @property
     def alike(self) -> np.ndarray:
-        """Kernel of each two samples in the table."""
+        """Kernel of each pair of samples in the table."""
         return self.table.alike[np.ix_(self.rows, self.rows)]
 
     @property
     def real_radii(self) -> np.ndarray:
-        """Distance of each real image to its K-th nearest other one."""
+        """Distance of each real image to its K-th nearest neighbour."""
         return self.real.radii(len(self.table.own))
 
 
 def radii(own: np.ndarray) -> np.ndarray:
-    """From distances n×n, that of each to its K-th nearest other one; to the last one where n ≤ K."""
+    """From distances n×n, that of each item to its K-th nearest neighbour; to the last one if n ≤ K."""
     k = min(K, len(own) - 1)
     away = own.copy()
-    np.fill_diagonal(away, 0)  # itself, first of all
+    np.fill_diagonal(away, 0)  # the item itself sorts first
     return np.partition(away, k, axis=1)[:, k]
 
 

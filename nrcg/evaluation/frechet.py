@@ -1,17 +1,17 @@
-"""Statistics of features, whose memory does not grow with the count, and the numbers that compare two of them."""
+"""Streaming statistics of features, and the Fréchet distance between two of them."""
 
 import numpy as np
 
 from nrcg.errors import NrcgError
 
-GATHERED = 2048  # feature vectors that wait, 34 MB of Inception's; a merge costs D² however few they are
+GATHERED = 2048  # feature vectors per merge (34 MB for Inception); a merge costs D² even for a few
 
 
 class FeatureStatistics:
-    """Count, mean and covariance of feature vectors of `dim` features, D.
+    """Count, mean and covariance of feature vectors with D = `dim` features.
 
-    The sums are float64 and kept about the mean, not about zero, so that features far from zero lose no digits, and
-    merged by Chan, Golub & LeVeque (1983): any split into batches gives the same result up to rounding.
+    The float64 sums are centred on the mean, so that features far from zero lose no digits, and merged as in Chan,
+    Golub & LeVeque (1983): any split into batches gives the same result up to rounding.
     """
 
     def __init__(self, dim: int) -> None:
@@ -20,17 +20,17 @@ class FeatureStatistics:
         self._waiting: list[np.ndarray] = []
 
     def update(self, features: np.ndarray) -> None:
-        """Take in N×D features."""
+        """Add N×D features."""
         if features.ndim != 2 or features.shape[1] != self.dim:
-            raise NrcgError(f"features {features.shape}: expected N×{self.dim}; mend the extractor, or its `dim`")
+            raise NrcgError(f"features {features.shape}: expected N×{self.dim}; correct the extractor or its `dim`")
         if bad := np.count_nonzero(~np.isfinite(features).all(axis=1)):
-            raise NrcgError(f"features of {bad} of {len(features)} images are not finite; look for damaged weights")
+            raise NrcgError(f"features of {bad} of {len(features)} images are not finite; check the weights")
         self._waiting.append(features)
         if sum(map(len, self._waiting)) >= GATHERED:
             self.merged()
 
     def merged(self) -> tuple[int, np.ndarray, np.ndarray]:
-        """Count N, mean (float64 D) and scatter Σ (f − mean)(f − mean)ᵀ (float64 D×D) of all that was taken in."""
+        """Count N, mean (float64 D) and scatter Σ (f − mean)(f − mean)ᵀ (float64 D×D) of all features so far."""
         if n := sum(map(len, self._waiting)):
             before, mean, scatter = self._sums
             features = np.concatenate(self._waiting).astype(np.float64, copy=False)
@@ -43,7 +43,7 @@ class FeatureStatistics:
         return self._sums
 
     def gaussian(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean, and covariance by N − 1 as `np.cov`. Of rank N − 1 at most: singular for N ≤ D."""
+        """Mean, and covariance with divisor N − 1 as in `np.cov`; of rank at most N − 1, so singular for N ≤ D."""
         n, mean, scatter = self.merged()
         if n < 2 or not np.isfinite(scatter).all():
             raise NrcgError(f"features of {n} images: a covariance needs at least 2, and features that do not overflow")
@@ -56,7 +56,7 @@ class FeatureStatistics:
 
     @classmethod
     def of(cls, n: int, mean: np.ndarray, scatter: np.ndarray) -> "FeatureStatistics":
-        """What `merged` returned."""
+        """Statistics from the result of `merged`."""
         found = cls(len(mean))
         found._sums = n, mean, scatter
         return found
@@ -68,11 +68,11 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics, root: np.ndarra
         d² = ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½)        (Heusel et al. 2017, eq. 6)
 
     The eigenvalues of Σ_a Σ_b are those of the symmetric Σ_b^½ Σ_a Σ_b^½, which are real and at least 0. With fewer
-    samples than features the covariances are singular; the number is then still exact, but biased upwards. `root` is
-    that of b, where it is known.
+    samples than features the covariances are singular; the distance is still exact, but biased upwards. `root` is
+    Σ_b^½, if known.
     """
     if a.dim != b.dim:
-        raise NrcgError(f"statistics of {a.dim} and of {b.dim} features: not of the same extractor")
+        raise NrcgError(f"statistics of {a.dim} and {b.dim} features: not from the same extractor")
     (mean_a, cov_a), (mean_b, cov_b) = a.gaussian(), b.gaussian()
     root = b.root() if root is None else root
     eigenvalues = np.linalg.eigvalsh(root @ cov_a @ root).clip(min=0)

@@ -1,6 +1,6 @@
-"""Metrics of samples beside real images, by name; each is a function of a `Pair` that returns a float.
+"""Metrics that compare samples with real images, by name; each is a function from a `Pair` to a float.
 
-Its scores are METRIC_EXTRACTOR, beside all training images, and cMETRIC_EXTRACTOR, beside those of the target class.
+Its scores are METRIC_EXTRACTOR (with all training images) and cMETRIC_EXTRACTOR (with those of the target class).
 """
 
 import numpy as np
@@ -10,15 +10,15 @@ from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 from nrcg.registry import Registry
 
 metrics = Registry("metric")
-SHARES = {"precision": "samples", "recall": "images", "coverage": "images", "off_manifold": "samples"}  # share of what
-EXTRAPOLATED = "fd"  # the metric that has another one beside it, of infinitely many samples
+SHARES = {"precision": "samples", "recall": "images", "coverage": "images", "off_manifold": "samples"}  # shares of …
+EXTRAPOLATED = "fd"  # the metric that is also extrapolated to infinitely many samples
 
 
 @metrics.register("fd")
 def fd(pair: Pair) -> float:
-    """Fréchet distance of the Gaussians that have the features' means and covariances (Heusel et al. 2017, eq. 6).
+    """Fréchet distance between Gaussians with the features' means and covariances (Heusel et al. 2017, eq. 6).
 
-    It grows as samples get fewer: exact for the covariance of fewer samples than features, but then dominated by this.
+    Biased upwards for few samples; with fewer samples than features the bias dominates.
     """
     n, dim = pair.samples.shape
     if n > len(pair.rows):
@@ -34,7 +34,7 @@ def fd(pair: Pair) -> float:
 
 @metrics.register("kid")
 def kid(pair: Pair) -> float:
-    """Kernel distance: the unbiased squared maximum mean discrepancy by (a·b / D + 1)³ (Bińkowski et al. 2018).
+    """Kernel distance: the unbiased squared maximum mean discrepancy, kernel (a·b / D + 1)³ (Bińkowski et al. 2018).
 
     Unlike the Fréchet distance, its expectation does not depend on the number of samples; it can be below 0.
     """
@@ -55,13 +55,13 @@ def recall(pair: Pair) -> float:
 
 @metrics.register("density")
 def density(pair: Pair) -> float:
-    """Number of real images around a sample, by their radii, over the number expected (Naeem et al. 2020, eq. 3)."""
+    """Mean number of real images whose radius contains a sample, divided by K (Naeem et al. 2020, eq. 3)."""
     return float((pair.distances <= pair.real_radii).sum(axis=1).mean() / K)
 
 
 @metrics.register("coverage")
 def coverage(pair: Pair) -> float:
-    """Share of real images that have a sample within their radius (Naeem et al. 2020, eq. 4)."""
+    """Share of real images with a sample within their radius (Naeem et al. 2020, eq. 4)."""
     return float((pair.distances.min(axis=0) <= pair.real_radii).mean())
 
 
@@ -72,7 +72,7 @@ def off_manifold(pair: Pair) -> float:
 
 
 def statistics(samples: np.ndarray) -> FeatureStatistics:
-    """Of N×D features, however many."""
+    """Statistics of N×D features."""
     found = FeatureStatistics(samples.shape[1])
     for part in chunks(samples):
         found.update(part)

@@ -1,4 +1,4 @@
-"""The scores of all points of a data set: collected, read, averaged over trainings, and the scale of each setup."""
+"""The scores of all points of a data set: collecting, reading, averages over training runs, best scales."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from nrcg.evaluation.uncertainty import T95, Z95, wilson
 from nrcg.io.tables import SCORE_COLUMNS, read_table
 
 POINT = ["dataset", "setup", "scale"]
-COLUMNS = [*POINT[:2], "repeat", "scale", *SCORE_COLUMNS]  # of the file
+COLUMNS = [*POINT[:2], "repeat", "scale", *SCORE_COLUMNS]  # columns of the file
 REAL = "real"  # the setup whose samples are held-out images of the target class
 SEEDS = ("tuning", "reported")
 
 
 def collect_scores(parts: Sequence[tuple[str, str, int, str | Path]]) -> pd.DataFrame:
-    """The scores of (dataset, setup, number of the training, CSV file), sorted, those without a scale first."""
+    """The scores of (dataset, setup, training run, CSV file), sorted, those without a scale first."""
     tables = []
     for dataset, setup, repeat, path in parts:
         table = read_table(path, text=("seeds", "metric"), numbers=("scale", *SCORE_COLUMNS[2:]))
@@ -29,43 +29,43 @@ def collect_scores(parts: Sequence[tuple[str, str, int, str | Path]]) -> pd.Data
 
 
 def read_scores(path: str | Path, dataset: str | None = None) -> pd.DataFrame:
-    """The rows of one data set (None: the only one) of what `collect_scores` returned; checked."""
+    """The rows of one data set (None: the only one) from a file of `collect_scores`, checked."""
     table = read_table(
         path, text=("dataset", "setup", "seeds", "metric"), numbers=("repeat", "scale", *SCORE_COLUMNS[2:])
     )
     present = list(table["dataset"].unique())
     if dataset is None and len(present) > 1:
-        raise NrcgError(f"{path}: column 'dataset' holds {', '.join(present)}; say which one to show")
+        raise NrcgError(f"{path}: column 'dataset' holds {', '.join(present)}; choose one")
     if dataset is not None and dataset not in present:
         raise NrcgError(f"{path}: column 'dataset' has no {dataset!r}; it holds {', '.join(present)}")
     table = table[table["dataset"] == (dataset or present[0])][COLUMNS].reset_index(drop=True)
     if (table["scale"] < 0).any():
-        raise NrcgError(f"{path}: column 'scale' must be at least 0, or blank where there is no guidance")
+        raise NrcgError(f"{path}: column 'scale' must be at least 0, or blank without guidance")
     if len(strange := table[~table["seeds"].isin(SEEDS)]):
-        raise NrcgError(f"{path}: column 'seeds' holds {strange['seeds'].iloc[0]!r}; it is {' or '.join(SEEDS)}")
+        raise NrcgError(f"{path}: column 'seeds' holds {strange['seeds'].iloc[0]!r}; use {' or '.join(SEEDS)}")
     for row in table[table.duplicated(["setup", "repeat", "scale", "seeds", "metric"])].itertuples():
-        raise NrcgError(f"{path}: {row.metric!r} of {row.setup!r} at scale {row.scale:g} stands there twice")
+        raise NrcgError(f"{path}: duplicate row for {row.metric!r} of {row.setup!r} at scale {row.scale:g}")
     return table
 
 
 @dataclass(frozen=True)
 class Points:
-    """The scores of a data set's points, a row for each metric; NaN for no scale.
+    """The scores of a data set's points, one row per metric; the scale is NaN without guidance.
 
-    Columns POINT, metric, value, low and high (the error of sampling, 95 %), between (the standard deviation between
-    trainings of the guiding classifier apart from it, NaN where there is one), n, n_diverged and features. n of a
-    share is of all trainings, that of another metric of one of them, which is what its bias depends on.
+    Columns POINT, metric, value, low and high (95 % interval, sampling error only), between (standard deviation between
+    training runs of the guiding classifier, without the sampling error; NaN for a single run), n, n_diverged and
+    features. n of a share counts all training runs; n of other metrics counts one run, on which their bias depends.
     """
 
     dataset: str
     reported: pd.DataFrame
-    tuning: pd.DataFrame  # of samples that are not reported, to choose scales by; may be empty
-    real: pd.DataFrame  # of held-out images of the target class; may be empty
-    repeats: pd.DataFrame  # as `reported`, a row for each training
+    tuning: pd.DataFrame  # scores of unreported samples, for choosing scales; may be empty
+    real: pd.DataFrame  # scores of held-out images of the target class; may be empty
+    repeats: pd.DataFrame  # as `reported`, with one row per training run
 
     @cached_property
     def criterion(self) -> str | None:
-        """The distance to the target class that decides: cfid where a guided point has it, else the first cfd_NAME."""
+        """The deciding distance to the target class: cfid if a guided point has it, else the first cfd_NAME."""
         rows = self.reported[self.reported["scale"].notna() & self.reported["value"].notna()]
         found = [name for name in rows["metric"].unique() if name == "cfid" or name.startswith("cfd_")]
         found = [name for name in found if not name.startswith("cfd_infinity")]
@@ -73,54 +73,54 @@ class Points:
 
     @property
     def tuned(self) -> bool:
-        """Whether scales are chosen on samples that are not reported."""
+        """Whether scales are chosen on unreported samples."""
         return bool((self.tuning["metric"] == self.criterion).any())
 
     @cached_property
     def deciding(self) -> pd.DataFrame:
-        """The criterion of guided points: of the tuning samples, where there are any."""
+        """The criterion of guided points, on the tuning samples if there are any."""
         rows = self.tuning if self.tuned else self.reported
         return rows[(rows["metric"] == self.criterion) & rows["scale"].notna() & rows["value"].notna()]
 
     @cached_property
     def best(self) -> dict[str, float]:
-        """The scale of each setup that comes nearest to the target class."""
+        """The scale per setup with the smallest distance to the target class."""
         setups = self.deciding.groupby("setup")
         return {str(name): float(part["scale"].iloc[part["value"].argmin()]) for name, part in setups}
 
     @cached_property
     def best_setup(self) -> str | None:
-        """The setup that comes nearest."""
+        """The setup with the smallest distance."""
         rows = self.deciding
         return None if rows.empty else str(rows["setup"].iloc[rows["value"].argmin()])
 
     @property
     def note(self) -> str:
-        """How the scales were chosen, for the small print; empty where no setup has two."""
+        """A note on how the scales were chosen; empty if no setup has several."""
         if not self.reported.dropna(subset="scale").groupby("setup")["scale"].nunique().gt(1).any():
             return ""
         if not self.tuned:
-            return "Scales were chosen on the samples reported: the best ones look better than they are."
+            return "Scales were chosen on the reported samples, so scores at the best scales are optimistic."
         return f"Scales were chosen on {self.deciding['n'].min():g} other samples per point."
 
     def at_best(self) -> pd.DataFrame:
-        """The reported rows of guided points at the scales that were chosen."""
+        """The reported rows of guided points at the chosen scales."""
         return self.reported[self.reported["scale"] == self.reported["setup"].map(self.best)]
 
 
 def read_points(path: str | Path, dataset: str | None = None) -> Points:
-    """The scores of one data set (None: the only one) from what `nrcg measure collect` wrote."""
+    """The scores of one data set (None: the only one) from a file of `nrcg measure collect`."""
     table = read_scores(path, dataset)
     real = table["setup"] == REAL
     reported, tuning = (table[~real & (table["seeds"] == seeds)] for seeds in ("reported", "tuning"))
     if reported.empty:
-        raise NrcgError(f"{path}: no row of reported samples in column 'seeds'; score some")
+        raise NrcgError(f"{path}: no rows with 'reported' in column 'seeds'; score samples first")
     ours, chosen_on, images = (_over_trainings(part) for part in (reported, tuning, table[real]))
     return Points(str(table["dataset"].iloc[0]), ours, chosen_on, images, reported)
 
 
 def _over_trainings(table: pd.DataFrame) -> pd.DataFrame:
-    """A row for each metric of a point: the mean over trainings; shares are of the samples of all of them."""
+    """One row per metric of a point: the mean over training runs; shares are of all their samples."""
     rows = []
     for key, part in table.groupby([*POINT, "metric"], dropna=False, sort=False):
         row = dict(zip([*POINT, "metric"], key, strict=True)) | {"features": part["features"].iloc[0]}

@@ -1,4 +1,4 @@
-"""The training images of a data set as an extractor sees them, to which samples are compared: saved and read."""
+"""Reference features: the training images of a data set as seen by an extractor, for comparison with samples."""
 
 import zlib
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ KEYS = {"n": np.int64, "mean": np.float64, "scatter": np.float64, "pool": np.flo
 
 @dataclass(frozen=True)
 class Reference:
-    """Real images of all classes, and of the target class."""
+    """Real images of all classes and of the target class."""
 
     all: Real
     target: Real
@@ -34,9 +34,9 @@ class Reference:
 
     @classmethod
     def load(cls, path: str | Path) -> "Reference":
-        """Read what `save` wrote."""
+        """Read a file of `save`."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:  # its format has a checksum for each array
+            with np.load(path, allow_pickle=False) as arrays:  # the format has one checksum per array
                 parts = [{key: arrays[f"{part}_{key}"] for key in KEYS} for part in PARTS]
         except FileNotFoundError:
             raise NrcgError(f"{path}: no such file") from None

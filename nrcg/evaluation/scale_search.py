@@ -1,4 +1,4 @@
-"""A guidance scale for a new setup: a short search, on samples that are not among those reported."""
+"""A short search for the guidance scale of a new setup, on samples that are not reported."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -24,13 +24,13 @@ from nrcg.models.classifier import load_classifier, predictions
 from nrcg.pipeline import GuidedPipeline
 from nrcg.rng import keyed_generator
 
-TUNING = 1_000_000  # number of the first sample that scales are chosen on; no point reports as many
+TUNING = 1_000_000  # number of the first sample for choosing scales; points have fewer samples
 FACTOR = 4.0  # from one scale to the next, before the best is refined
-WORSE = 1.5  # how many times the best distance is past the turning point
+WORSE = 1.5  # a distance this many times the best is past the turning point
 
 
 class Trial(NamedTuple):
-    """Share of the target by the judge, and distance to the target class, of n samples at a scale; None is unguided."""
+    """The judge's share of the target class and the distance to it, for n samples at a scale (None: unguided)."""
 
     scale: float | None
     share: float
@@ -39,19 +39,19 @@ class Trial(NamedTuple):
 
 
 def find_scale(measure: Callable[[float | None], Trial], start: float = 1.0, most: int = 12) -> list[Trial]:
-    """Bracket the scale of the smallest distance, from where guidance has no effect to where it does harm.
+    """Bracket the scale of the smallest distance, from scales without effect to harmful ones.
 
-    From `start` up by factors of 4 until the distance is 1.5 times the best; down until it and the judge's share are
-    those of unguided samples (at most 1.5 times the distance, and within the share's 95 % interval); then once between
-    the best and each of its neighbours.
+    From `start`, scales rise by factors of 4 until the distance is 1.5 times the best; they fall until samples look
+    unguided (at most 1.5 times the distance, and a judge's share within the 95 % interval of unguided samples). Finally
+    one scale is tried between the best one and each neighbour.
 
     Args:
-        measure: of a scale, or of None for unguided samples; a distance may be infinite.
+        measure: function of a scale, or of None for unguided samples; a distance may be infinite.
         start: first scale, above 0.
-        most: number of guided trials after which the search ends.
+        most: maximum number of guided trials.
 
     Returns:
-        The trials, the unguided one first, then upwards by scale. `best` names the one of the smallest distance.
+        The trials, the unguided one first, then by ascending scale. `best` selects one.
     """
     unguided = measure(None)
     far = unguided.distance
@@ -81,18 +81,18 @@ def find_scale(measure: Callable[[float | None], Trial], start: float = 1.0, mos
 
 
 def best(trials: list[Trial]) -> Trial:
-    """The guided trial of the smallest distance; of equal ones the smallest scale."""
+    """The guided trial with the smallest distance; among equal ones that with the smallest scale."""
     return min((each for each in trials if each.scale is not None), key=lambda each: (each.distance, each.scale))
 
 
 def grid(trials: list[Trial]) -> list[float]:
-    """Scales for a sweep: the best, and half, a quarter, twice and four times it."""
+    """Scales for a sweep: ¼, ½, 1, 2 and 4 times the best."""
     scale = best(trials).scale or 1.0
     return [rounded(scale * factor) for factor in (0.25, 0.5, 1, 2, 4)]
 
 
 def rounded(scale: float) -> float:
-    """Two significant digits."""
+    """The scale rounded to two significant digits."""
     return float(f"{scale:.2g}")
 
 
@@ -108,18 +108,18 @@ def search(
     start: float = 1.0,
     **run: Any,
 ) -> list[Trial]:
-    """`find_scale` by samples: the share is that of the judge, the distance that of its features to the target class.
+    """`find_scale` with samples: the judge's share, and the distance of the judge's features to the target class.
 
     Args:
-        pipeline: what draws; its device is that of the judge too.
-        guidance: with any scale.
-        judge: folder of a classifier that does not guide.
-        reference: its features of the images, by `nrcg measure reference`.
-        seed: of the run whose samples from `TUNING` on are drawn.
+        pipeline: the pipeline; the judge uses its device.
+        guidance: guidance with any scale.
+        judge: folder of an independent classifier.
+        reference: the judge's features of the images, from `nrcg measure reference`.
+        seed: seed of the run; samples from number `TUNING` on are drawn.
         n: samples per trial.
-        batch_size: samples at a time.
+        batch_size: samples per batch.
         start: first scale.
-        **run: of the pipeline, such as `num_inference_steps`.
+        **run: further arguments of the pipeline, such as `num_inference_steps`.
     """
     network, _ = load_classifier(judge, pipeline.device)
     how: dict[str, Any] = {
@@ -141,7 +141,7 @@ def search(
 
 
 def table(trials: list[Trial]) -> pd.DataFrame:
-    """The trials as a table: scale (blank is unguided), judge, low, high, distance, n, first_sample, best."""
+    """The trials as a table: scale (blank: unguided), judge, low, high, distance, n, first_sample, best."""
     found = pd.DataFrame(trials).rename(columns={"share": "judge"})
     found.insert(2, "low", wilson(found["judge"], found["n"])[0])
     found.insert(3, "high", wilson(found["judge"], found["n"])[1])
@@ -149,7 +149,7 @@ def table(trials: list[Trial]) -> pd.DataFrame:
 
 
 def overlay(tables: Mapping[tuple[str, str], str | Path]) -> str:
-    """YAML of a config's `scales` and `scales_note`, from the tables of (data set, setup)."""
+    """YAML with a config's `scales` and `scales_note`, from the tables by (data set, setup)."""
     found: dict[str, dict[str, Any]] = {}
     for (dataset, setup), path in tables.items():
         rows = read_table(path, numbers=["scale", "judge", "distance", "n", "first_sample"])
@@ -157,7 +157,7 @@ def overlay(tables: Mapping[tuple[str, str], str | Path]) -> str:
         first, n = int(rows["first_sample"][0]), int(rows["n"][0])
         section = found.setdefault(dataset, {"scales": {}, "scales_note": None})
         section["scales"][setup] = grid([each for each in trials if each.scale is not None and not isnan(each.scale)])
-        section["scales_note"] = f"Scales were searched for on samples {first} to {first + n - 1}, not reported."
+        section["scales_note"] = f"Scales were found on samples {first} to {first + n - 1}, which are not reported."
     return yaml.safe_dump({"datasets": found}, sort_keys=False, allow_unicode=True)
 
 
@@ -175,7 +175,7 @@ def trial(
     batch_size: int,
     **run: Any,
 ) -> Trial:
-    """Draw n of the tuning samples and measure them; one that diverged makes the distance infinite."""
+    """Draw n tuning samples and measure them; a diverged sample makes the distance infinite."""
     statistics, hits, diverged = FeatureStatistics(extractor.dim), 0, False
     for pictures, lost in drawn(pipeline, guidance, range(TUNING, TUNING + n), seed, batch_size, **run):
         with torch.inference_mode():
@@ -188,7 +188,7 @@ def trial(
 def drawn(
     pipeline: GuidedPipeline, guidance: Any, samples: range, seed: int, batch_size: int, **run: Any
 ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-    """The samples of these numbers, those of `nrcg sample`, in batches: uint8 N×H×W×3, and which of them diverged."""
+    """The samples with these numbers, as in `nrcg sample`, in batches: uint8 N×H×W×3, and which of them diverged."""
     for start in range(0, len(samples), batch_size):
         batch = samples[start : start + batch_size]
         generators = [keyed_generator("sampling", seed, i) for i in batch]

@@ -1,4 +1,4 @@
-"""The scores of one point (data set, setup, scale): shares of classes, and metrics of its features, with intervals."""
+"""The scores of one point (data set, setup, scale): class shares and metrics of features, with intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,26 +18,26 @@ from nrcg.io.files import read_card
 from nrcg.io.tables import SCORE_COLUMNS, read_verdicts
 
 FEWEST = 2  # samples that have a distance
-ENOUGH = 4  # samples per feature from which `fd` of infinitely many can be told; half as many are compared one by one
+ENOUGH = 4  # samples per feature needed to extrapolate `fd`; for pairwise comparison, half as many
 
 
 class Point(NamedTuple):
-    """What is known of the samples of a point."""
+    """Verdicts and features of the samples of a point."""
 
-    verdicts: pd.DataFrame  # as of `nrcg.evaluation.features.look`
+    verdicts: pd.DataFrame  # from `nrcg.evaluation.features.look`
     features: dict[str, np.ndarray]  # float32 N×D by extractor, in the order of the verdicts
-    evaluations: float | None = None  # of the U-Net per sample
+    evaluations: float | None = None  # U-Net evaluations per sample
 
 
 def read_point(verdicts: str | Path, features: Mapping[str, str | Path], card: str | Path | None = None) -> Point:
-    """Open what `nrcg measure features` wrote, and a card of the samples; raises NrcgError where they do not agree."""
+    """Open files of `nrcg measure features` and a card of the samples; NrcgError if they do not agree."""
     evaluations = None if card is None else read_card(Path(card)).get("unet_evaluations")
     table = read_verdicts(verdicts)
     arrays = {name: read_array(path) for name, path in features.items()}
     for name, array in arrays.items():
         if array.dtype != np.float32 or array.ndim != 2 or len(array) != len(table):
             found = f"{array.dtype} {array.shape}"
-            raise NrcgError(f"{features[name]}: {found}; {verdicts} tells of {len(table)} samples. Make both again")
+            raise NrcgError(f"{features[name]}: {found}, but {verdicts} has {len(table)} samples; make both again")
     return Point(table, arrays, evaluations)
 
 
@@ -53,32 +53,32 @@ def score(
     """Score the samples of a point; columns SCORE_COLUMNS. The metrics are
 
         accuracy             share of samples that the guiding classifier assigns to the target class
-        accuracy/NAME        the same by another classifier, a further column of the verdicts
-        accuracy_judge       the same by the judge
+        accuracy/NAME        the same for another classifier, a further column of the verdicts
+        accuracy_judge       the same for the judge
         judge_share/CLASS    share that the judge assigns to CLASS, for every class
-        unet_evaluations     of the U-Net per sample, a backward pass counted as one
-        METRIC_EXTRACTOR     a metric of features beside all training images: `fd_judge`, and `fid` of Inception
-        cMETRIC_EXTRACTOR    beside those of the target class
+        unet_evaluations     U-Net evaluations per sample; a backward pass counts as one
+        METRIC_EXTRACTOR     a metric of features compared with all training images: `fd_judge`, or `fid` for Inception
+        cMETRIC_EXTRACTOR    the same compared with the target class
 
-    Every share is of all n samples. Diverged ones belong to no class: they count as misses, and the judge's shares sum
-    to 1 − n_diverged / n. Metrics of features take in their mid-grey too. `low` and `high` are 95 % intervals for the
-    error of sampling; `fd` has `fd_infinity` beside it where there are several times as many samples as features.
+    Shares are of all n samples. Diverged samples belong to no class: they count as misses, and the judge's shares sum
+    to 1 − n_diverged / n. Metrics of features include their mid-grey images. `low` and `high` are 95 % intervals of the
+    sampling error. `fd_infinity` is added to `fd` if there are several times as many samples as features.
 
     Args:
         target: name of the target class.
-        classes: names of all.
-        references: by extractor.
+        classes: names of all classes.
+        references: references by extractor.
         chosen: names of metrics.
-        tuning: samples of seeds below it are for choosing a scale. Their rows have `seeds` "tuning", and metrics of
-            features no intervals; those of the others "reported".
+        tuning: samples with seeds below this are for choosing a scale: their rows have `seeds` "tuning", and metrics of
+            features have no intervals. Other rows have "reported".
     """
     for name in chosen:
-        metrics[name]  # raises for one that is not registered
+        metrics[name]  # raises NrcgError if unknown
     for name, reference in references.items():
         if name not in point.features:
-            raise NrcgError(f"no features of extractor {name!r}; extract them too")
+            raise NrcgError(f"no features of extractor {name!r}; extract them first")
         if (given := point.features[name].shape[1]) != (dim := reference.all.statistics.dim):
-            raise NrcgError(f"extractor {name}: {given} features of samples, {dim} of real images: not of the same one")
+            raise NrcgError(f"extractor {name}: {given} features per sample, but {dim} per real image")
     rows, seeds = [], point.verdicts["seed"]
     for part, taken in {"tuning": seeds < tuning, "reported": seeds >= tuning}.items():
         if not taken.any():
@@ -89,7 +89,7 @@ def score(
         if point.evaluations is not None:
             found.append(("unet_evaluations", point.evaluations, np.nan, np.nan, n, np.nan))
         if n >= FEWEST:
-            where = slice(*np.flatnonzero(taken)[[0, -1]] + (0, 1))  # seeds go up: a part is one piece
+            where = slice(*np.flatnonzero(taken)[[0, -1]] + (0, 1))  # seeds are ascending, so a part is contiguous
             found += distances_of(
                 {name: each[where] for name, each in point.features.items()}, references, chosen, sure
             )
@@ -113,7 +113,7 @@ def _shares(verdicts: pd.DataFrame, target: str, classes: Sequence[str]) -> Iter
 def distances_of(
     features: Mapping[str, np.ndarray], references: Mapping[str, Reference], chosen: Sequence[str], sure: bool
 ) -> Iterator[Row]:
-    """The metrics of each extractor's features, beside all images and beside the target class."""
+    """The metrics of each extractor's features, compared with all images and with the target class."""
     beside = [(name, prefix) for name in references for prefix in ("", "c")]
     for extractor, prefix in tqdm(beside, desc="metrics", unit="comparison", leave=False):
         real = references[extractor].target if prefix else references[extractor].all
@@ -121,7 +121,7 @@ def distances_of(
 
 
 def _beside(pair: Pair, extractor: str, prefix: str, chosen: Sequence[str], sure: bool) -> list[Row]:
-    """The metrics of samples beside one kind of real images."""
+    """The metrics of samples compared with one set of real images."""
     rows = []
     for metric in chosen:
         name, limit = (prefix + score_name(each, extractor) for each in (metric, f"{metric}_infinity"))
@@ -144,14 +144,14 @@ def _measured(metric: str, name: str, limit: str, pair: Pair, sure: bool) -> Ite
         yield name, value, *wilson(value, effective(value, again.error, n)), n, dim
         return
     least = 0 if metric == EXTRAPOLATED else -np.inf
-    yield name, value, np.maximum(least, value - again.half), value + again.half, n, dim  # NaN of two samples
+    yield name, value, np.maximum(least, value - again.half), value + again.half, n, dim  # NaN for two samples
     if metric == EXTRAPOLATED and n >= ENOUGH * dim and len(pair.rows) >= ENOUGH * dim / 2:
         far, half = value + again.limit[0], again.limit[1]
         yield limit, far, max(min(0, far), far - half), far + half, n, dim
 
 
 def score_name(metric: str, extractor: str) -> str:
-    """METRIC_EXTRACTOR; the Fréchet distance of Inception's features, and of no other's, is called FID."""
+    """METRIC_EXTRACTOR; only the Fréchet distance of Inception's features is called FID."""
     if extractor == "inception" and metric in ("fd", "fd_infinity"):
         return metric.replace("fd", "fid")
     return f"{metric}_{extractor}"

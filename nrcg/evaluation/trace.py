@@ -1,4 +1,4 @@
-"""What happens on the way from noise to a sample: x̂_0, gradients and clipping at each step of the reverse process."""
+"""x̂_0, gradients and clipping at each step of the reverse process."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ RULES = {"n_frames": whole(1), "n_shown": whole(0)}
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """N samples on their way, over S steps downwards in t.
+    """Measurements of N samples over S reverse steps, in descending t.
 
     Attributes:
         times: float64 S, t / T of each step, in [0, 1).
-        measured: by name, float64 S×N, NaN at a step without guidance and for the first cosine:
-            gradient_norm: ‖g_t‖, the Euclidean length of the gradient with respect to x_t;
-            gradient_cosine: of the angle between g_t and the gradient of the step before, in [−1, 1], 0 where one of
-                them is zero;
-            direction_norm, direction_cosine: the same of d_t, what the stabiliser makes of g_t;
-            clipped: share of the values of x̂_0 at the limit to which the scheduler clips, in [0, 1]; no gradient passes
-                through a value that was clipped, but a white background is at the limit too.
-            The first four only with guidance, the last only where the scheduler clips.
-        frames: uint8 (F + 1)×K×H×W×3, x̂_0 of the first K samples at F steps, then the samples themselves.
-        frame_steps: int64 F, the step of each frame but the last.
+        measured: float64 S×N by name, NaN at unguided steps and for the first cosine:
+            gradient_norm: ‖g_t‖, the Euclidean norm of the gradient with respect to x_t;
+            gradient_cosine: cosine of the angle between g_t and the gradient of the previous step, in [−1, 1]; 0 if one
+                of them is zero;
+            direction_norm, direction_cosine: the same for the stabilised gradient d_t;
+            clipped: share of the values of x̂_0 at the scheduler's clipping limit, in [0, 1]. Clipped values receive no
+                gradient; a white background is at the limit, too.
+            The first four exist only with guidance, the last only if the scheduler clips.
+        frames: uint8 (F + 1)×K×H×W×3, x̂_0 of the first K samples at F steps, then the samples.
+        frame_steps: int64 F, the steps of the frames except the last.
         diverged: bool N, whether the trajectory became non-finite.
     """
 
@@ -56,12 +56,12 @@ def trace(
     n_frames: int = 50,
     n_shown: int = 8,
 ) -> Trace:
-    """Draw samples as `pipeline(…)` does, the very same ones, and look at each step of their way.
+    """Draw the same samples as `pipeline(…)` and record each step.
 
-    Nothing leaves the device before the end, so that a GPU never waits.
+    Results stay on the device until the end, so that a GPU never waits.
 
     Args:
-        pipeline: any guided pipeline; its own progress bar shows the steps.
+        pipeline: any guided pipeline; shows its progress bar.
         guidance: as of the pipeline; without it no gradient is measured.
         batch_size: as of the pipeline, like the next four.
         generator: one for the batch, or one per sample.
@@ -76,7 +76,7 @@ def trace(
         A `Trace` of N = `batch_size` samples.
 
     Raises:
-        NrcgError: for n_frames and n_shown outside of these, and as the pipeline.
+        NrcgError: for n_frames or n_shown out of range, and as in the pipeline.
     """
     check("trace", {"n_frames": n_frames, "n_shown": n_shown}, RULES)
     n_steps, limit = len(set_timesteps(pipeline.scheduler, num_inference_steps)), clip_limit(pipeline.scheduler)
@@ -121,7 +121,7 @@ def trace(
 
 
 def joined(traces: Sequence[Trace]) -> Trace:
-    """The traces of batches, of the same steps, as that of all their samples."""
+    """One trace of all samples, from traces of batches over the same steps."""
     first = traces[0]
     return Trace(
         first.times,
@@ -133,7 +133,7 @@ def joined(traces: Sequence[Trace]) -> Trace:
 
 
 def _length(batch: torch.Tensor) -> torch.Tensor:
-    """Euclidean length of each sample, float64 N; a gradient of 1e-30 has one too."""
+    """Euclidean norm per sample, float64 N, so that a gradient of 1e-30 does not become 0."""
     return torch.linalg.vector_norm(batch.flatten(1), dim=1, dtype=torch.float64)
 
 

@@ -1,4 +1,4 @@
-"""The trace of a shard's samples, written."""
+"""Tracing and writing a shard of samples."""
 
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,10 @@ def trace_shard(
     class_label: int | None = None,
     eta: float = 0.0,
 ) -> None:
-    """Trace sample i of the run of `seed`, the one of `sample_shard`, for each i of `seeds`; write `out`, NAME.npy.
+    """Trace the samples that `sample_shard` would draw for `seed` and `seeds`; write `out` (NAME.npy).
 
-    NAME.csv and the card NAME.json stand beside it. `n_frames` and `n_shown` are those of `trace`, `provenance` is for
-    the card.
+    Also writes NAME.csv and the card NAME.json. `n_frames` and `n_shown` are as in `trace`; `provenance` is for the
+    card.
     """
     if not seeds:
         raise NrcgError(f"{out}: no seeds from {seeds.start} to {seeds.stop}")

@@ -1,4 +1,4 @@
-"""Classifier guidance of a diffusion model: five slots, for any diffusers U-Net and any image classifier."""
+"""Classifier guidance of a diffusion model, for any diffusers U-Net and any image classifier."""
 
 # fmt: off
 from nrcg.guidance.apply import Compress, Inner, Recur, applications
@@ -23,7 +23,7 @@ from nrcg.guidance.stabilizers import (
 )
 from nrcg.methods import methods
 
-SLOTS = {  # what a config's row can name in each
+SLOTS = {  # the registries of names for a config
     "method": methods, "objective": objectives, "copies": copies, "stabilizer": stabilizers, "step_size": step_sizes,
     "schedule": schedules, "apply": applications,
 }

@@ -12,7 +12,7 @@ from nrcg.guidance.sizes import Step
 from nrcg.guidance.stabilizers import norm
 from nrcg.registry import Registry
 
-# (step, size, direction) → x̂_0 of the step, and what is added to x_{t−1} (None for nothing)
+# (step, size, direction) → x̂_0 of the step, and the shift added to x_{t−1} (None: no shift)
 Apply = Callable[[Step, Any, torch.Tensor], tuple[torch.Tensor, Any]]
 
 applications = Registry("apply")
@@ -20,19 +20,19 @@ applications = Registry("apply")
 
 @applications.register("sample")
 def sample(step: Step, size: Any, direction: torch.Tensor) -> tuple[torch.Tensor, Any]:
-    """x_{t−1} + size · d, in a DDPM (eq. 1); another scheduler takes the x̂_0 that would shift a DDPM's mean so."""
+    """x_{t−1} + size · d in a DDPM (eq. 1); with other schedulers, the x̂_0 that shifts a DDPM's mean by the same."""
     return step.x0, size * direction
 
 
 @applications.register("x0")
 def x0(step: Step, size: Any, direction: torch.Tensor) -> tuple[torch.Tensor, Any]:
-    """x̂_0 + size · d, not clipped again; ε becomes that of the new x̂_0."""
+    """x̂_0 + size · d, without further clipping; ε follows from the new x̂_0."""
     return step.x0 + size * direction, None
 
 
 @applications.register("epsilon")
 def epsilon(step: Step, size: Any, direction: torch.Tensor) -> tuple[torch.Tensor, Any]:
-    """ε − √(1 − ᾱ_t) · size · d, which is x̂_0 + (1 − ᾱ_t) / √ᾱ_t · size · d."""
+    """ε − √(1 − ᾱ_t) · size · d, i.e. x̂_0 + (1 − ᾱ_t) / √ᾱ_t · size · d."""
     a = step.level.alpha_bar
     return step.x0 + (1 - a) / a.sqrt() * size * direction, None
 
@@ -41,7 +41,7 @@ def epsilon(step: Step, size: Any, direction: torch.Tensor) -> tuple[torch.Tenso
 def sphere(step: Step, size: Any, direction: torch.Tensor) -> tuple[torch.Tensor, Any]:
     """The noise σ_t z becomes r · unit(σ_t z + size · (r · unit(d) − σ_t z)), r = √n · σ_t (DSG, arXiv 2402.03201).
 
-    Size, from 0 to 1, is the share of the direction. Where σ_t is 0 nothing changes.
+    `size`, from 0 to 1, is the weight of the direction. Steps with σ_t = 0 stay unguided.
     """
     if step.spread is None:
         return step.x0, None
@@ -52,7 +52,7 @@ def sphere(step: Step, size: Any, direction: torch.Tensor) -> tuple[torch.Tensor
 
 @dataclass(frozen=True)
 class Inner:
-    """K ascent steps on x̂_0 itself in each guided step: Δ ← Δ + μ · ∇ℓ(x̂_0 + Δ), by the classifier alone.
+    """K ascent steps on x̂_0 in each guided step, without the U-Net: Δ ← Δ + μ · ∇ℓ(x̂_0 + Δ).
 
     Args:
         steps: K.
@@ -68,7 +68,7 @@ class Inner:
         check_fields("guidance: inner", self)
 
     def delta(self, x0: torch.Tensor, weight: float, gradient_at: Callable) -> torch.Tensor:
-        """Δ, from `gradient_at` of an x̂_0; μ is times `weight`."""
+        """Δ, with gradients from `gradient_at(x̂_0)` and μ multiplied by `weight`."""
         delta = torch.zeros_like(x0)
         for _ in range(self.steps):
             delta = delta + self.scale * weight * gradient_at(x0 + delta).gradient
@@ -77,11 +77,11 @@ class Inner:
 
 @dataclass(frozen=True)
 class Recur:
-    """Each guided step is made several times, from x_{t−1} noised back to t but for the last time.
+    """Repeats each guided step; before each repetition x_{t−1} is noised back to t.
 
     Args:
-        times: R.
-        interval: (low, high) recurs where low ≤ t / T ≤ high only.
+        times: R, how often a step is made in total.
+        interval: (low, high); only steps with low ≤ t / T ≤ high are repeated.
     """
 
     times: Annotated[int, whole(1)] = 2
@@ -93,9 +93,9 @@ class Recur:
 
 @dataclass(frozen=True)
 class Compress:
-    """Guides at few steps, denser early, and so much harder: of N steps those numbered ⌊N · (i / G)ᵏ⌋, i = 0 … G − 1.
+    """Guides at G of N steps, more densely early on: steps ⌊N · (i / G)ᵏ⌋, i = 0 … G − 1.
 
-    Each weighs as many steps as there are until the next one (arXiv 2408.11194, its second form).
+    The weight of a guided step is the number of steps until the next one (arXiv 2408.11194, second form).
 
     Args:
         share: G / N.
@@ -109,7 +109,7 @@ class Compress:
         check_fields("guidance: every: compress", self)
 
     def weights(self, n: int) -> list[int]:
-        """Of each of n steps; 0 where there is no guidance."""
+        """The weight of each of n steps; 0 without guidance."""
         count = max(1, int(self.share * n + 1e-9))  # a product that rounds to just below an integer is that integer
         places = sorted({int(n * (i / count) ** self.power + 1e-9) for i in range(count)})
         weights = [0] * n

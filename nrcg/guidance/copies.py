@@ -1,4 +1,4 @@
-"""Copies of the image that the classifier sees: an expectation over noise or augmentations instead of one value."""
+"""Noisy or augmented copies of the classifier's input: their mean value replaces the value of the image."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ MEANS = ("probability", "value")
 
 
 class Copies(Protocol):
-    """Anything with this method and `mean`: "value", or "probability" for the log of the values' mean exp."""
+    """Protocol: the method `draw` and `mean`: "value", or "probability" for the log of the mean of exp(value)."""
 
     mean: str
 
     def draw(self, level: Level, draws: Draws) -> Copier:
-        """What makes the copies of a step: from images N×C×H×W some N×C×H×W, differentiably."""
+        """A differentiable function from images N×C×H×W to the step's copies, each N×C×H×W."""
 
 
 @copies.register("noise")
@@ -50,14 +50,14 @@ class Noise:
 @copies.register("augment")
 @dataclass(frozen=True)
 class Augment:
-    """Random squares of the images, moved and mirrored (arXiv 2403.12404), bilinear, with their edges continued.
+    """Random crops, shifts and mirrorings (arXiv 2403.12404); bilinear, with edge pixels as padding.
 
     Args:
         n: number of copies.
-        crop: least share of the side that a square keeps, 0 to 1.
-        shift: largest move, as a share of the side.
-        flip: mirror left and right half of the time.
-        mean: as of `Noise`.
+        crop: smallest side of a crop, as a share of the image's, 0 to 1.
+        shift: largest shift, as a share of the image's side.
+        flip: mirror half of the copies left to right.
+        mean: as in `Noise`.
     """
 
     n: Annotated[int, whole(1)] = 4

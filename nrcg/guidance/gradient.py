@@ -1,4 +1,4 @@
-"""The gradient that guides: of one value per image with respect to the noisy image x_t, and nothing else."""
+"""The guiding gradient: of one value per image with respect to the noisy image x_t."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ from nrcg.guidance.objectives import ClassValue, Value, name_of, one_each
 
 
 class Gradient(NamedTuple):
-    """`gradient` N×C×H×W of `values` N; logits of a `ClassValue`, else None; what `denoise` handed back besides."""
+    """`gradient` N×C×H×W of `values` N; logits of a `ClassValue`, else None; the second output of `denoise`."""
 
     gradient: torch.Tensor
     logits: Any
@@ -29,9 +29,10 @@ def image_gradient(
     copies: Callable[[torch.Tensor], Iterable[torch.Tensor]] | None = None,
     mean: str | None = None,
 ) -> Gradient:
-    """∇_x of each image's value, a batch N×C×H×W; over `copies` of what is seen, of their `mean`.
+    """∇_x of each image's value, N×C×H×W; with `copies`, of the mean over them.
 
-    Without `denoise` x itself is seen. In any grad mode; it takes memory where a network is not `frozen`.
+    The value is of denoise(x), or of x without `denoise`. Works in any grad mode; networks that are not `frozen` cost
+    memory.
     """
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone().requires_grad_()  # a clone: an inference tensor could not require a gradient
@@ -61,17 +62,18 @@ def image_gradient(
 
 def _no_gradient(value: Value, logits: Any, values: torch.Tensor) -> str:
     if isinstance(value, ClassValue) and logits.requires_grad and not values.requires_grad:
-        return f"objective: no gradient passes {name_of(value.objective)}; make it differentiable, without detach"
+        name = name_of(value.objective)
+        return f"objective: no gradient passes through {name}; make it differentiable, without detach"
     kind, culprit = ("classifier", value.classifier) if isinstance(value, ClassValue) else ("objective", value)
     return (
-        f"{kind}: no gradient passes {name_of(culprit)}; its forward must be differentiable, without no_grad, detach, "
-        "argmax or quantised layers"
+        f"{kind}: no gradient passes through {name_of(culprit)}; its forward must be differentiable, without no_grad, "
+        "detach, argmax or quantised layers"
     )
 
 
 @contextmanager
 def frozen(*modules: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradient for any weight inside; every single flag as it was afterwards, also on an error."""
+    """Eval mode and no weight gradients inside the context; restores every flag afterwards, also after an error."""
     everything = nn.ModuleList(modules)
     training = [(child, child.training) for child in everything.modules() if hasattr(child, "training")]  # TorchScript
     trainable = [weight for weight in everything.parameters() if weight.requires_grad]

@@ -1,4 +1,4 @@
-"""Guidance as its user states it: what to maximise, and a choice for every slot of a guided step."""
+"""Guidance as the user specifies it: the value to maximise, and a choice for every slot of a guided step."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,12 +25,12 @@ from nrcg.guidance.stabilizers import Stabilizer, make_stabilizer
 from nrcg.methods import expanded
 from nrcg.registry import call
 
-INPUTS = ("xt", "x0")  # what the classifier sees
+INPUTS = ("xt", "x0")  # inputs of the classifier
 MODULE = Rule("a torch module", lambda value: isinstance(value, nn.Module))
 VALUE = Rule("a function from images to N values", callable)
 JACOBIAN = Rule(f'{FLAG.words}, or "identity"', lambda value: FLAG.holds(value) or value == "identity")
 EVERY = Rule(f"{whole(1).words}, or Compress(…)", lambda value: whole(1).holds(value) or isinstance(value, Compress))
-MAKERS: dict[str, Callable[[Any], Any]] = {  # of what a slot's section describes
+MAKERS: dict[str, Callable[[Any], Any]] = {  # from a section of a config to the object in the slot
     "stabilizer": make_stabilizer,
     "copies": lambda section: section if callable(getattr(section, "draw", None)) else copies.build(section),
     "step_size": lambda section: step_sizes.choose(section, given=2),
@@ -43,18 +43,18 @@ MAKERS: dict[str, Callable[[Any], Any]] = {  # of what a slot's section describe
 
 
 class Planned(NamedTuple):
-    """What guidance does at a timestep."""
+    """Guidance at one timestep."""
 
     weight: float
-    renew: bool  # whether it takes a new gradient
-    times: int  # that the step is made
+    renew: bool  # whether the gradient is recomputed
+    times: int  # how often the step is made
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Guidance:
-    """How the gradient of a value is taken and used: what all guidance has; a subclass has a `value` and a `scale`.
+    """Base class: how the gradient of a value is computed and used; subclasses add `value` and `scale`.
 
-    A slot that is a name or a section of a config becomes what it describes.
+    A name or a section of a config in a slot is replaced by the object it describes.
     """
 
     on: Annotated[str, one_of(*INPUTS)] = "x0"
@@ -75,10 +75,10 @@ class Guidance:
                 object.__setattr__(self, name, make(section))
         check_fields("guidance", self)
         if self.jacobian is not True and self.on != "x0":
-            raise NrcgError('guidance: jacobian=False needs on="x0"; x_t itself is seen without the U-Net')
+            raise NrcgError('guidance: jacobian=False needs on="x0"; with on="xt" the U-Net is not in the gradient')
 
     def __repr__(self) -> str:
-        """One line: networks and functions by name alone, of many targets the first; slots that are not at default."""
+        """One line: networks and functions by name, the first of many targets, slots that differ from the default."""
         parameters = signature(type(self)).parameters.values()
         values = {each.name: getattr(self, each.name) for each in parameters}
         texts = {name: name_of(value) if callable(value) else repr(value) for name, value in values.items()}
@@ -90,12 +90,12 @@ class Guidance:
         return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
     def gradients(self, level: Level, draws: Draws | None) -> Callable[..., Gradient]:
-        """`image_gradient` of the value at this step, (x, denoise) → Gradient; its copies are drawn once."""
+        """`image_gradient` of the value at this step, (x, denoise) → Gradient; the copies are drawn once."""
         drawn, value = self.copies and self.copies.draw(level, draws), getattr(self, "value")  # noqa: B009
         return partial(image_gradient, value, copies=drawn, mean=self.copies and self.copies.mean)
 
     def applied(self, step: Step, direction: torch.Tensor, weight: float, gradient_at: Callable) -> tuple[Any, Any]:
-        """x̂_0 of the step, and what is added to x_{t−1}, None for nothing."""
+        """x̂_0 of the step, and the shift added to x_{t−1} (None: no shift)."""
         size = getattr(self, "scale") * weight * self.step_size(step, direction)  # noqa: B009
         x0, shift = self.apply(step, size, direction)
         if self.inner:
@@ -107,7 +107,7 @@ class Guidance:
         return x0, shift
 
     def plan(self, progress: Sequence[float]) -> list[Planned | None]:
-        """What to do at each step, of which t / T is given; None where there is no guidance."""
+        """The guidance at each step, given t / T of each; None for unguided steps."""
         covered = [k for k, u in enumerate(progress) if _within(u, self.interval)]
         compressed = self.every.weights(len(covered)) if isinstance(self.every, Compress) else None
         plan: list[Planned | None] = [None] * len(progress)
@@ -125,37 +125,37 @@ def _within(u: float, interval: Sequence[float] | None) -> bool:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ClassifierGuidance(Guidance):
-    """Guidance towards a class, and how.
+    """Guidance towards a class.
 
     Args:
-        classifier: any module from images N×3×H×W in [−1, 1] to logits N×C, or N×1 for a binary one, that passes a
-            gradient back to the images; `nrcg.adapt` makes one of most others.
+        classifier: any differentiable module from images N×3×H×W in [−1, 1] to logits N×C, or N×1 if binary;
+            `nrcg.adapt` converts most others.
         target: class index, or N of them, one per sample (a tensor, array or list of integers); binary: 1 is positive,
             0 negative.
-        scale: s of eq. 1, at least 0; 0 equals no guidance.
+        scale: s of eq. 1, at least 0; 0 means no guidance.
         objective: "log_prob", log p(target | image), or "logit", the target's logit (binary: ± the one logit), or
             another name registered in `objectives`, or a function (logits N×C or N×1, target int64 N) → N values.
-        on: what the classifier sees: "xt", the noisy image itself, or "x0", the one-step prediction x̂_0 (eq. 5), with
-            the gradient taken through the U-Net back to x_t.
-        stabilizer: None, EMA(…), Adam(…) or anything with the methods of `Stabilizer`; a list of them is a chain.
-        jacobian: False, with on="x0", takes ∂x̂_0/∂x_t for 1/√ᾱ_t: no pass back through the U-Net. "identity" takes it
-            for 1, past the clipping of x̂_0 too.
-        copies: Noise(…) or Augment(…): the value is a mean over copies of what the classifier sees.
-        softplus: β of the softplus that stands for ReLU and its kin in the gradient; None leaves the classifier.
-        step_size: what the direction is multiplied with, besides the scale.
-        schedule: a factor by t / T.
-        interval: (low, high) guides where low ≤ t / T ≤ high only: (0, 0.6) leaves out the first 40 % of the way.
-        every: k > 1 renews the gradient at every k-th guided step only, counted from the first one; between, the
-            stabiliser is given the last one again. Compress(…) guides at few steps.
-        apply: what is shifted: "sample", "x0", "epsilon" or "sphere".
-        inner: Inner(…): ascent steps on x̂_0 itself besides.
-        recur: Recur(…): makes guided steps several times.
+        on: input of the classifier: "xt", the noisy image, or "x0", the one-step prediction x̂_0 (eq. 5), with the
+            gradient taken through the U-Net back to x_t.
+        stabilizer: None, EMA(…), Adam(…) or any object with the methods of `Stabilizer`; a list of them is a chain.
+        jacobian: with on="x0", False replaces ∂x̂_0/∂x_t by 1/√ᾱ_t and skips the backward pass through the U-Net;
+            "identity" replaces it by 1 and ignores the clipping of x̂_0, too.
+        copies: Noise(…) or Augment(…): the value is a mean over copies of the classifier's input.
+        softplus: β of the softplus that replaces ReLU and related activations in the gradient; None keeps them.
+        step_size: factor of the direction, besides the scale.
+        schedule: factor as a function of t / T.
+        interval: (low, high) guides only where low ≤ t / T ≤ high: (0, 0.6) skips the first 40 % of the steps.
+        every: k > 1 recomputes the gradient only at every k-th guided step, starting with the first; in between, the
+            stabiliser gets the last one again. Compress(…) guides at few steps.
+        apply: the quantity that is shifted: "sample", "x0", "epsilon" or "sphere".
+        inner: Inner(…): additional ascent steps on x̂_0.
+        recur: Recur(…): repeats guided steps.
 
-    A slot takes a registered name, {name: {argument: value}}, or a function or object of one's own. The paper uses
-    `on`, `objective` and `stabilizer`; all else is at its default there.
+    A slot accepts a registered name, {name: {argument: value}}, or your own function or object. The paper uses `on`,
+    `objective` and `stabilizer` and leaves the rest at its default.
 
     Raises:
-        NrcgError: for a value outside of these, also one of another type.
+        NrcgError: for a value of another type or outside its range.
     """
 
     classifier: Annotated[nn.Module, MODULE]
@@ -170,23 +170,23 @@ class ClassifierGuidance(Guidance):
 
     @cached_property
     def value(self) -> ClassValue:
-        """What is maximised."""
+        """The value to maximise."""
         seen = self.classifier if self.softplus is None else smoothed(self.classifier, self.softplus)
         return ClassValue(seen, self.target, self.objective)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ValueGuidance(Guidance):
-    """Guidance towards whatever makes a value of each image large, and how.
+    """Guidance towards a large value of each image.
 
     Args:
-        value: from images N×3×H×W in [−1, 1] to N values, differentiable: a similarity to an embedding, say, or a
-            `WeightedSum` of several values, `ClassValue`s among them.
-        scale: s of eq. 1, at least 0; 0 equals no guidance.
-        on: this, and all further ones, as of `ClassifierGuidance`.
+        value: a differentiable function from images N×3×H×W in [−1, 1] to N values, for example the similarity to an
+            embedding, or a `WeightedSum` of several values, including `ClassValue`s.
+        scale: s of eq. 1, at least 0; 0 means no guidance.
+        on: this and all further arguments as in `ClassifierGuidance`.
 
     Raises:
-        NrcgError: for a value outside of these, also one of another type.
+        NrcgError: for a value of another type or outside its range.
     """
 
     value: Annotated[Value, VALUE]
@@ -194,10 +194,9 @@ class ValueGuidance(Guidance):
 
 
 def guidance_from(section: Any, classifier: nn.Module, target: Any, scale: float, where: str) -> ClassifierGuidance:
-    """The guidance of a config's section, such as {"on": "x0", "stabilizer": {"ema": {"beta": 0.99}}}.
+    """The guidance for a config's section, such as {"on": "x0", "stabilizer": {"ema": {"beta": 0.99}}}.
 
-    With a `method` the section changes that one's slots: {"method": "dps", "interval": [0, 0.5]}. Errors begin with
-    `where`.
+    Keys beside a `method` override its slots: {"method": "dps", "interval": [0, 0.5]}. Errors begin with `where`.
     """
     with _at(where):
         given = {"classifier": classifier, "target": target, "scale": scale}
@@ -205,7 +204,7 @@ def guidance_from(section: Any, classifier: nn.Module, target: Any, scale: float
 
 
 def stabilizer_from(section: Any, where: str) -> Stabilizer | None:
-    """The stabiliser of a section: a registered name, {name: {argument: value}}, a list of such, or None."""
+    """The stabiliser for a section: a registered name, {name: {argument: value}}, a list of these, or None."""
     with _at(where):
         return None if section is None else make_stabilizer(section)
 

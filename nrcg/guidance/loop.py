@@ -1,4 +1,4 @@
-"""The guided loop: Algorithm 1, whatever fills its slots."""
+"""The guided loop: Algorithm 1, with any choice of slots."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -33,9 +33,9 @@ def guided_loop(
             draw x_{t−1} ~ N(μ_θ(x_t, t) + s · σ_t² · g, σ_t² I)              (eq. 1)
         return x_0
 
-    Here t counts from 0, and the slots of `guidance` say how g is taken, how far it leads and what it shifts. `draws`
-    are for its `copies` and `recur`. `on_step_end` is given the step's number, its level and `TENSORS`, and returns
-    x_{t−1}. Returns x_0, N×C×H×W, and N flags of trajectories that became non-finite.
+    Here t counts from 0. The slots of `guidance` determine how g is computed, the step size, and the quantity that is
+    shifted; `draws` supplies the noise of `copies` and `recur`. `on_step_end` gets the step's number, level and
+    `TENSORS`, and returns x_{t−1}. Returns x_0, N×C×H×W, and N flags of trajectories that became non-finite.
     """
     x, scheduler = steps.start(), steps.predictor
     passed = fractions(scheduler)
@@ -70,7 +70,7 @@ def guided_loop(
             if left:
                 x = (1 - level.beta).sqrt() * x + level.beta.sqrt() * draws.normal(1)[0]
         diverged = diverged | ~x.isfinite().flatten(1).all(1)
-        x = x.masked_fill(diverged[:, None, None, None], 0.0)  # frozen at mid-grey; the others go on
+        x = x.masked_fill(diverged[:, None, None, None], 0.0)  # frozen at mid-grey; the others continue
         given = (found.gradient, direction) if planned else (None, None)
         x = on_step_end(number, level, dict(zip(TENSORS, (x, before, x0, *given), strict=True)))
     return x, diverged

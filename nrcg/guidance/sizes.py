@@ -1,4 +1,4 @@
-"""How far: the size of a step along the direction, and its schedule over the trajectory."""
+"""The size of a step along the direction, and its schedule over the trajectory."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,26 +15,26 @@ from nrcg.registry import Registry
 
 
 class Step(NamedTuple):
-    """What is known of a guided step before guidance is applied; N×C×H×W where nothing else is said."""
+    """State of a guided step before guidance is applied; N×C×H×W unless noted."""
 
     level: Level
     progress: float  # t / T
     variance: torch.Tensor  # σ_t², a scalar or N×C×H×W
     largest_variance: float  # of the trajectory, where it is not learned
     x0: torch.Tensor  # x̂_0
-    epsilon: torch.Tensor  # ε that the U-Net finds in x_t
+    epsilon: torch.Tensor  # ε that the U-Net predicts from x_t
     values: torch.Tensor  # ℓ of each sample, N
-    spread: torch.Tensor | None  # σ_t · z, the step's noise; None where there is none, or the scheduler draws it
+    spread: torch.Tensor | None  # σ_t · z, the step's noise; None if there is none, or the scheduler draws it
 
 
-StepSize = Callable[[Step, torch.Tensor], Any]  # (step, direction) → a number, or one per sample, N×1×1×1
+StepSize = Callable[[Step, torch.Tensor], Any]  # (step, direction) → one number, or one per sample, N×1×1×1
 Schedule = Callable[[float], float]  # t / T, from 1 at the start of sampling to 0 at its end → a factor
 
 step_sizes = Registry("step_size")
 schedules = Registry("schedule")
 
 KNOTS = Rule(
-    "two or more pairs [t / T, factor], t / T from 0 upwards to 1",
+    "two or more pairs [t / T, factor] with t / T rising within 0 to 1",
     lambda knots: (
         isinstance(knots, list | tuple)
         and len(knots) >= 2
@@ -76,19 +76,19 @@ def signal_before(step: Step, direction: torch.Tensor) -> float:
 
 @step_sizes.register("unit")
 def unit(step: Step, direction: torch.Tensor) -> torch.Tensor:
-    """1 / RMS(d), of each sample (MPGD)."""
+    """1 / RMS(d) per sample (MPGD)."""
     return 1 / rms(direction)
 
 
 @step_sizes.register("inverse_value")
 def inverse_value(step: Step, direction: torch.Tensor) -> torch.Tensor:
-    """1 / |ℓ|, of each sample (DPS); |ℓ| of at least 1e-8."""
+    """1 / |ℓ| per sample (DPS), with |ℓ| at least 1e-8."""
     return 1 / step.values.abs().clamp(min=1e-8)[:, None, None, None]
 
 
 @step_sizes.register("polyak")
 def polyak(step: Step, direction: torch.Tensor) -> torch.Tensor:
-    """‖ε‖ / ‖d‖², of each sample; 0 where ‖d‖ is below 1e-6 (arXiv 2403.12404)."""
+    """‖ε‖ / ‖d‖² per sample; 0 where ‖d‖ is below 1e-6 (arXiv 2403.12404)."""
     return torch.where(norm(direction) < 1e-6, 0.0, norm(step.epsilon) / norm(direction).square())
 
 
@@ -111,12 +111,12 @@ def linear(u: float, start: Annotated[float, number()] = 1.0, end: Annotated[flo
 
 @schedules.register("sine")
 def sine(u: float) -> float:
-    """sin(π t / T): most in the middle."""
+    """sin(π t / T), largest in the middle."""
     return math.sin(math.pi * u)
 
 
 @schedules.register("knots")
 def knots(u: float, points: Annotated[Sequence[Sequence[float]], KNOTS]) -> float:
-    """Straight lines between `points`, pairs [t / T, factor] with rising t / T; level outside of them."""
+    """Linear interpolation between `points`, pairs [t / T, factor] with rising t / T; constant outside them."""
     times, factors = zip(*points, strict=True)
     return float(np.interp(u, times, factors))

@@ -1,4 +1,4 @@
-"""Smooth activations: a copy of a classifier, for its gradient alone, with softplus in place of ReLU (EluCD)."""
+"""Smooth activations: a copy of a classifier with softplus in place of ReLU, used for the gradient only (EluCD)."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from nrcg.errors import NrcgError
 
-# What each activation is of ReLU r, read as a formula: (input, r) → output; r becomes softplus.
+# Each activation as a formula in ReLU r: (input, r, module) → output; r becomes softplus.
 OF_RELU: dict[type[nn.Module], Callable] = {
     nn.ReLU: lambda x, r, _: r(x),
     nn.ReLU6: lambda x, r, _: r(x) - r(x - 6),
@@ -31,7 +31,7 @@ class Smoothed(nn.Module):
 
 
 def smoothed(classifier: nn.Module, beta: float) -> nn.Module:
-    """A copy with smooth activations; NrcgError where there is no module of ReLU's kin to replace."""
+    """A copy with smooth activations; NrcgError without any ReLU-like module to replace."""
     copy = nn.ModuleList([deepcopy(classifier)])
     places = [(name, child) for name, child in copy.named_modules(remove_duplicate=False) if type(child) in OF_RELU]
     if not places:

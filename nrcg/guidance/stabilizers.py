@@ -1,7 +1,7 @@
-"""Direction: stabilisers, which make a direction of the gradients of a trajectory (eq. 7 and 8), elementwise.
+"""Stabilisers turn the gradients of a trajectory into a direction (eq. 7 and 8), elementwise.
 
-Pure, in the style of optax: constants in a frozen object, history in a state that is passed around. No sample touches
-another. With g the gradient and ᵏ the number of gradients so far, each docstring gives the direction d.
+They are pure, in the style of optax: constants in a frozen object, history in a state that is passed around. Samples
+do not affect each other. The docstrings give the direction d; g is the gradient, ᵏ the number of gradients so far.
 """
 
 from dataclasses import dataclass, field, replace
@@ -19,17 +19,17 @@ stabilizers = Registry("stabilizer")
 
 
 class Stabilizer(Protocol):
-    """Anything with these methods; it may have a third, `for_steps(n)`: itself for a trajectory of n gradients."""
+    """Protocol of a stabiliser; an optional `for_steps(n)` returns the stabiliser for a trajectory of n gradients."""
 
     def init(self, gradient_like: torch.Tensor) -> Any:
-        """The state at the start of a trajectory; N×C×H×W is the shape of its gradients."""
+        """The state at the start of a trajectory with gradients N×C×H×W."""
 
     def update(self, gradient: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
-        """Direction (N×C×H×W) and new state, at every guided step from t = T down; `state` itself is left alone."""
+        """Direction (N×C×H×W) and new state, at every guided step from t = T down; `state` must not be changed."""
 
 
 class Chain(tuple[Stabilizer, ...]):
-    """Stabilisers one after the other, the first on the gradient; a list in a config; an empty one does nothing."""
+    """Stabilisers in sequence, the first applied to the gradient; a list in a config; an empty one does nothing."""
 
     def init(self, gradient_like: torch.Tensor) -> tuple[Any, ...]:
         return tuple(each.init(gradient_like) for each in self)
@@ -46,7 +46,7 @@ class Chain(tuple[Stabilizer, ...]):
 
 
 class Moments(NamedTuple):
-    """History of a trajectory: number of gradients so far, first and second moment (the latter where it is used)."""
+    """History of a trajectory: number of gradients so far, first and second moment (the latter if used)."""
 
     steps: int
     m: torch.Tensor
@@ -55,7 +55,7 @@ class Moments(NamedTuple):
 
 @dataclass(frozen=True)
 class MovingAverage:
-    """Base of averages that start at 0; the decays, fields `beta…`, are meant for so many guided `steps`, if any."""
+    """Base of averages that start at 0; the decays, fields `beta…`, refer to `steps` guided steps if it is set."""
 
     steps: Annotated[int | None, maybe(whole(1))] = field(default=None, kw_only=True)
 
@@ -74,7 +74,7 @@ class MovingAverage:
         raise NotImplementedError  # state.steps counts g already
 
     def for_steps(self, n: int) -> "MovingAverage":
-        """With `steps`, the average that remembers the same share of n steps: β' = β^(steps/n); else this one."""
+        """With `steps`, the average with the same memory relative to n steps: β' = β^(steps/n); else unchanged."""
         if self.steps is None:
             return self
         decays = {name: beta ** (self.steps / n) for name, beta in vars(self).items() if name.startswith("beta")}
@@ -92,9 +92,8 @@ class EMA(MovingAverage):
 
     Args:
         beta: β, at least 0 and below 1.
-        bias_correction: divide m_t by 1 − βᵏ. Without it, as in the paper, early steps carry no signal and are pulled
-            toward zero.
-        steps: number of guided steps that β is meant for, rescaled to those at hand; None takes β as it is.
+        bias_correction: divide m_t by 1 − βᵏ. Without it, as in the paper, early directions are pulled toward zero.
+        steps: number of guided steps that β refers to; β is rescaled to the actual number. None uses β as given.
     """
 
     beta: Annotated[float, DECAY] = 0.99
@@ -114,8 +113,8 @@ class Adam(MovingAverage):
         beta1: decay of m, at least 0 and below 1; with 0 it is RMSProp.
         beta2: decay of v, at least 0 and below 1.
         eps: η, above 0.
-        bias_correction: divide m_t and v_t by 1 − βᵏ, as Kingma and Ba do, and the paper does not.
-        steps: as of `EMA`, for both decays.
+        bias_correction: divide m_t and v_t by 1 − βᵏ, as Kingma and Ba do; the paper does not.
+        steps: as in `EMA`, for both decays.
     """
 
     beta1: Annotated[float, DECAY] = 0.9
@@ -134,7 +133,7 @@ class Adam(MovingAverage):
 @stabilizers.register("rmsprop")
 @dataclass(frozen=True)
 class RMSProp(MovingAverage):
-    """RMSProp (Hinton 2012): d = g / (√v + ε), v = β · v + (1 − β) · g²; `eps` is ε, `steps` as of `EMA`."""
+    """RMSProp (Hinton 2012): d = g / (√v + ε), v = β · v + (1 − β) · g²; `eps` is ε, `steps` as in `EMA`."""
 
     beta: Annotated[float, DECAY] = 0.99
     eps: Annotated[float, POSITIVE] = 1e-8
@@ -163,7 +162,7 @@ class AdaBelief(MovingAverage):
 @stabilizers.register("lion")
 @dataclass(frozen=True)
 class Lion(MovingAverage):
-    """Lion (Chen et al. 2023): d = sign(β1 · m + (1 − β1) · g), then m = β2 · m + (1 − β2) · g; `steps` as of `EMA`."""
+    """Lion (Chen et al. 2023): d = sign(β1 · m + (1 − β1) · g), then m = β2 · m + (1 − β2) · g; `steps` as in `EMA`."""
 
     beta1: Annotated[float, DECAY] = 0.9
     beta2: Annotated[float, DECAY] = 0.99
@@ -187,12 +186,12 @@ class Nesterov(MovingAverage):
 @stabilizers.register("momentum")
 @dataclass(frozen=True)
 class Momentum(MovingAverage):
-    """d = (1 + α) · g − α · m, then m = β · m + (1 − β) · g; m starts at g (arXiv 2602.20360, for a velocity).
+    """d = (1 + α) · g − α · m, then m = β · m + (1 − β) · g; m starts at g (arXiv 2602.20360, there for a velocity).
 
     Args:
-        alpha: α > 0 extrapolates away from the average, α < 0 smooths; with −β it is `EMA` but for the start.
+        alpha: α > 0 extrapolates away from the average, α < 0 smooths; α = −β is `EMA` except for the start.
         beta: β.
-        steps: as of `EMA`; α stays.
+        steps: as in `EMA`; α stays.
     """
 
     alpha: Annotated[float, number(-1)] = 0.5
@@ -204,7 +203,7 @@ class Momentum(MovingAverage):
 
 
 class Memoryless:
-    """Base of stabilisers that look at the present gradient alone."""
+    """Base of stabilisers that use only the current gradient."""
 
     def __post_init__(self) -> None:
         check_fields(type(self).__name__, self)
@@ -231,7 +230,7 @@ class Sign(Memoryless):
 @stabilizers.register("unit")
 @dataclass(frozen=True)
 class Unit(Memoryless):
-    """d = g / RMS(g), of each sample by itself; 0 where g is."""
+    """d = g / RMS(g) per sample; 0 for g = 0."""
 
     def _direct(self, g: torch.Tensor) -> torch.Tensor:
         return g / rms(g)
@@ -240,7 +239,7 @@ class Unit(Memoryless):
 @stabilizers.register("clip")
 @dataclass(frozen=True)
 class Clip(Memoryless):
-    """d = min(1, r / ‖g‖) · g, of each sample by itself; `radius` is r, above 0."""
+    """d = min(1, r / ‖g‖) · g per sample; `radius` is r, above 0."""
 
     radius: Annotated[float, POSITIVE] = 1.0
 
@@ -249,17 +248,17 @@ class Clip(Memoryless):
 
 
 def norm(batch: torch.Tensor) -> torch.Tensor:
-    """‖·‖ of each sample, N×1×1×1; at least 1e-18, below which squares vanish in float32."""
+    """‖·‖ per sample, N×1×1×1; at least 1e-18, below which squares vanish in float32."""
     return torch.linalg.vector_norm(batch, dim=(1, 2, 3), keepdim=True).clamp(min=1e-18)
 
 
 def rms(batch: torch.Tensor) -> torch.Tensor:
-    """Root of the mean square of each sample, N×1×1×1."""
+    """Root of the mean square per sample, N×1×1×1."""
     return norm(batch) / batch[0].numel() ** 0.5
 
 
 def make_stabilizer(section: Any) -> Stabilizer:
-    """The stabiliser of a name, of {name: {argument: value}}, or of a list of such, a chain; or the one given."""
+    """The stabiliser for a name, {name: {argument: value}} or a list of these (a chain); objects pass through."""
     if isinstance(section, list | tuple):
         return section if isinstance(section, Chain) else Chain(map(make_stabilizer, section))
     if isinstance(section, type) or not all(callable(getattr(section, name, None)) for name in ("init", "update")):
@@ -268,6 +267,6 @@ def make_stabilizer(section: Any) -> Stabilizer:
 
 
 def for_steps(stabilizer: Stabilizer | None, n: int) -> Stabilizer:
-    """The stabiliser for a trajectory of n gradients; None is an empty chain, one without `for_steps` stays."""
+    """The stabiliser for a trajectory of n gradients; None is an empty chain. Without `for_steps` it is unchanged."""
     stabilizer = Chain() if stabilizer is None else stabilizer
     return stabilizer.for_steps(max(n, 1)) if hasattr(stabilizer, "for_steps") else stabilizer

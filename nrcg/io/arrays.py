@@ -1,4 +1,4 @@
-"""NumPy arrays as files: whole or absent, and no larger in memory than they must be."""
+"""NumPy arrays as files, complete or absent, written and read with little memory."""
 
 import zipfile
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ import numpy as np
 from nrcg.errors import NrcgError
 from nrcg.io.files import atomic
 
-# What NumPy raises for files that are cut short, damaged or foreign; a damaged header may ask for any amount of memory.
+# Errors of NumPy for files that are cut short, damaged or foreign; a damaged header may request any amount of memory.
 UNREADABLE = (ValueError, EOFError, TypeError, OverflowError, MemoryError, SyntaxError, TokenError, zipfile.BadZipFile)
 
 
@@ -22,13 +22,13 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
 def write_array_batches(
     path: str | Path, batches: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype | type = np.uint8
 ) -> None:
-    """Write an array of `shape` as .npy, atomically, from its parts along the first axis, held one at a time.
+    """Write an array of `shape` as .npy, atomically, from parts along the first axis, one at a time in memory.
 
-    Raises NrcgError for a part of another type or shape, and for parts that do not add up to `shape`.
+    Raises NrcgError for a part of another type or shape, or if the parts do not add up to `shape`.
     """
     dtype, n = np.dtype(dtype), 0
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    with atomic(path) as file:  # a memory map would crash where a disk is full
+    with atomic(path) as file:  # a memory map would crash on a full disk
         np.lib.format.write_array_header_1_0(file, header)
         for batch in batches:
             if batch.dtype != dtype or batch.shape[1:] != shape[1:]:
@@ -40,7 +40,7 @@ def write_array_batches(
 
 
 def read_array(path: str | Path, *, mmap: bool = True) -> np.ndarray:
-    """Open a .npy file, memory-mapped by default; raises NrcgError naming a missing or truncated file."""
+    """Open a .npy file, memory-mapped by default; NrcgError for a missing or truncated file."""
     try:
         array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
     except FileNotFoundError:

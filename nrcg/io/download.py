@@ -1,4 +1,4 @@
-"""Fetch one file: with progress, and only accepted with the right digest."""
+"""Download one file with a progress bar; only the expected digest is accepted."""
 
 import hashlib
 import re
@@ -13,16 +13,16 @@ from urllib3.exceptions import HTTPError
 from nrcg.errors import NrcgError, one_line
 
 TIMEOUT = 60.0  # seconds of silence, or of less than SLOW, after which a connection counts as broken
-SLOW = 1000.0  # bytes a second
-LIMIT = 20 * 10**9  # bytes of a file
+SLOW = 1000.0  # bytes per second
+LIMIT = 20 * 10**9  # bytes per file
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|gitblob:[0-9a-f]{40}")
 
 
 def download(url: str, path: str | Path, digest: str) -> None:
-    """Bring the file at `url`, http or https, to `path`; nothing is fetched when it is there with this digest.
+    """Download `url` (http or https) to `path`, unless the file exists with this digest.
 
-    Raises NrcgError when it cannot be fetched or written or has another digest, and for a `url` or `digest` of another
-    form; the message names the address and the place to put the file by hand.
+    Raises NrcgError if it cannot be fetched or written, has another digest, or `url` or `digest` is malformed. The
+    message names the address and where to put a file downloaded by hand.
     """
     path = Path(path)
     if not DIGEST.fullmatch(digest):
@@ -33,33 +33,33 @@ def download(url: str, path: str | Path, digest: str) -> None:
         return require_digest(path, digest, origin=url)
     pooch.get_logger().setLevel("WARNING")
     try:
-        known = digest if digest.startswith("sha256:") else None  # pooch knows no git blob ids
+        known = digest if digest.startswith("sha256:") else None  # pooch does not support git blob ids
         pooch.retrieve(url, known, path.name, path.parent, downloader=lambda _, part, __: _fetch(url, part, digest))
     except (requests.RequestException, HTTPError, ValueError, OverflowError) as error:  # the first is an OSError too
         way = f"Run again, or get it by hand and put it at {path}"
         raise NrcgError(f"{path}: cannot be fetched from {url} ({one_line(error)}). {way}") from None
     except OSError as error:
-        raise NrcgError(f"{path}: cannot be written ({error.strerror}); make room, then run again") from None
+        raise NrcgError(f"{path}: cannot be written ({error.strerror}); free some space, then run again") from None
 
 
 def require_digest(path: str | Path, digest: str, *, origin: str) -> None:
-    """Raise NrcgError when the file at `path`, put there by hand perhaps, has another digest than `origin`'s file."""
+    """Raise NrcgError if the file at `path`, perhaps put there by hand, does not have this digest."""
     if (pooch.file_hash(path) if digest.startswith("sha256:") else git_blob_id(path)) != digest.partition(":")[2]:
-        raise NrcgError(f"{path}: its digest is not {digest}; delete it, then it is fetched from {origin} again")
+        raise NrcgError(f"{path}: its digest is not {digest}; delete it to fetch it again from {origin}")
 
 
 def git_blob_id(path: str | Path) -> str:
-    """The name that git gives the content of a file: the SHA-1 over "blob SIZE", a zero byte and the content."""
+    """Git's id of a file's content: the SHA-1 of "blob SIZE", a zero byte and the content."""
     content = Path(path).read_bytes()
     return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
 
 
 def _fetch(url: str, part: str, digest: str) -> None:
-    """Write what `url` brings to `part`; raises ValueError when it is too long or slow, or another git blob."""
+    """Write the content of `url` to `part`; ValueError if it is too long or slow, or another git blob."""
     with requests.get(url, stream=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}) as response:
         response.raise_for_status()
         total = int(response.headers.get("Content-Length", 0))
-        Path(part).unlink()  # pooch made it for this user alone
+        Path(part).unlink()  # pooch created it readable by this user only
         bar = tqdm(desc=url.rpartition("/")[2], total=total or None, unit="B", unit_scale=True)
         with bar, open(part, "wb") as file:
             deadline = time.monotonic() + TIMEOUT

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside their place, synced, then renamed; and locks that are files."""
+"""Files that are complete or absent (written to a temporary name, synced, renamed), and file locks."""
 
 import errno
 import glob
@@ -19,11 +19,11 @@ from filelock import FileLock, Timeout
 from nrcg.errors import NrcgError
 
 POLL = 1.0  # seconds between two looks while another process has a lock
-NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF, errno.EINVAL)  # of file systems without any
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EBADF, errno.EINVAL)  # of file systems without locks
 
 
 class _Output(io.FileIO):
-    """A file that remembers why it could not be written; what libraries make of that reason is their own."""
+    """A file that keeps the OSError of a failed write, which libraries may replace by their own."""
 
     failure: OSError | None = None
 
@@ -37,19 +37,19 @@ class _Output(io.FileIO):
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Any OSError in here is one of writing `path` (full disk, read-only, no permission): raised as an NrcgError."""
+    """Raises any OSError inside (full disk, read-only, no permission) as an NrcgError about writing `path`."""
     try:
         yield
     except OSError as error:
-        way = "make room or choose another place, then run again"
+        way = "free some space or choose another folder, then run again"
         raise NrcgError(f"{path}: cannot be written ({error.strerror}); {way}") from error
 
 
 def try_lock(path: str | Path, mode: int = 0o644) -> FileLock | None:
-    """A lock on the file `path`, made with its folder if need be; None while another process has it.
+    """A lock on the file `path`, created with its folder if needed; None while another process holds it.
 
-    It lasts until `release`, or until the process ends, by whatever end. A file system without locks gives one to
-    everybody, and `is_locked` says so.
+    It lasts until `release` or the end of the process, however it ends. On a file system without locks every process
+    gets one, with `is_locked` False.
     """
     lock = FileLock(path, mode=mode, thread_local=False, fallback_to_soft=False)
     try:
@@ -64,14 +64,14 @@ def try_lock(path: str | Path, mode: int = 0o644) -> FileLock | None:
 
 @contextmanager
 def alone(place: Path, wait: Callable[[bool], None]) -> Iterator[bool]:
-    """Inside, no other process is inside with the same `place`, a file; yields whether there was another one.
+    """Mutual exclusion between processes by the lock file `place`; yields whether it had to wait.
 
-    While there is, `wait` is called once a second, with True the first time. Where a file system has no locks, nobody
-    waits. Raises NrcgError when the file cannot be made.
+    Meanwhile `wait` is called once per second, with True the first time. File systems without locks do not exclude.
+    Raises NrcgError if the file cannot be created.
     """
     waited = False
     while True:
-        with writing(place), suppress(FileNotFoundError):  # the other one has just removed the folder
+        with writing(place), suppress(FileNotFoundError):  # the other process has just removed the folder
             if lock := try_lock(place):
                 break
             wait(not waited)
@@ -86,7 +86,7 @@ def alone(place: Path, wait: Callable[[bool], None]) -> Iterator[bool]:
 
 
 def require_writable(path: str | Path) -> None:
-    """Raise NrcgError when no file could be written at `path`, before costly work; makes no folder."""
+    """Raise NrcgError, before costly work, if `path` cannot be written; creates no folder."""
     path = Path(path)
     with writing(path):
         if path.is_dir():
@@ -96,10 +96,10 @@ def require_writable(path: str | Path) -> None:
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[BinaryIO]:
-    """Open a binary file that takes the name `path` only once it is complete and on disk.
+    """Open a binary file that gets the name `path` only when it is complete and on disk.
 
-    Raises NrcgError when it cannot be written; an older file of that name then stays. An OSError of the body that has
-    another cause, such as a file it reads, passes as it is.
+    Raises NrcgError if it cannot be written; an older file of that name then stays. Other OSErrors of the body, such
+    as those of a file it reads, are passed on.
     """
     path = Path(path)
     with writing(path):
@@ -122,13 +122,13 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
                 raise output.failure from error
         raise
     finally:
-        with suppress(OSError):  # it has its name, or its disk turned read-only: then it cannot be helped
+        with suppress(OSError):  # already renamed, or the disk became read-only
             temporary.unlink()
         lock.release()
 
 
 def _temporary(path: Path) -> tuple[FileLock, Path]:
-    """A new file beside `path`, locked; what killed processes left of theirs is removed."""
+    """A new locked file beside `path`; removes the leftovers of killed processes."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with suppress(OSError):
             if (lock := try_lock(left)) and lock.is_locked:
@@ -137,7 +137,7 @@ def _temporary(path: Path) -> tuple[FileLock, Path]:
     os.umask(mask := os.umask(0))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     while not (lock := try_lock(temporary, 0o666 & ~mask)):
-        pass  # another process takes it for one that was left
+        pass  # another process mistook it for a leftover
     return lock, temporary
 
 
@@ -154,7 +154,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 @contextmanager
 def _reading(path: str | Path) -> Iterator[None]:
-    """Any OSError in here is one of reading `path`."""
+    """Raises any OSError inside as an NrcgError about reading `path`."""
     try:
         yield
     except OSError as error:
@@ -163,36 +163,36 @@ def _reading(path: str | Path) -> Iterator[None]:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, without a byte order mark; raises NrcgError naming the file when it cannot be read."""
+    """The text of a UTF-8 file, without a byte order mark; NrcgError if it cannot be read."""
     try:
         with _reading(path):
             return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise NrcgError(f"{path}: not a text in UTF-8 ({error}); mend it, or delete it and make it again") from None
+        raise NrcgError(f"{path}: not UTF-8 text ({error}); repair it, or delete it and make it again") from None
 
 
 def read_lines(path: str | Path) -> str:
-    """The text of a table that a program wrote: its last line must have an end, else the file was cut short."""
+    """The text of a machine-written table; NrcgError if the last line has no end, as in a truncated file."""
     text = read_text(path)
     if text and not text.endswith("\n"):
-        raise NrcgError(f"{path}: its last line has no end, so the file was cut short; delete it and make it again")
+        raise NrcgError(f"{path}: truncated (its last line has no end); delete it and make it again")
     return text
 
 
 def read_json(path: str | Path) -> Any:
-    """Read JSON; raises NrcgError naming the file when it is missing or damaged."""
+    """Read JSON; NrcgError if the file is missing or damaged."""
     text = read_text(path)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise NrcgError(f"{path}: not valid JSON ({error}); mend it, or delete it and make it again") from None
+        raise NrcgError(f"{path}: not valid JSON ({error}); repair it, or delete it and make it again") from None
 
 
 def read_card(path: str | Path, **kinds: type | tuple[type, ...]) -> dict[str, Any]:
-    """Read a JSON object with values of these types; raises NrcgError naming the file and the key where it has none."""
+    """Read a JSON object with values of these types; NrcgError names the file and the key that is missing or wrong."""
     card = read_json(path)
     if not isinstance(card, dict):
-        raise NrcgError(f"{path}: holds no object, but {repr(card)[:40]}; delete it and make it again")
+        raise NrcgError(f"{path}: {repr(card)[:40]} is no JSON object; delete it and make it again")
     for key, kind in kinds.items():
         if key not in card:
             raise NrcgError(f"{path}: no key {key!r}; delete it and make it again")
@@ -202,13 +202,13 @@ def read_card(path: str | Path, **kinds: type | tuple[type, ...]) -> dict[str, A
 
 
 def require_digest(path: str | Path, expected: Any, card: str | Path) -> None:
-    """Raise NrcgError unless the file at `path` has the SHA-256 that its card tells of; nothing is removed."""
+    """Raise NrcgError unless the file at `path` has the SHA-256 on its card; removes nothing."""
     if sha256(path) != expected:
-        raise NrcgError(f"{path}: not the file that {card} tells of (SHA-256); remove both and make them again")
+        raise NrcgError(f"{path}: its SHA-256 differs from that in {card}; remove both and make them again")
 
 
 def sha256(*paths: str | Path) -> str:
-    """Hex SHA-256 over the contents of `paths`, one after the other; raises NrcgError for one that cannot be read."""
+    """Hex SHA-256 over the concatenated contents of `paths`; NrcgError for one that cannot be read."""
     digest = hashlib.sha256()
     for path in paths:
         with _reading(path), open(path, "rb") as file:
@@ -217,12 +217,12 @@ def sha256(*paths: str | Path) -> str:
 
 
 def fingerprint(**settings: Any) -> str:
-    """A digest of everything that decides a result, so that no unfinished work of other settings is continued."""
+    """A digest of everything that determines a result: unfinished work is only resumed with the same settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_sealed(path: str | Path, save: Callable[[BinaryIO], None]) -> None:
-    """Write what `save` puts into a file, behind its SHA-256 (32 bytes), atomically; it is held in memory once."""
+    """Write the output of `save` behind its SHA-256 (32 bytes), atomically; holds it in memory once."""
     content = io.BytesIO()
     save(content)
     with atomic(path) as file:
@@ -231,9 +231,9 @@ def write_sealed(path: str | Path, save: Callable[[BinaryIO], None]) -> None:
 
 
 def read_sealed(path: str | Path) -> BinaryIO:
-    """What `write_sealed` wrote; raises NrcgError when it cannot be read, or a byte of it is missing or altered."""
+    """Content of a file of `write_sealed`; NrcgError if it cannot be read, or a byte is missing or altered."""
     with _reading(path), open(path, "rb") as file:
         digest, content = file.read(32), file.read()
     if hashlib.sha256(content).digest() != digest:
-        raise NrcgError(f"{path}: damaged, its content is not that of its SHA-256")
+        raise NrcgError(f"{path}: damaged, its content does not match its SHA-256")
     return io.BytesIO(content)

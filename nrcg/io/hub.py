@@ -1,4 +1,4 @@
-"""Fetch files of a Hugging Face hub repository: one commit of it, checked by the hub's own library."""
+"""Download files of one commit of a Hugging Face hub repository, checked by the hub's library."""
 
 import re
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ HUB_ID = re.compile(r"[A-Za-z0-9_-][\w.-]*/[\w.-]+(@.+)?", re.ASCII)  # owner/na
 
 
 def download_hub(repo_id: str, out: str | Path, *, repo_type: str, revision: str, patterns: Sequence[str]) -> None:
-    """Bring the files of one commit whose names match one of `patterns` (`*.parquet`, `unet/*`) to the folder `out`.
+    """Download the files of one commit that match one of `patterns` (`*.parquet`, `unet/*`) to the folder `out`.
 
-    `repo_type` is "model" or "dataset". A broken download goes on in the next call. `out/download.json` is written
-    last, with the arguments, the commit and the files' names; where it and these are there, no network is needed.
+    `repo_type` is "model" or "dataset". The next call resumes an interrupted download. `out/download.json` is written
+    last, with the arguments, the commit and the file names; if it and the files exist, no network is needed.
 
-    Raises NrcgError when the repository cannot be fetched (it names the address and what to do by hand), has no such
-    files, or gives one another digest, and when `out` holds another download.
+    Raises NrcgError if the repository cannot be fetched (the message names the address and the manual way) or has no
+    such files, if a digest is wrong, or if `out` holds another download.
     """
     from huggingface_hub import HfApi, errors, snapshot_download, utils  # slow to import
 
@@ -31,7 +31,7 @@ def download_hub(repo_id: str, out: str | Path, *, repo_type: str, revision: str
     if record.exists():
         card = read_card(record, files=list)
         if {**card, **asked} != card:
-            raise NrcgError(f"{record}: of another download than the one asked for; delete {out} or name another")
+            raise NrcgError(f"{record}: from another download; delete {out} or choose another folder")
         if all((out / name).is_file() for name in card["files"]):
             return
     with writing(record):
@@ -53,12 +53,12 @@ def download_hub(repo_id: str, out: str | Path, *, repo_type: str, revision: str
     except (OSError, errors.HTTPError, errors.EntryNotFoundError, RuntimeError, ValueError) as error:
         raise NrcgError(
             f"{repo_id}: cannot be fetched from {address} ({known.get(type(error)) or one_line(error)}). Run again to "
-            f"go on, or get {wanted} by hand, put them in a folder and use that one instead of {out}"
+            f"resume, or get {wanted} by hand, put them in a folder and use that one instead of {out}"
         ) from None
     if not files:
         raise NrcgError(f"{repo_id}: no file matches {wanted}; see {address}")
     if bad := sorted({*files} & {*found.missing_paths, *(wrong["path"] for wrong in found.mismatches)}):
         for name in bad:
             (out / name).unlink(missing_ok=True)
-        raise NrcgError(f"{out / bad[0]}: not what {address} holds, by its digest; removed. Run again to fetch it")
+        raise NrcgError(f"{out / bad[0]}: its digest differs from that at {address}; removed. Run again to fetch it")
     write_json(record, {**asked, "commit": info.sha, "files": files})

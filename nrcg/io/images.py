@@ -1,4 +1,4 @@
-"""The one place where uint8 images on disk become float images in code, and back; and colours what a network takes."""
+"""Conversion between uint8 images on disk and float images in code, and between colour channels."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ def to_float(images: np.ndarray, device: torch.device | str = "cpu") -> torch.Te
 
 
 def to_device(array: np.ndarray, device: torch.device | str) -> torch.Tensor:
-    """A copy on the device; from pinned memory, since from other memory it would wait for all that a GPU has to do."""
+    """A copy on the device; from pinned memory, since other copies wait for all pending work of a GPU."""
     tensor = torch.from_numpy(np.array(array))  # a copy: memory maps are read-only
     tensor = tensor.pin_memory() if torch.device(device).type == "cuda" else tensor
     return tensor.to(device, non_blocking=True)
@@ -22,7 +22,7 @@ def to_uint8(images: torch.Tensor) -> np.ndarray:
 
 
 def to_pixels(images: torch.Tensor) -> torch.Tensor:
-    """The same, on the images' device."""
+    """`to_uint8` as a tensor on the images' device."""
     scaled = images.float().add(1.0).mul(127.5).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1)
 
@@ -31,14 +31,14 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's mode L
 
 
 def to_channels(images: torch.Tensor, channels: int) -> torch.Tensor:
-    """RGB images N×3×H×W in [−1, 1] as a network of 1 (grey), 3 or 4 (opaque RGBA) channels has them."""
+    """RGB images N×3×H×W in [−1, 1] with 1 (grey), 3 or 4 (opaque RGBA) channels."""
     if channels == 1:
         return torch.einsum("nchw,c->nhw", images, images.new_tensor(LUMA))[:, None]
     return images if channels == 3 else torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
 
 
 def to_rgb(images: torch.Tensor) -> torch.Tensor:
-    """Images N×1×H×W (grey), N×3×H×W or N×4×H×W (RGBA, laid over white) in [−1, 1] as N×3×H×W; differentiable."""
+    """Images N×1×H×W (grey), N×3×H×W or N×4×H×W (RGBA, on white) in [−1, 1] as N×3×H×W; differentiable."""
     if images.shape[1] == 1:
         return images.expand(-1, 3, -1, -1)
     if images.shape[1] == 3:

@@ -1,4 +1,4 @@
-"""Shards of samples as `nrcg.sampling` leaves them: NAME.npy with the images, NAME.json beside it as their card."""
+"""Shards of samples as written by `nrcg.sampling`: images in NAME.npy, their card in NAME.json."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Shard:
 
     @classmethod
     def open(cls, path: str | Path) -> "Shard":
-        """Open NAME.npy and its card; raises NrcgError naming the file that is missing, empty or does not fit."""
+        """Open NAME.npy and its card; NrcgError names the file that is missing, empty or does not fit."""
         path, place = Path(path), Path(path).with_suffix(".json")
         images, card = read_array(path), read_card(place)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
@@ -36,16 +36,17 @@ class Shard:
         except (KeyError, TypeError, ValueError):
             raise NrcgError(f"{place}: no list `seeds` or `diverged`; sample it again") from None
         if len(seeds) != len(images):
-            raise NrcgError(f"{path}: {len(images)} images, its card says seeds {card['seeds']}; sample it again")
+            raise NrcgError(f"{path}: {len(images)} images, but seeds {card['seeds']} on its card; sample it again")
         if not diverged <= set(seeds):
-            raise NrcgError(f"{place}: `diverged` holds other seeds than {start} to {stop - 1}")
+            raise NrcgError(f"{place}: `diverged` holds seeds outside {start} to {stop - 1}; sample it again")
         return cls(path, images, seeds, np.isin(seeds, list(diverged)))
 
 
 def verify(paths: Sequence[str | Path]) -> None:
-    """Compare each NAME.npy with the SHA-256 on its card, which reads it whole: some 1 GB a second.
+    """Compare each NAME.npy with the SHA-256 on its card; reads about 1 GB per second.
 
-    Raises NrcgError, which says what to remove: nothing is, as its images may be whole where only the card is damaged.
+    Raises NrcgError with the files to remove. It removes none itself: if only the card is damaged, the images are
+    intact.
     """
     damaged = []
     for path in map(Path, tqdm(paths, desc="checking shards", unit="shard")):
@@ -54,11 +55,11 @@ def verify(paths: Sequence[str | Path]) -> None:
             damaged.append(f"{path} and {card.name}")
     if damaged:
         names = ", ".join(damaged)
-        raise NrcgError(f"remove {names}: not the images that the card tells of (SHA-256); then draw these again")
+        raise NrcgError(f"remove {names}: the SHA-256 on the card does not match; then draw these samples again")
 
 
 def open_shards(paths: Sequence[str | Path]) -> list[Shard]:
-    """The shards of one point in the order of their seeds; raises NrcgError for none, and for a seed that is twice."""
+    """The shards of one point in the order of their seeds; NrcgError for an empty list or a repeated seed."""
     if not paths:
         raise NrcgError("no sample shards; name at least one .npy file")
     shards = sorted(map(Shard.open, paths), key=lambda shard: shard.seeds.start)
@@ -70,10 +71,10 @@ def open_shards(paths: Sequence[str | Path]) -> list[Shard]:
 
 
 def keep_first(shards: Sequence[str | Path], out: str | Path, n: int, seed: int = 0) -> None:
-    """Write the first `n` samples of a point, from `seed` on, as one shard with what the others share of their cards.
+    """Write the first `n` samples of a point, from `seed` on, as one shard; its card has the keys common to all cards.
 
     Args:
-        shards: verified before; they follow each other, in any order.
+        shards: verified shards of consecutive seeds, in any order.
         out: NAME.npy; its card is NAME.json.
 
     Raises NrcgError for a shard that is missing or does not fit, and for a gap between seeds.
@@ -81,7 +82,7 @@ def keep_first(shards: Sequence[str | Path], out: str | Path, n: int, seed: int 
     opened = open_shards(shards)
     first, last = opened[0].seeds.start, opened[-1].seeds.stop
     if sum(len(shard.seeds) for shard in opened) != last - first:
-        raise NrcgError(f"{opened[0].path} and others: their seeds have a gap; name shards that follow each other")
+        raise NrcgError(f"{opened[0].path} and others: their seeds have a gap; name shards of consecutive seeds")
     first = max(first, seed)
     shown = range(first, min(first + n, last))
     if not shown:

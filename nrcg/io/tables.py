@@ -1,4 +1,4 @@
-"""Tables in, joined and out; one that is wrong is one line that says which file and column."""
+"""Reading, joining and writing tables; errors name the file and the column."""
 
 import csv
 import io
@@ -11,13 +11,13 @@ from nrcg.errors import NrcgError
 from nrcg.io.files import read_lines, read_text, write_text
 
 CURVE_COLUMNS = ["setup", "metric", "t", "mean", "std", "n"]  # of the forward analysis
-VERDICTS = ("seed", "diverged", "guiding", "judge")  # columns that the verdicts about a point's samples always have
+VERDICTS = ("seed", "diverged", "guiding", "judge")  # required columns of the verdicts about a point's samples
 SCORE_COLUMNS = ["seeds", "metric", "value", "low", "high", "n", "n_diverged", "features"]  # of the scores of a point
 COUNTS = ("t", "seed", "repeat", "n", "n_diverged", "features")  # whole numbers
 
 
 def read_table(path: str | Path, *, text: Sequence[str] = (), numbers: Sequence[str] = ()) -> pd.DataFrame:
-    """A CSV (or .tsv) file's columns `text` as strings and `numbers` as float64, blank as NaN; refuses a cut .csv."""
+    """Columns of a CSV or .tsv file: `text` as strings, `numbers` as float64 (blank: NaN); refuses a truncated .csv."""
     path = Path(path)
     content, separator = (read_text(path), "\t") if path.suffix == ".tsv" else (read_lines(path), ",")
     try:
@@ -42,13 +42,13 @@ def read_table(path: str | Path, *, text: Sequence[str] = (), numbers: Sequence[
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV, atomically; counts as whole numbers, NaN as a blank."""
+    """Write a table as CSV, atomically; counts as integers, NaN as blank."""
     counts = dict.fromkeys(table.select_dtypes("number").columns.intersection(COUNTS), "Int64")
     write_text(path, table.astype(counts).to_csv(index=False))
 
 
 def select_curves(tables: Sequence[str | Path], metrics: Sequence[str], setups: Sequence[str]) -> pd.DataFrame:
-    """The rows of `metrics` for `setups`, in the order of both; all have the first, others where it was measured."""
+    """The rows of `metrics` for `setups`, in this order; only the first metric must exist for every setup."""
     rows = pd.concat([read_table(path, text=CURVE_COLUMNS[:2], numbers=CURVE_COLUMNS[2:]) for path in tables])
     curves = dict(list(rows.groupby(["metric", "setup"])))
     if missing := [setup for setup in setups if (metrics[0], setup) not in curves]:
@@ -58,14 +58,14 @@ def select_curves(tables: Sequence[str | Path], metrics: Sequence[str], setups: 
 
 
 def read_verdicts(path: str | Path) -> pd.DataFrame:
-    """The verdicts about a point's samples: VERDICTS and a column for each further classifier, seeds upwards."""
+    """The verdicts about a point's samples: VERDICTS and one column per further classifier, by ascending seed."""
     names = [name for name in read_header(path) if name != "seed"]
     table = read_table(path, text=names, numbers=("seed",))[["seed", *names]].astype({"seed": int})
     for column in VERDICTS:
         if column not in table:
             raise NrcgError(f"{path}: no column {column!r}; score its samples again")
     if not table["seed"].is_monotonic_increasing or not table["diverged"].isin(["True", "False"]).all():
-        raise NrcgError(f"{path}: not verdicts, a row for each seed, upwards; score its samples again")
+        raise NrcgError(f"{path}: not verdicts (one row per seed, ascending); score its samples again")
     return table.assign(diverged=table["diverged"] == "True")
 
 
@@ -75,6 +75,6 @@ def read_header(path: str | Path) -> list[str]:
 
 
 def read_paper(path: str | Path, dataset: str) -> pd.DataFrame:
-    """The paper's numbers for `dataset`: setup, metric, scale (NaN if unguided), value (shares in 0…1), if any."""
+    """The paper's numbers for `dataset`, if any: setup, metric, scale (NaN if unguided), value (shares in 0…1)."""
     paper = read_table(path, text=("dataset", "setup", "metric"), numbers=("scale", "value"))
     return paper[paper["dataset"] == dataset].drop(columns="dataset").reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Traces of samples on disk: NAME.npy with x̂_0 on the way, NAME.csv with a row per step and sample, NAME.json."""
+"""Traces of samples on disk: NAME.npy with x̂_0 over time, NAME.csv with one row per step and sample, NAME.json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ COLUMNS = ("step", "time", "seed", *MEASURED)
 
 @dataclass(frozen=True, eq=False)
 class TraceFile:
-    """What was measured of samples of consecutive seeds, and pictures of the first of them."""
+    """Measurements along the trajectories of consecutive seeds, and pictures of the first of them."""
 
     path: Path
-    table: pd.DataFrame  # COLUMNS, a row per step and seed; NaN for what was not measured
+    table: pd.DataFrame  # COLUMNS, one row per step and seed; NaN if not measured
     frames: np.ndarray  # uint8 (F + 1)×K×H×W×3, a memory map: x̂_0 at F steps, then the samples
     times: list[float]  # F: t / T of each frame but the last
     seeds: range  # K, of the frames
@@ -32,7 +32,7 @@ class TraceFile:
 
     @classmethod
     def open(cls, path: str | Path) -> "TraceFile":
-        """Open NAME.npy, its table and its card; raises NrcgError naming the file that is missing or does not fit."""
+        """Open NAME.npy, its table and its card; NrcgError names the file that is missing or does not fit."""
         path, place = Path(path), Path(path).with_suffix(".json")
         card = read_card(place, seeds=list, times=list, diverged=list, num_train_timesteps=int, sha256=dict)
         for suffix in (".npy", ".csv"):

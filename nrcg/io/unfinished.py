@@ -1,4 +1,4 @@
-"""Work in batches that goes on where it was broken off: each batch done is a sealed file, named by its first item."""
+"""Resumable work in batches: each finished batch is a sealed file, named by its first item."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -18,24 +18,24 @@ log = logging.getLogger("nrcg")
 def in_batches(
     work: Callable[[range], Any], items: range, limit: BatchLimit, folder: Path | None, words: tuple[str, str]
 ) -> Iterator[tuple[range, Any]]:
-    """(batch, result) for all items in order: those that `folder` holds already, then work(batch), which it keeps.
+    """(batch, result) for all items in order: first those stored in `folder`, then work(batch), which is stored.
 
-    A result is made of tensors, numbers, texts, tuples, lists and dicts. `folder` belongs to these items and to all
-    that decides a result; None keeps nothing. `words` tell what is done with what: ("images", "analysed").
+    A result may consist of tensors, numbers, strings, tuples, lists and dicts. `folder` must be specific to the items
+    and to everything that determines a result; None stores nothing. `words` are for messages: ("images", "analysed").
     """
     start, (things, done) = items.start, words
     while folder and (path := folder / f"{start}.batch").exists():
         try:
             stop, result = torch.load(read_sealed(path), weights_only=True)
         except NrcgError as error:
-            log.warning("%s; it is %s again", error, done)
+            log.warning("%s; to be %s again", error, done)
             break
         if stop > items.stop:
             break
         yield range(start, stop), result
         start = stop
     if start > items.start:
-        log.info("%s: %d of %d %s were %s before", folder, start - items.start, len(items), things, done)
+        log.info("%s: %d of %d %s already %s", folder, start - items.start, len(items), things, done)
     for batch, result in limit.each(work, range(start, items.stop)):
         if folder:
             write_sealed(folder / f"{batch.start}.batch", partial(torch.save, (batch.stop, result)))

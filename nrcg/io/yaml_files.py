@@ -1,4 +1,4 @@
-"""YAML as people mean it: `on` is a word, no truth value, and no key stands twice."""
+"""YAML in which `on` is a string and duplicate keys are errors."""
 
 import re
 from pathlib import Path
@@ -13,12 +13,12 @@ BOOL = "tag:yaml.org,2002:bool"
 
 
 class Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with the truth values of YAML 1.2 alone, which refuses a key that stands twice."""
+    """PyYAML's safe loader with only the truth values of YAML 1.2; refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         if double := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"{double[0]} stands there twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {double[0]}", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -28,7 +28,7 @@ Loader.add_implicit_resolver(BOOL, re.compile("^(?:true|True|TRUE|false|False|FA
 
 
 def read_yaml(path: str | Path) -> Any:
-    """What a YAML file holds; raises NrcgError naming the file when it cannot be read, or holds a key twice."""
+    """The content of a YAML file; NrcgError if it cannot be read or has a duplicate key."""
     try:
         return yaml.load(read_text(path), Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

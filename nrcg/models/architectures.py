@@ -1,4 +1,4 @@
-"""Architectures of classifiers: functions from the number of logits to a network with random weights."""
+"""Classifier architectures: functions from the number of logits to a network with random weights."""
 
 from difflib import get_close_matches
 from typing import Any
@@ -14,12 +14,12 @@ from nrcg.runtime.imports import transformers
 
 JUDGE_FEATURES = 64  # few, so that a covariance over some hundred samples has full rank
 
-architectures = Registry("architecture")  # functions (n_logits, **arguments) → network; a config's section names one
+architectures = Registry("architecture")  # functions (n_logits, **arguments) → network
 
 
 @architectures.register("mobilenet_v3_small")
 def _mobilenet_v3_small(n_logits: int) -> nn.Module:
-    """torchvision's, channels-last in memory: depthwise convolutions are then twice as fast, also on a CPU."""
+    """torchvision's, in channels-last layout, which makes depthwise convolutions twice as fast, even on a CPU."""
     return mobilenet_v3_small(num_classes=n_logits).to(memory_format=torch.channels_last)
 
 
@@ -34,7 +34,7 @@ def _resnet18_judge(n_logits: int) -> nn.Module:
 
 @architectures.register("resnet14_judge")
 def _resnet14_judge(n_logits: int) -> nn.Module:
-    """The same without its last stage, which sees a single pixel of a 32×32 image: a quarter of the weights."""
+    """The judge without its last stage, which is 1×1 for 32×32 images; has a quarter of the weights."""
     model: Any = _resnet18_judge(n_logits)
     model.layer4 = nn.Identity()
     model.fc[0] = nn.Linear(256, JUDGE_FEATURES)
@@ -43,7 +43,7 @@ def _resnet14_judge(n_logits: int) -> nn.Module:
 
 @architectures.register("torchvision")
 def _torchvision(n_logits: int, name: str, **arguments: Any) -> nn.Module:
-    """One of torchvision's classification networks by name."""
+    """A classification network of torchvision, by name."""
     known = list_models(module=torchvision.models)
     if name not in known:
         raise NrcgError(f"torchvision has no classifier {name!r}; nearest are {_nearest(name, known)}")
@@ -52,19 +52,19 @@ def _torchvision(n_logits: int, name: str, **arguments: Any) -> nn.Module:
 
 @architectures.register("timm")
 def _timm(n_logits: int, name: str, **arguments: Any) -> nn.Module:
-    """One of timm's networks by name."""
-    import timm  # of the extra `models`
+    """A network of timm, by name."""
+    import timm  # from the extra `models`
 
     if not timm.is_model(name):
         raise NrcgError(f"timm has no network {name!r}; nearest are {_nearest(name, timm.list_models())}")
     network: Any = timm.create_model(name, pretrained=False, num_classes=n_logits, **arguments)
-    network.pretrained_cfg = {}  # the input of weights that it does not have
+    network.pretrained_cfg = {}  # describes pretrained weights, which are not used
     return network
 
 
 @architectures.register("transformers")
 def _transformers(n_logits: int, config: dict[str, Any]) -> nn.Module:
-    """An image classifier of transformers by its configuration."""
+    """An image classifier of transformers, by its configuration."""
     library = transformers()
     made = library.AutoConfig.for_model(**config, num_labels=n_logits)
     return library.AutoModelForImageClassification.from_config(made)
@@ -72,7 +72,7 @@ def _transformers(n_logits: int, config: dict[str, Any]) -> nn.Module:
 
 @architectures.register("module")
 def _module(n_logits: int, function: str, arguments: dict[str, Any] | None = None) -> nn.Module:
-    """What a function of the user's returns, `package.module:function` or `path/to/file.py:function`."""
+    """The result of the user's function `package.module:function` or `path/to/file.py:function`."""
     return load_function(function)(**(arguments or {}))
 
 
@@ -81,18 +81,18 @@ def build_classifier(architecture: Any, n_logits: int) -> nn.Module:
 
     Args:
         architecture: a registered name, or {name: {argument: value}}.
-        n_logits: the number of classes, or 1 for a binary one.
+        n_logits: the number of classes, or 1 if binary.
 
     Raises:
-        NrcgError: for an unknown name or argument, and where the network cannot be made of them.
+        NrcgError: for an unknown name or argument, or if the network cannot be built.
     """
     make = architectures.choose(architecture, given=1)
     try:
         return make(n_logits)
     except (NrcgError, MemoryError, ModuleNotFoundError):
         raise
-    except Exception as error:  # whatever another library makes of the arguments
-        raise NrcgError(f"architecture {architecture}: cannot be made ({first_line(error)})") from error
+    except Exception as error:  # any error of another library
+        raise NrcgError(f"architecture {architecture}: cannot be built ({first_line(error)})") from error
 
 
 def _nearest(name: str, known: list[str]) -> str:

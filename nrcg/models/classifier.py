@@ -1,4 +1,4 @@
-"""Classifiers on disk, weights and a card; and what is read off them: predictions, features."""
+"""Classifiers on disk (weights and a card); their predictions and features."""
 
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ def save_classifier(folder: str | Path, model: nn.Module, card: dict[str, Any]) 
 
     Args:
         model: the bare network, without its adapter.
-        card: `architecture` (as of `build_classifier`), `n_logits`, `classes`; of one from elsewhere also `input`, the
-            arguments of `adapt`, and `outputs`.
+        card: `architecture` (see `build_classifier`), `n_logits`, `classes`; for an imported classifier also `input`
+            (arguments of `adapt`) and `outputs`.
     """
     weights = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     place = Path(folder) / "model.safetensors"
@@ -31,13 +31,13 @@ def save_classifier(folder: str | Path, model: nn.Module, card: dict[str, Any]) 
 
 
 def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
-    """The classifier in eval mode, and its card; refused if missing, damaged, or another's."""
+    """The classifier in eval mode, and its card; NrcgError if missing, damaged or inconsistent."""
     place, path = Path(folder) / "card.json", Path(folder) / "model.safetensors"
     card = read_card(place, architecture=(str, dict), n_logits=int, classes=list)
     classes, n_logits, outputs = card["classes"], card["n_logits"], card.get("outputs")
     n = len(outputs) if outputs else 2 if n_logits == 1 else n_logits
     if not all(isinstance(name, str) for name in classes) or len(classes) != n:
-        raise NrcgError(f"{place}: n_logits {n_logits} does not fit classes {classes}; delete the folder, train again")
+        raise NrcgError(f"{place}: n_logits {n_logits} does not fit classes {classes}; delete and remake the folder")
     model = build_classifier(card["architecture"], n_logits)
     if "sha256" in card:
         require_digest(path, card["sha256"], place)
@@ -46,26 +46,26 @@ def load_classifier(folder: str | Path, device: torch.device | str = "cpu") -> t
     except (SafetensorError, OSError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
-        raise NrcgError(f"{path}: not weights of a {card['architecture']} ({first_line(error)})") from None
+        raise NrcgError(f"{path}: not weights of {card['architecture']} ({first_line(error)})") from None
     if "input" in card:
         model = adapt(model, **card["input"], outputs=outputs)
     return model.to(device).eval(), card
 
 
 def seeing(model: nn.Module, channels: int) -> nn.Module:
-    """The classifier for what a U-Net of so many channels draws: itself, or adapted to grey or RGBA images."""
+    """The classifier for images with this number of channels, adapted if they are grey or RGBA."""
     return model if channels == 3 or isinstance(model, Adapter) else adapt(model)
 
 
 def predictions(logits: torch.Tensor) -> torch.Tensor:
-    """Class indices N: the largest of C logits, or the sign of a single one."""
+    """Class indices N: argmax of C logits, or the sign of a single one."""
     return (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(1)
 
 
 def features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The last features, N×D: what goes into the last linear layer or convolution, averaged over its pixels if any.
+    """The last features, N×D: the input of the last linear layer or convolution, averaged over pixels.
 
-    An architecture may name another layer, whose output they then are, as `features_of`.
+    If the architecture has an attribute `features_of`, they are the output of the layer of that name.
     """
     captured: list[torch.Tensor] = []
     named: Any = next((module for module in model.modules() if hasattr(module, "features_of")), None)
@@ -81,6 +81,6 @@ def features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
         for hook in hooks:
             hook.remove()
     if not captured:
-        raise NrcgError(f"{type(model).__name__}: no linear layer, whose input would be its features")
+        raise NrcgError(f"{type(model).__name__}: no linear or convolutional layer to take features from")
     found = captured[-1]
     return found.mean((2, 3)) if found.ndim == 4 else found

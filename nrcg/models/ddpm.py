@@ -1,4 +1,4 @@
-"""Noise predictors and schedulers, kept as a diffusers folder that `DDPMPipeline.from_pretrained` opens."""
+"""Noise predictors and schedulers, stored as diffusers folders for `DDPMPipeline.from_pretrained`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +37,7 @@ SCHEDULER_RULES = spread(
         "dynamic_thresholding_ratio": number(0, 1, without=(0,)),
     }
 )
-UNET_RULES = spread(  # what fails in a trial, such as an unknown kind of block, is left to that
+UNET_RULES = spread(  # `check_unet` finds further errors, such as an unknown kind of block, by a trial
     {
         "sample_size": one_or_two(COUNT),
         "in_channels out_channels": CHANNELS,
@@ -63,13 +63,13 @@ UNET_RULES = spread(  # what fails in a trial, such as an unknown kind of block,
 
 
 def build_unet(config: Mapping[str, Any]) -> UNet2DModel:
-    """A randomly initialised `UNet2DModel` of its constructor's arguments."""
+    """A randomly initialised `UNet2DModel` from its constructor's arguments."""
     check_unet(config)
     return UNet2DModel(**config)
 
 
 def check_unet(config: Mapping[str, Any]) -> None:
-    """Try arguments of UNet2DModel on torch's device "meta", without memory for weights."""
+    """Test arguments of UNet2DModel on torch's device "meta", which needs no memory for weights."""
     check("unet", config, UNET_RULES)
     if config.get("sample_size") is None:
         raise NrcgError("unet: no key sample_size; give the images' width and height in pixels")
@@ -79,7 +79,7 @@ def check_unet(config: Mapping[str, Any]) -> None:
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             UNet2DModel(**config)(torch.empty(1, channels, *sides(side)), torch.zeros(1, dtype=torch.long))
-    except Exception as error:  # whatever diffusers and torch make of it
+    except Exception as error:  # any error of diffusers or torch
         raise NrcgError(
             f"unet: no network has these arguments ({first_line(error)}); check that down_block_types, up_block_types "
             f"and block_out_channels are equally long and fit each other, that norm_num_groups and "
@@ -88,40 +88,40 @@ def check_unet(config: Mapping[str, Any]) -> None:
 
 
 def check_channels(where: str, config: Mapping[str, Any], variance_type: str) -> None:
-    """Refuse a U-Net, made elsewhere, of whose input and output channels no pictures can be made."""
+    """Refuse an imported U-Net with unsupported numbers of input and output channels."""
     n, out = config.get("in_channels", 3), config.get("out_channels", 3)
     check(where, {"in_channels": n}, {"in_channels": CHANNELS})
     if out not in (n, 2 * n) or (variance_type in LEARNED and out == n):
-        wanted = f"{2 * n}, the second half its variance" if variance_type in LEARNED else f"{n}"
-        raise NrcgError(f"{where}: out_channels {out}, in_channels {n}: with variance_type {variance_type}, {wanted}")
+        wanted = f"{2 * n} (the second half is the variance)" if variance_type in LEARNED else f"{n}"
+        raise NrcgError(f"{where}: out_channels is {out}, but variance_type {variance_type} needs {wanted}")
 
 
 def takes_images(sample_size: Any, size: int | Sequence[int]) -> bool:
-    """Whether a U-Net whose configuration says `sample_size` is for images of `size`; each is one number or two."""
+    """Whether a U-Net with this `sample_size` fits images of `size`; each is one number or two."""
     return UNET_RULES["sample_size"].holds(sample_size) and sides(sample_size) == sides(size)
 
 
 def build_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
-    """A `DDPMScheduler` of its constructor's arguments, refused if they make no schedule."""
+    """A `DDPMScheduler` from its constructor's arguments; NrcgError if they are no valid schedule."""
     check("scheduler", config, SCHEDULER_RULES)
     steps, betas = config.get("num_train_timesteps", 1000), config.get("trained_betas")
     if betas is not None and len(betas) != steps:
-        raise NrcgError(f"scheduler: trained_betas are {len(betas)}; it must be one for each of {steps} timesteps")
+        raise NrcgError(f"scheduler: trained_betas has {len(betas)} values, not one for each of {steps} timesteps")
     if config.get("beta_start", 1e-4) > config.get("beta_end", 0.02):
-        raise NrcgError("scheduler: beta_start is above beta_end; exchange them")
+        raise NrcgError("scheduler: beta_start is above beta_end; swap them")
     return DDPMScheduler(**config)
 
 
 def sampling_scheduler(trained: DDPMScheduler, section: Any) -> tuple[Any, float]:
-    """The scheduler that samples, on the schedule of the one trained with, and its η (of DDIM, else 0).
+    """The scheduler for sampling, with the noise schedule of the trained one, and its η (for DDIM, else 0).
 
     Args:
-        trained: the DDPM's own; None for `section` takes it.
-        section: name of a class of diffusers, or {name: {argument: value}}, such as
+        trained: the DDPM's own scheduler.
+        section: None for the trained scheduler, or the name of a diffusers class, or {name: {argument: value}}, such as
             {"DDIMScheduler": {"eta": 1.0, "timestep_spacing": "trailing"}}.
 
     Raises:
-        NrcgError: for another name, for arguments that the class does not take, and for one that cannot sample here.
+        NrcgError: for an unknown name or unknown arguments, or if the scheduler cannot be built.
     """
     if section is None:
         return trained, 0.0
@@ -138,19 +138,19 @@ def sampling_scheduler(trained: DDPMScheduler, section: Any) -> tuple[Any, float
     check_arguments(kind, f"scheduler {name}", arguments)
     try:
         made: Any = kind.from_config(trained.config, **arguments)
-    except Exception as error:  # whatever diffusers makes of them
+    except Exception as error:  # any error of diffusers
         raise NrcgError(f"scheduler {name}: {first_line(error)}") from None
     return made, eta
 
 
 def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[UNet2DModel, DDPMScheduler]:
-    """U-Net (eval mode) and scheduler from a folder of `save_ddpm`: grey, RGB or RGBA; never from a pickle."""
+    """U-Net (eval mode) and scheduler from a folder of `save_ddpm`: grey, RGB or RGBA; refuses pickles."""
     folder = Path(folder)
     if not (folder / "unet").is_dir():
-        raise NrcgError(f"{folder}: no folder of a DDPM; train one, or bring one with `nrcg get ddpm`")
+        raise NrcgError(f"{folder}: not the folder of a DDPM; train one, or import one with `nrcg get ddpm`")
     card, weights = folder / "card.json", folder / "unet" / f"{WEIGHTS}.safetensors"
     if not weights.exists() and weights.with_suffix(".bin").exists():
-        raise NrcgError(f"{weights.parent}: holds its weights as a pickle alone; bring the DDPM with `nrcg get ddpm`")
+        raise NrcgError(f"{weights.parent}: holds only a pickle of the weights; import the DDPM with `nrcg get ddpm`")
     if card.is_file() and weights.is_file() and (expected := read_card(card).get("sha256")):
         require_digest(weights, expected, card)
     unet, scheduler = load_unet(weights), load_scheduler(folder / "scheduler")
@@ -159,23 +159,23 @@ def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[U
 
 
 def load_unet(weights: Path, name: Path | None = None) -> UNet2DModel:
-    """The U-Net (eval mode) of a local file of weights, named as diffusers does, with `config.json` beside it."""
-    logging.set_verbosity_error()  # diffusers would leave such weights random and only warn
-    pickled = weights.suffix == ".bin"  # which diffusers opens with torch's weights_only=True
+    """The U-Net (eval mode) from a local weights file with diffusers' file name and `config.json` beside it."""
+    logging.set_verbosity_error()  # diffusers only warns of missing weights, which are refused below
+    pickled = weights.suffix == ".bin"  # diffusers opens it with torch's weights_only=True
     try:
         read_card(weights.with_name("config.json"))
         unet, info = UNet2DModel.from_pretrained(
             str(weights.parent),
             use_safetensors=not pickled,
             local_files_only=True,
-            low_cpu_mem_usage=False,  # needs a package more
-            ignore_mismatched_sizes=True,  # to hear of them in `info`
+            low_cpu_mem_usage=False,  # True needs another package
+            ignore_mismatched_sizes=True,  # lists them in `info`
             output_loading_info=True,
         )
-    except Exception as error:  # whatever diffusers and torch make of foreign files
+    except Exception as error:  # any error of diffusers or torch for foreign files
         if is_out_of_memory(error):
             raise
-        pickle = "; a .bin that holds more than tensors is refused" if pickled else ""
+        pickle = "; a .bin with more than tensors is refused" if pickled else ""
         raise NrcgError(f"{name or weights}: cannot be read as a U-Net ({first_line(error)}){pickle}") from None
     wrong = info["missing_keys"], info["unexpected_keys"], [key for key, *_ in info["mismatched_keys"]]
     refuse_others(name or weights, "the U-Net that its configuration describes", *wrong)
@@ -184,7 +184,7 @@ def load_unet(weights: Path, name: Path | None = None) -> UNet2DModel:
 
 
 def load_scheduler(folder: Path) -> DDPMScheduler:
-    """The scheduler of a local folder with `scheduler_config.json`."""
+    """The scheduler from a local folder with `scheduler_config.json`."""
     try:
         config = read_card(folder / "scheduler_config.json")
         build_scheduler({key: config[key] for key in SCHEDULER_RULES if key in config})  # others: of later versions
@@ -196,14 +196,14 @@ def load_scheduler(folder: Path) -> DDPMScheduler:
 def refuse_others(
     weights: Path, network: str, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[str]
 ) -> None:
-    """Refuse weights whose keys are not those of `network`, with an example of each kind."""
+    """Refuse weights whose keys differ from those of `network`; the message has one example of each kind."""
     kinds = {"missing": sorted(missing), "unexpected": sorted(unexpected), "of another shape": sorted(mismatched)}
     if difference := ", ".join(f"{len(keys)} {kind}: {keys[0]}" for kind, keys in kinds.items() if keys):
         raise NrcgError(f"{weights}: not weights of {network} ({difference})")
 
 
 def save_ddpm(folder: str | Path, unet: UNet2DModel, scheduler: DDPMScheduler, card: dict[str, Any]) -> None:
-    """The files of `DDPMPipeline.save_pretrained`, byte for byte, each whole or absent; and a card with the SHA-256."""
+    """Write the same files as `DDPMPipeline.save_pretrained`, atomically, and a card with the SHA-256."""
     folder, place = Path(folder), Path(folder, "unet", f"{WEIGHTS}.safetensors")
     weights = {name: tensor.contiguous() for name, tensor in unet.state_dict().items()}
     with atomic(place) as file:

@@ -1,7 +1,7 @@
-"""Where classifiers come from, if they are not trained here: each source gives a network, and what it knows of itself.
+"""Sources of imported classifiers: each returns a network and what is known about its input.
 
-`import_classifier` writes what a source gives as a folder, from which everything goes on: with all weights on disk, by
-their digest, no later job needs a network, and none can get other weights.
+`import_classifier` writes the classifier to a folder with a digest of its weights. Later jobs use that folder: they
+need no internet access and cannot get other weights.
 """
 
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ from nrcg.models.ddpm import refuse_others
 from nrcg.registry import Registry, call, load_function
 from nrcg.runtime.imports import transformers
 
-sources = Registry("source of classifiers")  # functions (**arguments) → Found; a config's section names one
+sources = Registry("source of classifiers")  # functions (**arguments) → Found
 
 
 @dataclass(frozen=True)
 class Found:
-    """A classifier from elsewhere."""
+    """A classifier from a source."""
 
     network: nn.Module  # with its weights
-    architecture: Any  # of `build_classifier`, which makes the network again
-    input: dict[str, Any] = field(default_factory=dict)  # what it says of its input, as arguments of `adapt`
+    architecture: Any  # for `build_classifier`, which rebuilds the network
+    input: dict[str, Any] = field(default_factory=dict)  # known arguments of `adapt`
     origin: dict[str, str] = field(default_factory=dict)  # for its card
 
 
@@ -47,7 +47,7 @@ def from_torchvision(name: str, weights: str = "DEFAULT", **arguments: Any) -> F
 
     known = get_model_weights(name)
     if weights not in known.__members__:
-        raise NrcgError(f"torchvision {name}: no weights {weights!r}; there are {', '.join(known.__members__)}")
+        raise NrcgError(f"torchvision {name}: no weights {weights!r}; use one of {', '.join(known.__members__)}")
     chosen = known[weights]
     network = build_classifier({"torchvision": {"name": name, **arguments}}, len(chosen.meta["categories"]))
     network.load_state_dict(chosen.get_state_dict(check_hash=True, weights_only=True, map_location="cpu"))
@@ -76,7 +76,7 @@ def from_timm(name: str, **arguments: Any) -> Found:
 
 @sources.register("transformers")
 def from_transformers(name: str) -> Found:
-    """An image classifier of transformers: a hub id, or a local folder; safetensors alone."""
+    """An image classifier of transformers, by hub id or local folder; safetensors only."""
     library = transformers()
     network = library.AutoModelForImageClassification.from_pretrained(name, use_safetensors=True)
     seen: Any = library.AutoImageProcessor.from_pretrained(name)
@@ -93,15 +93,15 @@ def from_transformers(name: str) -> Found:
 
 @sources.register("file")
 def from_file(path: str, architecture: Any, n_logits: int, prefix: str = "", url: str = "", digest: str = "") -> Found:
-    """Weights in a file: safetensors, or a .pt or .pth that holds tensors alone.
+    """Weights from a file: safetensors, or a .pt or .pth with tensors only.
 
     Args:
-        path: of the file.
-        architecture: whose weights they are: a registered name, or {name: {argument: value}}.
-        n_logits: how many it returns.
-        prefix: before each key.
-        url: where the file is from.
-        digest: what it must have: sha256:HEX, or gitblob:HEX.
+        path: the file.
+        architecture: the network's architecture: a registered name, or {name: {argument: value}}.
+        n_logits: its number of logits.
+        prefix: prefix of every key, which is removed.
+        url: the file's address, for the card.
+        digest: the expected digest: sha256:HEX, or gitblob:HEX.
     """
     if not Path(path).is_file():
         raise NrcgError(f"{path}: no such file or folder")
@@ -109,7 +109,7 @@ def from_file(path: str, architecture: Any, n_logits: int, prefix: str = "", url
         require_digest(path, digest, origin=url)
     given = _read_weights(Path(path))
     if wrong := [key for key, tensor in given.items() if tensor.is_floating_point() and not tensor.isfinite().all()]:
-        raise NrcgError(f"{path}: {min(wrong)} holds values that are not finite; get the file again")
+        raise NrcgError(f"{path}: {min(wrong)} has non-finite values; get the file again")
     if strange := [key for key in given if not key.startswith(prefix)]:
         raise NrcgError(f"{path}: key {min(strange)} does not start with the prefix {prefix!r}")
     weights = {key.removeprefix(prefix): tensor for key, tensor in given.items()}
@@ -125,7 +125,7 @@ def from_file(path: str, architecture: Any, n_logits: int, prefix: str = "", url
 
 @sources.register("module")
 def from_module(function: str, arguments: dict[str, Any] | None = None) -> Found:
-    """What a function of yours returns, a torch module with its weights.
+    """A torch module with its weights, returned by your function.
 
     Args:
         function: `package.module:function`, or `path/to/file.py:function`.
@@ -139,16 +139,16 @@ def from_module(function: str, arguments: dict[str, Any] | None = None) -> Found
 
 
 def check_source(section: Any, classes: Sequence[str], outputs: Any) -> None:
-    """Refuse what can be known to be wrong without the network: an unknown source, key, or class, or one that lacks."""
+    """Check a source without loading its network: refuse unknown or missing sources, keys and classes."""
     sources.choose(section)
     if outputs is not None:
         ordered(outputs, classes)
 
 
 def ordered(outputs: Any, classes: Sequence[str]) -> list[Any]:
-    """The outputs of each class in the order of `classes`, of {class: index or indices}."""
+    """The outputs in the order of `classes`, from {class: index or indices}."""
     if not isinstance(outputs, dict):
-        raise NrcgError(f"outputs: {outputs!r}; give an index, or a list of them, for each class by its name")
+        raise NrcgError(f"outputs: {outputs!r}; give an index or a list of indices for each class name")
     if lacking := [name for name in classes if name not in outputs]:
         raise NrcgError(f"outputs: no class {lacking[0]!r}; the classes are {', '.join(classes)}")
     if strange := [name for name in outputs if name not in classes]:
@@ -165,21 +165,21 @@ def import_classifier(
     input: dict[str, Any] | None = None,
     outputs: dict[str, Any] | None = None,
 ) -> None:
-    """Write a classifier's folder from a source, once it was seen to classify an image and to pass a gradient to it.
+    """Write a classifier from a source to a folder, after testing that it classifies an image differentiably.
 
     Args:
         section: the source with its arguments, such as {"timm": {"name": "resnet18.a1_in1k"}}.
-        folder: to write.
-        classes: of the data set, in the order of the labels.
-        size: of its images, pixels: one number, or [height, width].
-        input: arguments of `adapt` (`size`, `mean`, `std`, `interpolation`) that the source does not know, or does
-            not know right.
-        outputs: which of its outputs stand for which class, as of `adapt`, by the class's name; None: as many outputs
-            as classes, in their order, or one for two classes.
+        folder: output folder.
+        classes: the data set's classes, in the order of the labels.
+        size: size of its images in pixels: one number, or [height, width].
+        input: arguments of `adapt` (`size`, `mean`, `std`, `interpolation`) that are unknown to the source, or that
+            override it.
+        outputs: the output or outputs of each class, by class name, as in `adapt`; None: one output per class, in
+            order, or a single output for two classes.
 
     Raises:
-        NrcgError: for a source, a key, or a class that is unknown or lacks; for a network that cannot be had, has
-            other outputs, or passes no gradient.
+        NrcgError: for an unknown or missing source, key or class, and for a network that cannot be loaded, has other
+            outputs, or is not differentiable.
     """
     check_source(section, classes, outputs)
     where = _words(section)
@@ -187,56 +187,54 @@ def import_classifier(
         found = sources.build(section)
     except (NrcgError, MemoryError, ModuleNotFoundError):
         raise
-    except Exception as error:  # whatever the library of the source, or the user's own code, raises
+    except Exception as error:  # any error of the source's library or the user's code
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise NrcgError(
-            f"{where}: no classifier from there ({reason}); is the name right, can it be reached?"
-        ) from error
+        raise NrcgError(f"{where}: cannot be loaded ({reason}); check the name and the network connection") from error
     seen, groups = {**found.input, **(input or {})}, None if outputs is None else ordered(outputs, classes)
     image = torch.zeros(1, 3, *sides(size))
     n_logits = _probe(call(adapt, "input", seen, found.network), image, where).shape[1]
     if groups is None and n_logits != len(classes) and (n_logits, len(classes)) != (1, 2):
         names = ", ".join(classes)
-        raise NrcgError(f"{where}: {n_logits} outputs for the classes {names}; say by `outputs` which are theirs")
+        raise NrcgError(f"{where}: {n_logits} outputs for the classes {names}; assign them with `outputs`")
     card: dict[str, Any] = {"architecture": found.architecture, "n_logits": n_logits, "classes": list(classes)}
     card |= {"input": seen} | ({"outputs": groups} if groups else {})
     _probe(call(adapt, "input", seen, found.network, outputs=groups), image, where)
     save_classifier(folder, found.network, {**card, "data": None, "data_digest": None, "origin": found.origin})
-    load_classifier(folder)  # so that no later job is the first to find that it cannot be made again
+    load_classifier(folder)  # test that it can be rebuilt, before any later job
 
 
 def _words(section: Any) -> str:
-    """A section for an error: the source and its arguments."""
+    """A section as text for messages: the source and its arguments."""
     ((name, arguments),) = section.items() if isinstance(section, dict) else ((section, {}),)
     return ", ".join([f"source {name}", *(f"{key} {value}" for key, value in (arguments or {}).items())])
 
 
 def _probe(classifier: nn.Module, image: torch.Tensor, where: str) -> torch.Tensor:
-    """Logits of an image, once a gradient was seen to come back to it."""
+    """Logits of an image, after testing that it receives a gradient."""
     try:
         with frozen(classifier):
             return image_gradient(ClassValue(classifier, 0, "logit"), image)[1]
     except (NrcgError, MemoryError):
         raise
-    except Exception as error:  # whatever the network makes of such an image
+    except Exception as error:  # any error of the network for such an image
         size = "×".join(map(str, image.shape[2:]))
         raise NrcgError(
-            f"{where}: cannot classify an image of {size} pixels ({first_line(error)}); give it its size by `input`"
+            f"{where}: cannot classify an image of {size} pixels ({first_line(error)}); set its size with `input`"
         ) from error
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name, of safetensors or of a state dict that torch saved, alone or under its usual names."""
+    """Tensors by name, from safetensors or a state dict saved by torch, bare or under a usual key."""
     try:
         if path.suffix not in (".pt", ".pth", ".bin"):
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, LookupError) as error:
-        raise NrcgError(f"{path}: not a whole file of weights ({first_line(error)}); get it again") from None
-    except Exception as error:  # pickle's own, for what is more than tensors
-        raise NrcgError(f"{path}: holds more than tensors, and is not opened ({type(error).__name__})") from None
+        raise NrcgError(f"{path}: not a complete file of weights ({first_line(error)}); get it again") from None
+    except Exception as error:  # pickle's own, for more than tensors
+        raise NrcgError(f"{path}: holds more than tensors; refused ({type(error).__name__})") from None
     for name in ("state_dict", "model"):
         state = state[name] if isinstance(state, dict) and isinstance(state.get(name), dict) else state
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise NrcgError(f"{path}: holds no tensors by name; save the module's state_dict")
+        raise NrcgError(f"{path}: holds no named tensors; save the module's state_dict")
     return state

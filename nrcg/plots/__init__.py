@@ -1,4 +1,4 @@
-"""Figures, grids and tables, drawn from tidy CSV files and sample shards; `figures` holds them by name."""
+"""Figures, grids and tables, drawn from tidy CSV files and sample shards and registered in `figures`."""
 
 from pathlib import Path
 

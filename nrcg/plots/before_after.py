@@ -1,4 +1,4 @@
-"""The same seeds before and after guidance: those that were another class than the target, and what they became."""
+"""The same seeds without and with guidance, for samples that are not of the target class without it."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ from nrcg.plots import WORDS
 from nrcg.plots.samples import Cell, draw_sheet, same_size, seed_heads
 from nrcg.plots.style import File, Page, draws, new_figure, wrapped
 
-JUDGE = "judge"  # the column of a classifier that never guided
-FEWEST, MOST = 5, 12  # columns that the page has room for: samples neither blown up nor narrower than their text
+JUDGE = "judge"  # column of the independent classifier
+FEWEST, MOST = 5, 12  # columns of the page: samples are neither enlarged too much nor narrower than their text
 
 
 @draws("before_after")
@@ -23,26 +23,26 @@ def plot_before_after(
     page: Page, before: list[str], after: list[str], verdicts_before: File, verdicts_after: File, target: str,
     classifier: str = "guiding", n: int = 10,
 ) -> Figure:  # fmt: skip
-    """Seeds whose unguided sample is not of the target class, above the guided samples of the same seeds.
+    """Unguided samples that are not of the target class, above the guided samples of the same seeds.
 
-    The small print counts those that became the target, among all such seeds that have verdicts both ways.
+    The small print counts those that guidance turns into the target, among all such seeds with both verdicts.
 
     Args:
         before: unguided samples, .npy with a card beside each.
-        after: guided ones.
-        verdicts_before: the classifiers' verdicts (CSV) about the seeds of `before`, and perhaps more seeds.
-        verdicts_after: the same about `after`.
-        classifier: the column that decides; the judge's is counted too, and shown where it differs.
-        n: at most this many seeds, up to MOST: the first in order, of those in both shards, that `classifier` calls
-            another class than the target; one that diverged is of no class.
+        after: guided samples, likewise.
+        verdicts_before: verdicts (CSV) of the classifiers about the seeds of `before`; more seeds are allowed.
+        verdicts_after: the same for `after`.
+        classifier: column that selects the seeds; the judge's verdicts are counted too, and shown if they differ.
+        n: maximum number of seeds, up to MOST: the first ones in both shards that `classifier` assigns to another
+            class than the target; diverged samples have no class.
     """
-    check("before_after", {"n": n}, {"n": whole(1, MOST)})  # as many as the names of classes fit below
+    check("before_after", {"n": n}, {"n": whole(1, MOST)})  # more class names would not fit below the samples
     sides = [_read(before, verdicts_before, classifier), _read(after, verdicts_after, classifier)]
     same_size([shard for shards, _ in sides for shard in shards.values()])
     first, last = (verdicts for _, verdicts in sides)
     both = first.index.intersection(last.index).sort_values()
     if both.empty:
-        raise NrcgError(f"{verdicts_after}: none of its seeds is in {verdicts_before}; name shards of the same seeds")
+        raise NrcgError(f"{verdicts_after}: no seeds in common with {verdicts_before}; name shards of the same seeds")
     others = [seed for seed in both if first.at[seed, classifier] not in ("", target)]
     who = "judge" if classifier == JUDGE else f"{classifier} classifier"
     shown = [seed for seed in others if all(seed in shards for shards, _ in sides)][:n]
@@ -73,7 +73,7 @@ def _cell(seed: int, shards: dict[int, Shard], verdicts: pd.DataFrame, target: s
 
 
 def _read(paths: Sequence[File], verdicts: File, classifier: str) -> tuple[dict[int, Shard], pd.DataFrame]:
-    """The shard of each seed, and a row of verdicts for it and perhaps for more; blank for a sample that diverged."""
+    """The shard of each seed, and its verdicts (perhaps with more seeds); blank for diverged samples."""
     shards = open_shards(paths)
     table = read_verdicts(verdicts)
     if classifier not in table:

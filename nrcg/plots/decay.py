@@ -1,16 +1,16 @@
-"""What a stabiliser's decay means over a number of steps: without bias correction, its weights sum to 1 − β^N."""
+"""The effect of a stabiliser's decay over N steps: without bias correction, its weights sum to 1 − β^N."""
 
 from collections.abc import Mapping
 from typing import Any
 
-PAPER_STEPS = 400  # reverse steps, and values of t, of the paper
+PAPER_STEPS = 400  # the paper's number of reverse steps and of values of t
 OF = {"beta1": "gradients", "beta2": "squares"}
 
 
 def decay_note(stabilizer: Mapping[str, Any] | str | None, steps: int) -> str:
-    """The sum of the weights of a stabiliser (section of a config) over N steps, 1 − β^N, and over the paper's 400.
+    """The sum 1 − β^N of a stabiliser's weights over N steps and over the paper's 400; empty without a decay.
 
-    A stabiliser's own `steps` make its β β^(steps/N) (eq. 7 and 8). Empty for one without a decay.
+    `stabilizer` is a section of a config. Its `steps` turn β into β^(steps/N) (eq. 7 and 8).
     """
     ((name, arguments),) = stabilizer.items() if isinstance(stabilizer, Mapping) else [("", {})]
     decays = {key: value for key, value in (arguments or {}).items() if key.startswith("beta")}

@@ -1,4 +1,4 @@
-"""Samples about which the guiding classifier and the judge differ, for each setup at its chosen scale."""
+"""Samples about which the guiding classifier and the judge disagree, for each setup at its chosen scale."""
 
 from matplotlib.figure import Figure
 
@@ -18,20 +18,20 @@ from nrcg.registry import call
 def plot_fooled(
     page: Page, csv: File, setups: File, points: list[dict], target: str, dataset: str | None = None, n: int = 8
 ) -> Figure:
-    """Samples that the guiding classifier and the judge assign to different classes: a row for each setup.
+    """Samples that the guiding classifier and the judge assign to different classes, one row per setup.
 
     Args:
-        csv: says the chosen scale of each setup; those that it does not hold are left out.
-        points: {"setup": name, "scale": number or null, "shard": path, "verdicts": path} of each point.
-        target: name of the class asked for.
-        n: at most this many samples per setup, the first by seed that the shard holds.
+        csv: determines the chosen scale of each setup; setups without scores are omitted.
+        points: {"setup": name, "scale": number or null, "shard": path, "verdicts": path} per point.
+        target: name of the target class.
+        n: maximum number of samples per setup, the first by seed.
     """
-    check("fooled", {"n": n}, {"n": whole(1, 12)})  # as many as the names of classes fit below
+    check("fooled", {"n": n}, {"n": whole(1, 12)})  # more class names would not fit below the samples
     best = read_points(csv, dataset).best
     known = {name: setup for name, setup in read_setups(setups).items() if name in best}
     given = {(each.setup, each.scale): each for each in (call(JudgedPoint, "points", point) for point in points)}
     if not known:
-        raise NrcgError(f"{csv}: no setup that {setups} lists has a chosen scale; name the setups of these scores")
+        raise NrcgError(f"{csv}: no setup of {setups} has a chosen scale; name the setups of these scores")
     rows = [_row(setup, best[name], given, target, n) for name, setup in known.items()]
     empty = Cell(same_size([shard for _, _, shard in rows])[0].images[0], lost=False, unused=True)
     columns = max(1, *(len(cells) for _, cells, _ in rows))
@@ -44,9 +44,9 @@ def plot_fooled(
 def _row(
     setup: Setup, scale: float, given: dict[tuple[str, float | None], JudgedPoint], target: str, n: int
 ) -> tuple[str, list[Cell], Shard]:
-    """Label and samples of a setup at a scale, and its shard."""
+    """Label, samples and shard of a setup at a scale."""
     if (setup.name, scale) not in given:
-        raise NrcgError(f"no shard of {setup.name} at scale {scale:g}; give one")
+        raise NrcgError(f"no shard of {setup.name} at scale {scale:g}; add it to `points`")
     point = given[setup.name, scale]
     shard, verdicts = Shard.open(point.shard), read_verdicts(point.verdicts).set_index("seed")
     verdicts = verdicts.loc[verdicts.index >= shard.seeds.start]

@@ -1,4 +1,4 @@
-"""Figures 1 to 4: what noise does to a classifier along the forward process."""
+"""Figures 1 to 4: the effect of noise on a classifier along the forward process."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -20,25 +20,25 @@ from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 FORWARD = ("accuracy", "logit_sensitivity", "gradient_sensitivity")
 RELATIVE = "relative_sensitivity"
 ONE_CLASS = "one_class"
-MOST = 0.5  # share of images, or of the values of x̂_0, from which on a t is left out
+MOST = 0.5  # share of images, or of values of x̂_0, above which a t is excluded
 REASONS = WORDS["reasons"]
 LOWEST = 0.01  # share of the means that may lie below a log axis
-ALWAYS = 0.99  # share of images from which on all count as given one class
+ALWAYS = 0.99  # share of images in one class that counts as all
 PALE = 0.3
 
 
 @draws("forward")
 def plot_forward(page: Page, csv: File, setups: File, chance: float | None = None) -> Figure:
-    """A metric along the forward process, a curve for each setup: figures 1 to 4.
+    """Figures 1 to 4: a metric along the forward process, one curve per setup.
 
-    Accuracy has its 95 % Wilson interval; sensitivities (eq. 3, 4 and 6) a band of one standard deviation upwards, and
-    as far down on the log axis. Where gradients mean nothing (REASONS) the figure is shaded in the colour of the curves
-    concerned, these are pale, and the axes do not extend to them.
+    Bands are 95 % Wilson intervals for accuracy, and mean + 1 s.d., mirrored below the mean on the log axis, for
+    sensitivities (eq. 3, 4 and 6). Where gradients are meaningless (REASONS), the background is shaded in the colour of
+    the curves concerned, and these are pale and do not affect the axis limits.
 
     Args:
-        csv: columns setup, metric, t, mean, std, n; one metric of FORWARD, and perhaps RELATIVE, ONE_CLASS, REASONS.
-        setups: labels and looks; stabilisers are named in the small print with the sum of their weights.
-        chance: accuracy of guessing, 0…1, a dashed line in the accuracy figure.
+        csv: columns setup, metric, t, mean, std, n; one metric of FORWARD, optionally RELATIVE, ONE_CLASS, REASONS.
+        setups: labels and styles; the small print lists stabilisers with the sum of their weights.
+        chance: chance level, 0…1, a dashed line in the accuracy figure.
     """
     table, metric = read_forward(csv)
     shown = known_setups(read_setups(setups), table["setup"], csv, setups)
@@ -59,7 +59,7 @@ def plot_forward(page: Page, csv: File, setups: File, chance: float | None = Non
             ax.axvspan(low - 0.5, high + 0.5, color=who[0].color, alpha=0.08, linewidth=0, zorder=0)
     axes[-1].set_xlim(steps[0], steps[-1])
     ticks = MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]).tick_values(steps[0], steps[-1])
-    apart = (steps[-1] - steps[0]) / 20  # from the first t, which is 1 or near
+    apart = (steps[-1] - steps[0]) / 20  # least distance from the first tick
     axes[-1].set_xticks([steps[0], *(int(t) for t in ticks if steps[0] + apart < t <= steps[-1])])
     axes[-1].set_xlabel("diffusion step t")
     legend_below(fig, axes[0].get_legend_handles_labels()[0])
@@ -94,7 +94,7 @@ def _line(ax: Axes, rows: pd.DataFrame, valid: pd.Series, setup: Setup, metric: 
         high = (mean + rows["std"]).where(valid)
         low = mean**2 / high
     ax.fill_between(rows.index, low, high, color=setup.color, alpha=0.13, linewidth=0)
-    # Seven lines of hundreds of steps are told apart by a few markers each, staggered where they overlap.
+    # A few markers per line, staggered, distinguish overlapping lines of hundreds of steps.
     every = max(1, len(rows) // 8)
     look = {"color": setup.color, "linestyle": setup.linestyle, "marker": setup.marker, "markersize": 3.5,
             "markevery": (int(stagger * every), every)}  # fmt: skip
@@ -104,12 +104,12 @@ def _line(ax: Axes, rows: pd.DataFrame, valid: pd.Series, setup: Setup, metric: 
 
 
 def _always_one_class(ax: Axes, table: pd.DataFrame, shown: Sequence[Setup], steps: pd.Index) -> None:
-    """A word at the plateau of a classifier that gives all images one class, below or above all lines."""
+    """Label the plateau of a classifier that assigns all images to one class, below or above all lines."""
     for setup in shown:
         runs = ranges(steps, curve(table, setup.name, ONE_CLASS)["mean"] >= ALWAYS)
         low, high = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
         if high - low < (steps[-1] - steps[0]) / 6:
-            continue  # the word would not fit
+            continue  # the label would not fit
         rows = table[(table["metric"] == "accuracy") & table["t"].between(low, high)]
         below, above = rows["mean"].min() - 0.03, rows["mean"].max() + 0.03
         place = {"y": below, "va": "top"} if below > 0.08 else {"y": above, "va": "bottom"}
@@ -122,8 +122,8 @@ def _small_print(
     counts = sorted({f"{n:g}" for n in table["n"][table["metric"] == metric].dropna()}, key=float)
     images = f"{' or '.join(counts)} images, {len(steps)} values of t."
     if metric == "accuracy":
-        return [f"Shaded around a line: Wilson's 95 % intervals. {images}"]
-    gaps = [f"Shaded, pale, and left out of claims: {in_words(runs)} ({', '.join(s.label for s in who)}): {why}."
+        return [f"Shaded around a line: 95 % Wilson intervals. {images}"]
+    gaps = [f"Shaded, pale, and excluded from claims: {in_words(runs)} ({', '.join(s.label for s in who)}): {why}."
             for why, runs, who in _gaps(shown, steps, out)]  # fmt: skip
     notes = dict.fromkeys(decay_note(setup.stabilizer, len(steps)) for setup in shown)
     band = f"{WORDS['band']} {images}"
@@ -133,7 +133,7 @@ def _small_print(
 
 
 def _gaps(shown: Sequence[Setup], steps: pd.Index, out: dict[str, pd.Series]) -> list[tuple]:
-    """(reason, ranges of t, setups) of what is left out; setups that share a range stand together."""
+    """(reason, ranges of t, setups) for excluded t; setups with the same ranges are grouped."""
     gaps: dict[tuple[str, str], tuple] = {}
     for reason, (_, why) in REASONS.items():
         for setup in shown:
@@ -143,25 +143,25 @@ def _gaps(shown: Sequence[Setup], steps: pd.Index, out: dict[str, pd.Series]) ->
 
 
 def read_forward(path: File) -> tuple[pd.DataFrame, str]:
-    """A figure's table, columns setup, metric, t (int), mean, std, n (NaN where not given), and its one of FORWARD."""
+    """A figure's table: columns setup, metric, t (int), mean, std, n (NaN if missing); and its metric of FORWARD."""
     table = read_table(path, text=("setup", "metric"), numbers=("t", "mean", "std", "n"))
     shown = [metric for metric in table["metric"].unique() if metric in FORWARD]
     if len(shown) != 1:
         found = ", ".join(table["metric"].unique())
         raise NrcgError(f"{path}: column 'metric' must hold one of {', '.join(FORWARD)}, not {found}")
     if table["t"].isna().any() or table.duplicated(["setup", "metric", "t"]).any():
-        raise NrcgError(f"{path}: a row has no t, or a setup has two at one t; make the file again")
+        raise NrcgError(f"{path}: a row without t, or two rows of a setup at the same t; make the file again")
     return table.astype({"t": int}), shown[0]
 
 
 def curve(table: pd.DataFrame, setup: str, metric: str) -> pd.DataFrame:
-    """Columns mean, std and n of one curve, indexed by t upwards; empty where there is none."""
+    """Columns mean, std and n of one curve, by ascending t; empty if there is none."""
     rows = table[(table["setup"] == setup) & (table["metric"] == metric)]
     return rows.set_index("t")[["mean", "std", "n"]].sort_index()
 
 
 def left_out(table: pd.DataFrame, setup: str) -> pd.Series:
-    """For each t of a setup, the key of REASONS for which its gradients mean nothing there, or an empty string."""
+    """For each t of a setup, the key of REASONS why its gradients are meaningless there, or an empty string."""
     reasons = pd.Series("", index=sorted(table["t"][table["setup"] == setup].unique()), dtype=object)
     for metric in REASONS:
         share = curve(table, setup, metric)["mean"]
@@ -170,7 +170,7 @@ def left_out(table: pd.DataFrame, setup: str) -> pd.Series:
 
 
 def ranges(steps: pd.Index, of: pd.Series) -> list[tuple[int, int]]:
-    """First and last of each run of neighbours among `steps` at which `of` (bool, indexed by t) holds."""
+    """First and last of each run of consecutive `steps` at which `of` (bool, indexed by t) holds."""
     holds = of.reindex(steps, fill_value=False).to_numpy(bool)
     edges = np.flatnonzero(np.diff(holds, prepend=False, append=False)).reshape(-1, 2)
     return [(steps[first], steps[after - 1]) for first, after in edges]

@@ -1,4 +1,4 @@
-"""What guidance gains and what it costs: distance to the target class against the judge's share, and against time."""
+"""Benefit and cost of guidance: distance to the target class against the judge's share and against cost."""
 
 import textwrap
 from typing import Any, NamedTuple
@@ -18,12 +18,12 @@ from nrcg.plots.setups import Setup, known_setups, metric_label, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
 SHARE, COST = "accuracy_judge", "unet_evaluations"
-APART = 0.03  # of the range of evaluations, between two setups that need the same number
+APART = 0.03  # offset between setups of equal cost, as a share of the cost axis
 ENDS = {"": "value", "_low": "low", "_high": "high"}
 
 
 class Panel(NamedTuple):
-    """Axes, and the columns that they show."""
+    """Axes and the columns on them."""
 
     ax: Axes
     x: str
@@ -32,11 +32,11 @@ class Panel(NamedTuple):
 
 @draws("front")
 def plot_front(page: Page, csv: File, setups: File, dataset: str | None = None) -> Figure:
-    """Distance to the target class against the judge's share, a line for each setup over its scales, and against cost.
+    """Distance to the target class against the judge's share, one line per setup over its scales, and against cost.
 
-    Filled markers are the scales that were chosen, with 95 % intervals; the other scales of a setup are hollow. A star
-    is held-out real images of the target class, a cross unguided samples. The cost is in U-Net evaluations per sample,
-    a backward pass counted as one.
+    Filled markers with 95 % intervals are the chosen scales; hollow markers are other scales. A star marks held-out
+    real images of the target class, a cross unguided samples. Cost is the number of U-Net evaluations per sample; a
+    backward pass counts as one.
     """
     scores = read_points(csv, dataset)
     distance = scores.criterion
@@ -75,7 +75,7 @@ def plot_front(page: Page, csv: File, setups: File, dataset: str | None = None) 
 
 
 def _panels(fig: Figure, costed: bool) -> list[Panel]:
-    """Distance against share; to the right of it both against cost, where it is known."""
+    """Distance against share; to the right, both against cost, if known."""
     grid = fig.add_gridspec(2, 2, width_ratios=(1.6, 1)) if costed else fig.add_gridspec(1, 1)
     left = fig.add_subplot(grid[:, 0])
     left.set(xlabel="share of the target class by the judge", xlim=(-0.03, 1.03))
@@ -90,7 +90,7 @@ def _panels(fig: Figure, costed: bool) -> list[Panel]:
 
 
 def _beside(rows: pd.DataFrame, distance: str) -> pd.DataFrame:
-    """A row for each point: share, distance and cost, each with the ends of its interval."""
+    """One row per point: share, distance and cost, each with the ends of its interval."""
     by_metric = {name: part.set_index(["setup", "scale"]) for name, part in rows.groupby("metric")}
     parts = {SHARE: SHARE, "distance": distance, COST: COST}
     found = {
@@ -105,14 +105,14 @@ def _beside(rows: pd.DataFrame, distance: str) -> pd.DataFrame:
 
 
 def _chosen(rows: pd.DataFrame, best: dict[str, float]) -> pd.DataFrame:
-    """The points at the chosen scales; those of equal cost are moved apart."""
+    """The points at the chosen scales; points of equal cost are separated."""
     chosen, apart = rows[rows["scale"] == rows["setup"].map(best)], APART * (rows[COST].max() - rows[COST].min())
     same = chosen.groupby(COST)["scale"]
     return chosen.assign(**{COST: chosen[COST] + apart * (same.cumcount() - (same.transform("size") - 1) / 2)})
 
 
 def _setup(panels: list[Panel], rows: pd.DataFrame, best: pd.DataFrame, setup: Setup, mark: str) -> Line2D:
-    """Draw a setup's scales, and the one that was chosen; returns its entry of the legend."""
+    """Draw a setup's scales and the chosen one; returns its legend entry."""
     look = {"color": setup.color, "marker": setup.marker}
     line = {"linestyle": setup.linestyle, "linewidth": 0.9, "markerfacecolor": "white"}
     panels[0].ax.plot(rows[SHARE], rows["distance"], **line, **look)
@@ -123,7 +123,7 @@ def _setup(panels: list[Panel], rows: pd.DataFrame, best: pd.DataFrame, setup: S
 
 
 def _level(panels: list[Panel], rows: pd.DataFrame, marker: str, color: str, label: str) -> Line2D:
-    """Draw unguided samples or real images: a point, and levels where the cost is."""
+    """Draw unguided samples or real images: a point, and a level in the cost panels."""
     look = {"color": color, "marker": marker, "markersize": 8}
     for panel in panels:
         _bars(panel, rows, **look)

@@ -1,4 +1,4 @@
-"""Sample grids (figure 9), and the same seeds side by side across setups and scales. Samples stay pixel-exact."""
+"""Pixel-exact sample grids (figure 9), also of the same seeds across setups and scales."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -25,10 +25,10 @@ from nrcg.registry import call
 if TYPE_CHECKING:
     from nrcg.datasets.imageset import ImageSet
 
-WIDTH_INCHES = 7.2  # of the sheet; the labels of its rows come on top
+WIDTH_INCHES = 7.2  # of the sheet, without row labels
 LEAST_PIXELS = 1500  # across the sheet: small images are enlarged by a whole factor until they reach it
-PAD = 1  # pixels of the samples between two of them
-LINES = 150  # grey level of the frames between samples, which show that a blank one is a sample too
+PAD = 1  # gap between samples, in pixels of the samples
+LINES = 150  # grey level of the gaps, so that blank samples are visible
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Cell:
 
     image: np.ndarray  # uint8 H×W×3
     lost: bool  # the trajectory diverged
-    lines: tuple[tuple[str, bool], ...] = ()  # text below it, and whether it is bold
-    unused: bool = False  # no sample stands here, nor a frame
+    lines: tuple[tuple[str, bool], ...] = ()  # lines of text below it, and whether they are bold
+    unused: bool = False  # an empty place without frame
 
     @classmethod
     def of(cls, shard: Shard, seed: int, lines: tuple[tuple[str, bool], ...] = ()) -> "Cell":
@@ -48,7 +48,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Point:
-    """The samples of a setup at a scale, None if unguided."""
+    """The samples of a setup at a scale (None: unguided)."""
 
     setup: str
     shard: str
@@ -57,20 +57,20 @@ class Point:
 
 @dataclass(frozen=True)
 class JudgedPoint(Point):
-    """The same, and what the classifiers say of them."""
+    """A point with the classifiers' verdicts."""
 
     verdicts: str = ""  # CSV
 
 
 @draws("grid")
 def plot_grid(page: Page, shards: list[str], n: int = 256, columns: int = 16) -> Figure:
-    """The first samples of a point by seed, row by row: figure 9.
+    """Figure 9: the first samples of a point by seed, row by row.
 
     A red frame marks a sample whose trajectory diverged.
 
     Args:
-        shards: .npy files of one point, cards beside them, in any order.
-        n: at most this many samples, `columns` per row.
+        shards: .npy files of one point, with cards beside them, in any order.
+        n: maximum number of samples, with `columns` per row.
     """
     check("grid", {"n": n, "columns": columns}, {"n": whole(1), "columns": whole(1)})
     opened = same_size(open_shards(shards))
@@ -83,14 +83,14 @@ def plot_grid(page: Page, shards: list[str], n: int = 256, columns: int = 16) ->
 def plot_side_by_side(
     page: Page, csv: File, setups: File, points: list[dict], dataset: str | None = None, n: int = 10
 ) -> Figure:
-    """The same seeds under each setup at its best scale: a row for each setup, a column for each seed.
+    """The same seeds under each setup at its best scale: one row per setup, one column per seed.
 
     A red frame marks a sample whose trajectory diverged.
 
     Args:
-        csv: says the best scale of each setup; those that it does not hold are left out.
-        points: {"setup": name, "scale": number or null, "shard": path} of each point; all start at one seed.
-        n: seeds, fewer where a shard holds fewer.
+        csv: determines the best scale of each setup; setups without scores are omitted.
+        points: {"setup": name, "scale": number or null, "shard": path} per point; all start at the same seed.
+        n: number of seeds, at most the size of the smallest shard.
     """
     check("side_by_side", {"n": n}, {"n": whole(1)})
     rows = _best_rows(csv, [call(Point, "points", point) for point in points], setups, dataset)
@@ -98,7 +98,7 @@ def plot_side_by_side(
     for shard in shards:
         if shard.seeds.start != shards[0].seeds.start:
             starts = f"seeds start at {shard.seeds.start}, those of {shards[0].path} at {shards[0].seeds.start}"
-            raise NrcgError(f"{shard.path}: {starts}; a column is one seed, so name shards of the same range")
+            raise NrcgError(f"{shard.path}: {starts}; name shards of the same range")
     seeds = min((shard.seeds for shard in shards), key=len)[:n]
     cells = [Cell.of(shard, seed) for shard in shards for seed in seeds]
     labels = [label for label, _ in rows]
@@ -106,14 +106,14 @@ def plot_side_by_side(
 
 
 def plot_contact_sheet(image_set: "ImageSet", path: File, n: int = 100, columns: int = 10) -> Figure:
-    """Draw the first `n` images (or all, if fewer) above the names of their classes, as a .png or .pdf file."""
+    """Draw the first `n` images (at most all) with their class names, as a .png or .pdf file."""
     names, size = [image_set.classes[label] for label in image_set.labels[:n]], shown_size(image_set.card["size"])
     title = f"{image_set.card['name']}: the first {len(names)} of {len(image_set)} images of {size}"
     return plot_named(image_set.images[:n], names, title, path, columns)
 
 
 def plot_named(images: Iterable[np.ndarray], names: Sequence[str], title: str, path: File, columns: int = 10) -> Figure:
-    """Draw images, each uint8 H×W×3, above the names of their classes, as a .png or .pdf file."""
+    """Draw images, each uint8 H×W×3, with their class names, as a .png or .pdf file."""
     cells = [Cell(image, lost=False, lines=((name, False),)) for image, name in zip(images, names, strict=True)]
     with styled(None):
         fig = draw_sheet(cells, min(columns, len(cells)), title, "Below each image: its class.", span=columns)
@@ -131,18 +131,18 @@ def _best_rows(csv: File, given: list[Point], setups: File, dataset: str | None)
             continue
         at, label = ("no scale", "") if scale is None else (f"scale {scale:g}", f", s = {scale:g}")
         if (setup.name, scale) not in shards:
-            raise NrcgError(f"no shard of {setup.name} at {at}; give one")
+            raise NrcgError(f"no shard of {setup.name} at {at}; add it to `points`")
         rows.append((f"{setup.label}{label}", shards[setup.name, scale]))
     if not rows:
-        raise NrcgError(f"{csv}: no setup that {setups} lists; name the setups of these scores")
+        raise NrcgError(f"{csv}: no setup of {setups}; name the setups of these scores")
     return rows
 
 
 def same_size(shards: list[Shard]) -> list[Shard]:
-    """The shards, refused where they are not of one size."""
+    """The shards; NrcgError if their images differ in size."""
     for shard in shards:
         if shard.images.shape[1:] != shards[0].images.shape[1:]:
-            raise NrcgError(f"{shard.path}: images of another size than those of {shards[0].path}")
+            raise NrcgError(f"{shard.path}: images differ in size from those of {shards[0].path}")
     return shards
 
 
@@ -150,10 +150,10 @@ def draw_sheet(
     cells: Sequence[Cell], columns: int, title: str, note: str, *, labels: Sequence[str] = (),
     heads: Sequence[str] = (), caption: str = "", span: int = 0, least: int = LEAST_PIXELS,
 ) -> Figure:  # fmt: skip
-    """Samples with whole-number enlargement on whole pixels of the page, text in margins measured to fit it.
+    """Samples enlarged by an integer factor on whole pixels of the page, with margins that fit the text.
 
-    `labels` stand left of the rows, `heads` above the columns, `caption` left of the cells' lines, which are broken to
-    their width. The page has room for `span` columns, or for `columns` where that is more, and `least` pixels for them.
+    `labels` are left of the rows, `heads` above the columns, and `caption` left of the cells' lines, which are wrapped
+    to the cell width. The page has space for max(`span`, `columns`) columns and is at least `least` pixels wide.
     """
     height, width = cells[0].image.shape[:2]
     room = max(columns, span) * (width + PAD) + PAD
@@ -163,9 +163,9 @@ def draw_sheet(
     gap = round((max(map(len, texts)) + 0.5) * _line_points() * dpi / 72) if any(texts) else 0
     sheet, pitch = _pixels(cells, columns, factor, gap)
     if any(cell.lost for cell in cells):
-        note = f"{note}\nRed frame: the trajectory diverged; grey stands for the missing sample.".strip()
+        note = f"{note}\nRed frame: the trajectory diverged; the sample is replaced by grey.".strip()
     fig, ax = _page(sheet.shape, room * factor, dpi, title, note, [*labels, caption], bool(heads))
-    # Enlarged before, not by a renderer that smooths. Units are pixels of the samples.
+    # Already enlarged, since the renderer would smooth. Units are pixels of the samples.
     ax.imshow(sheet, interpolation="none", aspect="auto",
               extent=(0, sheet.shape[1] / factor, sheet.shape[0] / factor, 0))  # fmt: skip
     corners = [(PAD + i % columns * (width + PAD), PAD + i // columns * pitch / factor) for i in range(len(cells))]
@@ -187,15 +187,15 @@ def draw_sheet(
 
 
 def seed_heads(seeds: Sequence[int]) -> list[str]:
-    """Heads of columns that are seeds."""
+    """Column heads for seeds."""
     return [f"seed {seeds[0]}", *map(str, seeds[1:])]
 
 
 def _page(
     shape: tuple[int, ...], room: int, dpi: float, title: str, note: str, labels: Sequence[str], heads: bool
 ) -> tuple[Figure, Axes]:
-    """A page with title and note, and axes for a sheet of `shape` pixels where there is room for `room` across."""
-    line = round(dpi * matplotlib.rcParams["font.size"] / 72 * 1.5)  # one line of text with air, in pixels
+    """A page with title, note, and axes for a sheet of `shape` pixels; `room` is the width reserved for it."""
+    line = round(dpi * matplotlib.rcParams["font.size"] / 72 * 1.5)  # one line of text with spacing, in pixels
     edge = line // 3
     left = edge + (int(np.ceil(_text_width(labels, dpi) + dpi * 10 / 72)) if any(labels) else 0)
     top = line * (bool(title) + heads) + edge
@@ -213,7 +213,7 @@ def _page(
 
 
 def _pixels(cells: Sequence[Cell], columns: int, factor: int, gap: int) -> tuple[np.ndarray, int]:
-    """The enlarged samples, uint8 H'×W'×3, a band of `gap` blank pixels below each row; and the pixels per row."""
+    """The enlarged samples, uint8 H'×W'×3, with `gap` blank pixels below each row, and the height per row."""
     rows, (height, width), pad = -(-len(cells) // columns), cells[0].image.shape[:2], PAD * factor
     pitch = height * factor + pad + (pad + gap if gap else 0)
     shape = (rows * pitch + (0 if gap else pad), columns * (width * factor + pad) + pad, 3)
@@ -221,7 +221,7 @@ def _pixels(cells: Sequence[Cell], columns: int, factor: int, gap: int) -> tuple
     page = np.uint8(np.multiply(to_rgb(matplotlib.rcParams["figure.facecolor"]), 255))
     for i, cell in enumerate(cells):
         top, left = pad + i // columns * pitch, pad + i % columns * (width * factor + pad)
-        if cell.unused:  # a frame at its left belongs to a sample there
+        if cell.unused:  # a frame at its left belongs to the sample on the left
             first = left if i % columns and not cells[i - 1].unused else left - pad
             sheet[top - pad : top + height * factor + pad, first : left + width * factor + pad] = page
         else:
@@ -233,12 +233,12 @@ def _pixels(cells: Sequence[Cell], columns: int, factor: int, gap: int) -> tuple
 
 
 def _annotate(ax: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
-    """Text at a place in pixels of the samples, moved by `offset` points."""
+    """Text at a position in pixels of the samples, shifted by `offset` points."""
     ax.annotate(mathtext(text), at, offset, textcoords="offset points", annotation_clip=False, **look)
 
 
 def _broken(lines: Sequence[tuple[str, bool]], width: float, dpi: float) -> list[tuple[str, bool]]:
-    """The lines broken until each fits `width` pixels at `dpi`: at spaces and underscores, where there are any."""
+    """The lines wrapped to `width` pixels at `dpi`, preferably at spaces and underscores."""
     broken = []
     for text, bold in lines:
         for most in range(len(text), 0, -1):
@@ -255,12 +255,12 @@ def _look(bold: bool) -> dict[str, Any]:
 
 
 def _line_points() -> float:
-    """A line of the text below a sample, in points."""
+    """Line height of the text below samples, in points."""
     return 1.3 * FontProperties(size=matplotlib.rcParams["figure.labelsize"]).get_size_in_points()
 
 
 def _text_width(texts: Sequence[str], dpi: float, **font: Any) -> float:
-    """Pixels that the widest of the texts needs at `dpi`."""
+    """Width in pixels of the widest text at `dpi`."""
     probe = Figure(dpi=dpi)
     renderer = FigureCanvasAgg(probe).get_renderer()
     return max(probe.text(0, 0, mathtext(text), **font).get_window_extent(renderer).width for text in texts)

@@ -1,4 +1,4 @@
-"""Figures 5 to 8: scores against the guidance scale; and what the guiding classifier and a judge say."""
+"""Figures 5 to 8: scores against the guidance scale; and the contrast of guiding classifier and judge."""
 
 import textwrap
 from typing import Any
@@ -20,15 +20,15 @@ from nrcg.plots import WORDS
 from nrcg.plots.setups import Setup, classifier_label, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
-SHARES: dict[str, dict[str, Any]] = {  # in the contrast of the guiding classifier with the judge
+SHARES: dict[str, dict[str, Any]] = {  # line styles of the contrast
     "accuracy": {"linestyle": ":", "marker": "o", "markerfacecolor": "white"},
     "accuracy_judge": {"linestyle": "-", "marker": "o"},
 }
-ALIKE, APART = 20, 1.06  # shares within 1/20 at one scale are drawn with scales 6 % apart
-LOG_DECADES = 1.5  # distances that span more than this are drawn on a log axis
-TICK_DECADES = 2.2  # a log axis of fewer than this is labelled at 1, 2, 5, not at powers of ten alone
+ALIKE, APART = 20, 1.06  # shares within 1/20 at the same scale are drawn 6 % apart
+LOG_DECADES = 1.5  # distances that span more than this get a log axis
+TICK_DECADES = 2.2  # a log axis shorter than this has labels at 1, 2, 5, else only at powers of ten
 NOTE_BARS = f"Bars: {NOTE_INTERVAL}."
-NOTE_TRAININGS = "Lines: means over trainings of the guiding classifier; dots: single trainings."
+NOTE_TRAININGS = "Lines: means over training runs of the guiding classifier; dots: single runs."
 GUIDED_BY = ("the raw logit", "log p")  # in the panels of the contrast
 
 
@@ -36,20 +36,20 @@ GUIDED_BY = ("the raw logit", "log p")  # in the panels of the contrast
 def plot_scales(
     page: Page, csv: File, metric: str, setups: File, dataset: str | None = None, paper: File | None = None
 ) -> Figure:
-    """A score against the guidance scale, a line for each setup, unguided as a dashed level: figures 5 to 8.
+    """Figures 5 to 8: a score against the guidance scale, one line per setup; unguided samples as a dashed level.
 
-    Bars are 95 % intervals, small dots single trainings of the guiding classifier, the grey dotted level real images.
-    A hollow marker is a point of which samples diverged; distances from few samples are marked in the legend. Unguided
-    accuracy has a level for each classifier NAME with a score accuracy/NAME.
+    Bars are 95 % intervals, small dots single training runs of the guiding classifier, and the grey dotted level real
+    images. Hollow markers are points with diverged samples; distances from few samples are marked in the legend.
+    Unguided accuracy has one level per classifier NAME with a score accuracy/NAME.
 
     Args:
-        metric: one of the file, such as accuracy, accuracy_judge, fid, cfid, fd_NAME, cfd_NAME or judge_share/CLASS.
-        paper: its point is an open star, its unguided value a dotted level.
+        metric: metric of the file, such as accuracy, accuracy_judge, fid, cfid, fd_NAME, cfd_NAME, judge_share/CLASS.
+        paper: adds the paper's point as an open star and its unguided value as a dotted level.
     """
     scores = read_points(csv, dataset)
     points = scores.reported
     levels = points["metric"].str.startswith(f"{metric}/") & points["scale"].isna()
-    placed = points["value"].notna() & (points["scale"] != 0)  # which a log axis has no place for
+    placed = points["value"].notna() & (points["scale"] != 0)  # 0 does not fit on a log axis
     rows = points[((points["metric"] == metric) | levels) & placed]
     if rows.empty:
         raise NrcgError(f"{csv}: column 'metric' has no value for {metric!r}")
@@ -96,18 +96,18 @@ def plot_scales(
 
 
 def worst_mark(rows: pd.DataFrame) -> str:
-    """† where some point's covariance is singular, ‡ where some has few samples."""
+    """† if the covariance of any point is singular, ‡ if any point has few samples."""
     return min((mark(row, row["metric"]) for _, row in rows.iterrows()), key=[" †", " ‡", ""].index, default="")
 
 
 def _side_by_side(rows: pd.DataFrame, shares: bool) -> pd.DataFrame:
-    """The rows with a column `at`, the scale as drawn: points that would hide each other are moved apart."""
+    """The rows with a column `at`, the drawn scale, which separates points that would overlap."""
     same = rows.groupby([rows["scale"], (rows["value"] * ALIKE).round() if shares else rows.index])["scale"]
     return rows.assign(at=rows["scale"] * APART ** (same.cumcount() - (same.transform("size") - 1) / 2))
 
 
 def _level(ax: Axes, row: Any, setups: dict[str, Setup], metric: str, mark: str) -> Line2D:
-    """Draw the unconditional samples' value across the axes; returns its entry of the legend."""
+    """Draw the level of unguided samples; returns its legend entry."""
     name = row.metric.removeprefix(metric).removeprefix("/")
     guided = next((s for s in setups.values() if s.guided and s.classifier == name), setups[row.setup])
     if np.isfinite(row.low):
@@ -117,7 +117,7 @@ def _level(ax: Axes, row: Any, setups: dict[str, Setup], metric: str, mark: str)
 
 
 def _real(ax: Axes, row: pd.Series, mark: str) -> Line2D:
-    """Draw the level of held-out images of the target class, the best that can be had."""
+    """Draw the level of held-out images of the target class, an upper bound for samples."""
     label = f"real images{mark} (n = {row['n']:g})"
     return ax.axhline(row["value"], color=GREY, linestyle=(0, (1, 2)), linewidth=1.1, label=label)
 
@@ -156,7 +156,7 @@ def _scale_axis(ax: Axes, scales: pd.Series) -> None:
 
 
 def plain_ticks(axis: Axis, span: float) -> None:
-    """Plain numbers along a log axis; `span` is the largest value shown over the smallest."""
+    """Plain numbers along a log axis; `span` is the ratio of the largest to the smallest value."""
     if np.log10(span) < TICK_DECADES:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -167,13 +167,13 @@ def plain_ticks(axis: Axis, span: float) -> None:
 def plot_contrast(
     page: Page, csv: File, setups: File, target: str, compared: list[str], dataset: str | None = None
 ) -> Figure:
-    """Share of the target class by the guiding classifier and by the judge, a panel for each objective.
+    """Share of the target class by the guiding classifier and by the judge, one panel per objective.
 
-    The shaded gap is the share of samples, net, that are of the target class to the guiding classifier and not to the
-    judge. judge_share/TARGET or accuracy_judge of the unguided samples gives the level to beat.
+    The shaded area is the net share of samples that satisfy the guiding classifier but not the judge. The dashed
+    level is judge_share/TARGET or accuracy_judge of unguided samples.
 
     Args:
-        compared: two setups, one that follows the raw logit and one that follows log p.
+        compared: two setups, the first guided by the raw logit, the second by log p.
     """
     if len(compared) != 2:
         raise NrcgError(f"compared: {len(compared)} setups; give two, one guided by the raw logit and one by log p")
@@ -201,7 +201,7 @@ def plot_contrast(
     axes[0].set(ylim=(-0.02, 1.05), ylabel="share of samples")
     by = {"accuracy": "the guiding classifier", "accuracy_judge": "the judge"}
     handles = [Line2D([], [], **SHARES[name], color=GREY, label=f"{target} by {who}") for name, who in by.items()]
-    handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="by the guiding classifier alone, net"))
+    handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="only by the guiding classifier, net"))
     if level is not None:
         label = f"{target} without guidance, by the judge"
         handles += [ax.axhline(level, color="black", linestyle="--", linewidth=1.0, label=label) for ax in axes][:1]

@@ -1,4 +1,4 @@
-"""The setups as figures and tables show them, and the names of classifiers and metrics."""
+"""Setups, classifiers and metrics in figures and tables: labels and styles."""
 
 import re
 from collections.abc import Iterable
@@ -14,10 +14,10 @@ from nrcg.plots.style import MARKERS, File, cycle_colors
 
 OBJECT = Rule("an object", lambda value: isinstance(value, dict))
 ROW = {"label": NAME, "classifier": NAME, "guidance": OBJECT, "sampling": OBJECT}
-CHEAPER = {"jacobian": False, "every": None, "interval": None}  # what makes guidance cheaper; None: any value
+CHEAPER = {"jacobian": False, "every": None, "interval": None}  # keys of cheaper guidance; None: any value
 
 
-KINDS = {  # metrics of features, as readers know them; others by their own names
+KINDS = {  # usual names of metrics of features; others keep theirs
     "fd": "FD",
     "fd_infinity": "FD∞",
     "kid": "KID",
@@ -26,7 +26,7 @@ KINDS = {  # metrics of features, as readers know them; others by their own name
 
 
 def parsed(metric: str) -> tuple[str, bool, str] | None:
-    """A metric of features as (its name, whether to the target class, extractor); None for any other metric."""
+    """A metric of features as (name, whether to the target class, extractor); None for other metrics."""
     if found := re.fullmatch("(c?)fid(_infinity)?", metric):
         return f"fd{found[2] or ''}", bool(found[1]), "Inception"
     known = "|".join(map(re.escape, sorted([*metrics, *KINDS], key=len, reverse=True)))
@@ -35,13 +35,13 @@ def parsed(metric: str) -> tuple[str, bool, str] | None:
 
 
 def extractor_of(metric: str) -> str:
-    """Whose features a metric is of; empty for a metric of none."""
+    """The extractor of a metric's features; empty for other metrics."""
     found = parsed(metric)
     return found[2] if found else ""
 
 
 def metric_label(metric: str) -> str:
-    """A metric's name for readers; "FID" and "cFID" are the Fréchet distances of Inception alone."""
+    """A metric's name for readers; only Inception's Fréchet distances are named FID and cFID."""
     kind, _, name = metric.partition("/")
     if kind == "judge_share":
         return f"share of {name} (judge)"
@@ -59,35 +59,35 @@ def classifier_label(name: str) -> str:
 
 
 def is_share(metric: str) -> bool:
-    """Whether the metric is a share of samples or of images, 0…1, rather than a distance."""
+    """Whether the metric is a share (0…1) of samples or images, not a distance."""
     found = parsed(metric)
     return metric.startswith(("accuracy", "judge_share/")) or bool(found and found[0] in SHARES)
 
 
 @dataclass(frozen=True)
 class Setup:
-    """One row of the setups as it is drawn."""
+    """One setup with its style."""
 
     name: str
     label: str  # plain Unicode; `mathtext` makes it drawable
-    classifier: str  # that guides; of an unguided row the one that scores it
+    classifier: str  # the guiding classifier; for unguided samples, the one that scores them
     guided: bool
-    stabilizer: Any  # the section of `guidance`, None without one
+    stabilizer: Any  # section of `guidance`, or None
     color: str
     marker: str
     linestyle: str
 
 
 def read_setups(path: File) -> dict[str, Setup]:
-    """Setups by name in the order of their rows, which fixes colour and marker; inside `styled` with its colours."""
+    """Setups by name in row order, which determines colour and marker; call inside `styled` for its colours."""
     rows = read_yaml(path)
     if not isinstance(rows, dict) or not all(isinstance(name, str) for name in rows):
-        raise NrcgError(f"{path}: write a row for each setup, as name: {{label: TEXT, classifier: NAME}}")
+        raise NrcgError(f"{path}: write one row per setup: name: {{label: TEXT, classifier: NAME}}")
     setups, looks = {}, zip(cycle(cycle_colors()), cycle(MARKERS))
     for name, row in rows.items():
         check(f"{path}: {name}", row, ROW)
         if lacking := [key for key in ("label", "classifier") if key not in row]:
-            raise NrcgError(f"{path}: {name}: no key {lacking[0]}; give one")
+            raise NrcgError(f"{path}: {name}: no key {lacking[0]}; add it")
         guidance, look = row.get("guidance"), ("black", "", "--")
         if guidance is not None:
             cheaper = any(key in guidance and value in (None, guidance[key]) for key, value in CHEAPER.items())
@@ -99,8 +99,8 @@ def read_setups(path: File) -> dict[str, Setup]:
 
 
 def known_setups(setups: dict[str, Setup], present: Iterable[str], csv: File, path: File) -> list[Setup]:
-    """Those of `present` in the order of the setups (read from `path`), which must list them."""
+    """The setups in `present`, in the order of `setups` (read from `path`), which must contain them."""
     present = set(present)
     if unknown := sorted(present - set(setups)):
-        raise NrcgError(f"{csv}: column 'setup' holds {unknown[0]!r}, which {path} does not list")
+        raise NrcgError(f"{csv}: column 'setup' holds {unknown[0]!r}, which is not in {path}")
     return [setup for name, setup in setups.items() if name in present]

@@ -1,4 +1,4 @@
-"""One look for all figures: a setup's colour and marker, the style file, and files of the same bytes every time."""
+"""The common style of all figures, and reproducible output files."""
 
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -24,21 +24,21 @@ from nrcg.plots import figures
 
 MARKERS = ("o", "s", "^", "D", "v", "<", ">", "P", "X", "d", "p", "h")
 GREY = "#666666"
-METADATA = {  # no date and no version in the file: identical data gives identical bytes
+METADATA = {  # no date and no version, so that identical data gives identical bytes
     ".png": {"Software": None},
     ".pdf": {"Creator": "nrcg", "Producer": None, "CreationDate": None},
 }
 MOVIES: dict[str, dict[str, Any]] = {".webp": {"quality": 65, "method": 4}, ".gif": {"optimize": True}}
-MILLISECONDS = 120  # that a picture of a movie stays, and twenty times as long the last one
+MILLISECONDS = 120  # per picture of a movie; the last one stays twenty times as long
 File = str | Path
 
 
 @dataclass(frozen=True)
 class Page:
-    """What every figure may say around what it shows."""
+    """Title and small print of a figure."""
 
-    title: str = ""  # above
-    note: str = ""  # lines of small print below, such as the size of the run
+    title: str = ""  # above the figure
+    note: str = ""  # lines of small print below it, such as the size of the run
 
 
 def draws(
@@ -46,7 +46,7 @@ def draws(
 ) -> Callable[[Callable[..., Figure]], Callable[..., Figure]]:
     """Decorator that registers a function (page, arguments) as a figure (outputs, *, arguments, style, title, note).
 
-    Outputs of MOVIES are written from the pictures that `movie` makes of the same arguments.
+    Outputs with a suffix of MOVIES are written from the pictures of movie(page, arguments).
     """
 
     def register(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -76,13 +76,13 @@ def cycle_colors() -> list[str]:
 
 
 def mathtext(text: str) -> str:
-    """x̂₀ as a formula: few fonts place the hat."""
+    """x̂₀ as a formula, since few fonts place the hat correctly."""
     return text.replace("$", r"\$").replace("x̂₀", r"$\hat{x}_0$")
 
 
 @contextmanager
 def styled(style: File | None) -> Iterator[None]:
-    """Draw and save with the project's style, or with a matplotlib style file of the caller's on top of it."""
+    """Draw and save with nrcg's style, optionally modified by a matplotlib style file."""
     with matplotlib.rc_context(), as_file(files("nrcg.plots") / "nrcg.mplstyle") as own:
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change the figures
         matplotlib.style.use(own)
@@ -110,7 +110,7 @@ def new_figure(title: str = "", *notes: str, height: float = 1.0) -> Figure:
 
 
 def _above_note(fig: Figure, room: float = 0.0) -> float:
-    """Keep the layout above the small note and above `room` pixels over it; returns where the note ends, 0…1."""
+    """Keep the layout `room` pixels above the small note; returns the top of the note, 0…1."""
     notes = [text for text in fig.texts if text is not fig._suptitle]
     end = notes[0].get_window_extent().y1 / fig.bbox.height if notes else 0.0
     bottom = end + room / fig.bbox.height + (0.01 if notes else 0.0)
@@ -119,13 +119,13 @@ def _above_note(fig: Figure, room: float = 0.0) -> float:
 
 
 def wrapped(text: str, inches: float, per_inch: int = 20) -> str:
-    """The text broken into lines that fit a figure `inches` wide; its own line breaks stay. 20 suits the small note."""
+    """The text wrapped to a figure `inches` wide, keeping line breaks; 20 characters per inch suit the small note."""
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, int(inches * per_inch))]
     return mathtext("\n".join(lines))
 
 
 def legend_below(fig: Figure, handles: Sequence[Any]) -> None:
-    """The legend between axes and note, in as many columns as fit, on a figure that is higher by its height."""
+    """Add the legend between axes and note, in as many columns as fit, and increase the figure's height."""
     look = {"loc": "lower center", "borderaxespad": 0.0, "handlelength": 2.2, "columnspacing": 1.0}
     labels = [mathtext(handle.get_label()) for handle in handles]
     for columns in (4, 3, 2, 1):
@@ -139,11 +139,11 @@ def legend_below(fig: Figure, handles: Sequence[Any]) -> None:
 
 
 def with_suffix(outputs: Iterable[File], kind: str, suffixes: Collection[str]) -> list[Path]:
-    """The paths, refused before any is written where one has another suffix."""
+    """The paths; NrcgError, before any is written, for one with another suffix."""
     paths = list(map(Path, outputs))
     for path in paths:
         if path.suffix not in suffixes:
-            raise NrcgError(f"{path}: {kind} are written as {', '.join(suffixes)}; choose one of these names")
+            raise NrcgError(f"{path}: {kind} are written as {', '.join(suffixes)}; choose one of these suffixes")
     return paths
 
 
@@ -155,7 +155,7 @@ def save(fig: Figure, outputs: Sequence[File]) -> None:
 
 
 def save_movie(pictures: Iterable[Image.Image], outputs: Sequence[Path]) -> None:
-    """Write the pictures to each path as an animation that begins anew, WebP or GIF by suffix."""
+    """Write the pictures to each path as a looping animation, WebP or GIF by suffix."""
     drawn = list(tqdm(pictures, desc=outputs[0].stem, unit="picture"))
     how = {"save_all": True, "loop": 0, "duration": [MILLISECONDS] * (len(drawn) - 1) + [20 * MILLISECONDS]}
     for path in outputs:
@@ -165,7 +165,7 @@ def save_movie(pictures: Iterable[Image.Image], outputs: Sequence[Path]) -> None
 
 
 def _in_few_colours(pictures: list[Image.Image]) -> list[Image.Image]:
-    """In 256 colours, the same for all, and not dithered: else a GIF would be some ten times as large."""
+    """In 256 common colours without dithering; otherwise a GIF would be about ten times as large."""
     few = pictures[:: max(1, len(pictures) // 10)] + pictures[-1:]
     palette = Image.fromarray(np.concatenate([np.asarray(each) for each in few])).quantize(256)
     return [each.quantize(palette=palette, dither=Image.Dither.NONE) for each in pictures]

@@ -1,4 +1,4 @@
-"""Loss and accuracy while the networks train."""
+"""Loss and accuracy during training."""
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -7,13 +7,13 @@ from nrcg.io.tables import read_table
 from nrcg.plots.setups import classifier_label, read_setups
 from nrcg.plots.style import GREY, File, Page, cycle_colors, draws, legend_below, new_figure
 
-LEAST_LOSS = 1e-4  # of a classifier; below it there is nothing to compare
-SMOOTHED = 50  # the smooth line has about this many independent values
+LEAST_LOSS = 1e-4  # smallest classifier loss shown; lower values are not informative
+SMOOTHED = 50  # approximate number of independent values of the smooth line
 
 
 @draws("ddpm_log")
 def plot_ddpm_log(page: Page, csv: File) -> Figure:
-    """A DDPM's training loss against the optimiser step, as logged and as a centred running mean, log axis.
+    """A DDPM's training loss against the optimiser step, as logged and as a centred running mean; log axis.
 
     `csv` has the columns step, images, loss, lr.
     """
@@ -33,10 +33,10 @@ def plot_ddpm_log(page: Page, csv: File) -> Figure:
 def plot_classifier_logs(page: Page, logs: dict[str, str], setups: File) -> Figure:
     """Loss and validation accuracy of several classifiers against the epoch.
 
-    A classifier has the look of the first setup that it guides, black if none; losses end at LEAST_LOSS.
+    A classifier has the style of the first setup it guides, or black; losses are cut off at LEAST_LOSS.
 
     Args:
-        logs: a classifier's name → CSV, columns epoch, train_loss, valid_loss, valid_accuracy, valid_accuracy_noisy.
+        logs: classifier name → CSV with columns epoch, train_loss, valid_loss, valid_accuracy, valid_accuracy_noisy.
     """
     numbers = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "valid_accuracy_noisy")
     tables = {name: read_table(path, numbers=numbers).sort_values("epoch") for name, path in logs.items()}

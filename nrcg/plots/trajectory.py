@@ -1,4 +1,4 @@
-"""How samples come about under each setup: x̂_0 from noise to image, gradients and clipping on the way."""
+"""Sampling trajectories of each setup: x̂_0, gradients and clipping from noise to image."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ from nrcg.plots.setups import Setup, known_setups, read_setups
 from nrcg.plots.style import File, Page, draws, mathtext, new_figure
 from nrcg.registry import call
 
-DECADES = 6  # of lengths that an axis shows, at most
+DECADES = 6  # of norms on an axis, at most
 QUARTILES = (0.25, 0.5, 0.75)
-MOVING_PIXELS, MOST_MOVING = 600, 8  # across the samples of an animation, and how many
-PANELS = {  # measured: what it is
-    "gradient_norm": "length of the gradient",
-    "direction_norm": "length of the stabilised gradient, times s",
-    "gradient_cosine": "gradient: cosine to that of the step before",
-    "direction_cosine": "stabilised: cosine to that of the step before",
-    "clipped": "share of x̂₀ at the limits",
+MOVING_PIXELS, MOST_MOVING = 600, 8  # width and number of samples of an animation
+PANELS = {  # title by measured column
+    "gradient_norm": "norm of the gradient",
+    "direction_norm": "norm of the stabilised gradient, times s",
+    "gradient_cosine": "gradient: cosine with the previous step",
+    "direction_cosine": "stabilised: cosine with the previous step",
+    "clipped": "share of x̂₀ at the clipping limits",
 }
 
 
 @dataclass(frozen=True)
 class Traced:
-    """The trace of a setup at a scale, None if unguided."""
+    """The trace of a setup at a scale (None: unguided)."""
 
     setup: str
     trace: str
@@ -44,7 +44,7 @@ class Traced:
 
 @dataclass(frozen=True)
 class Row:
-    """A trace as it is drawn."""
+    """A trace to draw."""
 
     setup: Setup
     scale: float | None
@@ -56,7 +56,7 @@ class Row:
 
 
 def animate_trajectory(page: Page, traces: list[dict], setups: File, **_: Any) -> Iterator[Image.Image]:
-    """A picture for each time: a row for each setup, a column for each sample; the samples themselves are last."""
+    """One picture per time, with one row per setup and one column per sample; the final samples are last."""
     rows = _rows(traces, setups)
     seeds, title = rows[0].file.seeds[:MOST_MOVING], page.title and f"{page.title}: "
     for k, time in enumerate([*_times(rows[0].file), "the samples"]):
@@ -70,14 +70,14 @@ def animate_trajectory(page: Page, traces: list[dict], setups: File, **_: Any) -
 
 @draws("trajectory", movie=animate_trajectory)
 def plot_trajectory(page: Page, traces: list[dict], setups: File, columns: int = 11, n: int = 2) -> Figure:
-    """x̂_0 over time, rows for each setup, from the first step on the left to the sample on the right.
+    """x̂_0 over time, from the first step on the left to the sample on the right, with rows by setup.
 
-    Named .webp or .gif it moves: a row for each setup, a column for each sample.
+    With the suffix .webp or .gif it is an animation with one row per setup and one column per sample.
 
     Args:
-        traces: {"setup": name, "scale": number or null, "trace": path} of each, made by `nrcg measure trace`.
-        columns: times, the sample itself among them; fewer where the traces hold fewer.
-        n: samples of each setup, the first of its trace.
+        traces: {"setup": name, "scale": number or null, "trace": path} each, made by `nrcg measure trace`.
+        columns: number of times including the final sample, at most those in the traces.
+        n: number of samples per setup, the first of its trace.
     """
     check("trajectory", {"columns": columns, "n": n}, {"columns": whole(2), "n": whole(1)})
     rows = _rows(traces, setups)
@@ -93,12 +93,12 @@ def plot_trajectory(page: Page, traces: list[dict], setups: File, columns: int =
 
 @draws("trajectory_curves")
 def plot_trajectory_curves(page: Page, traces: list[dict], setups: File) -> Figure:
-    """Lengths of gradients, cosines between steps and the share of clipped values over time, a line for each setup.
+    """Norms of gradients, cosines between steps and the share of clipped values over time, one line per setup.
 
-    Lines are medians over samples, shaded from quartile to quartile. Samples that diverged are left out.
+    Lines are medians over samples; quartile ranges are shaded. Diverged samples are excluded.
 
     Args:
-        traces: as of trajectory.
+        traces: as in `trajectory`.
     """
     rows = _rows(traces, setups)
     words = WORDS["trajectory"]["curves"].format(n=rows[0].file.n_seeds, decades=DECADES)
@@ -111,7 +111,7 @@ def plot_trajectory_curves(page: Page, traces: list[dict], setups: File) -> Figu
     for ax in (panels["clipped"], panels["direction_cosine"]):
         ax.tick_params(labelbottom=True)
         ax.set_xlabel("t / T")
-    panels["direction_cosine"].xaxis.set_in_layout(False)  # below it there is room: the legend's
+    panels["direction_cosine"].xaxis.set_in_layout(False)  # the legend's cell below has space for it
     grid[0, 0].set_xlim(max(row.file.table["time"].max() for row in rows), 0)
     grid[2, 1].set_axis_off()
     grid[2, 1].legend(handles=[_line(row) for row in rows], loc="center", handlelength=2.2, borderaxespad=0.0)
@@ -140,7 +140,7 @@ def _panel(ax: Axes, name: str, rows: Sequence[Row]) -> None:
 
 
 def _quartiles(row: Row, name: str) -> pd.DataFrame:
-    """QUARTILES over the samples that did not diverge, indexed by t / T downwards; empty where nothing was measured."""
+    """QUARTILES over samples that did not diverge, by descending t / T; empty if nothing was measured."""
     factor = row.scale if name == "direction_norm" and row.scale is not None else 1.0
     kept = row.file.table[~row.file.table["seed"].isin(row.file.diverged)]
     found = kept.groupby("time", sort=False)[name].quantile(list(QUARTILES)).unstack()
@@ -157,7 +157,7 @@ def _line(row: Row) -> Line2D:
 
 
 def _rows(traces: Sequence[dict], setups: File) -> list[Row]:
-    """The traces, opened, in the order of the setups; refused where they do not show the same times and seeds."""
+    """The opened traces in the order of the setups; NrcgError if their times or seeds differ."""
     given = [call(Traced, "traces", each) for each in traces]
     if not given:
         raise NrcgError("no traces; name at least one, made by `nrcg measure trace`")
@@ -173,15 +173,15 @@ def _rows(traces: Sequence[dict], setups: File) -> list[Row]:
         if (file.times, file.total, file.seeds, file.n_seeds, file.frames.shape) != (
             first.times, first.total, first.seeds, first.n_seeds, first.frames.shape,
         ):  # fmt: skip
-            raise NrcgError(f"{file.path}: other times, seeds or sizes than {first.path}; trace the same samples")
+            raise NrcgError(f"{file.path}: times, seeds or sizes differ from {first.path}; trace the same samples")
     return rows
 
 
 def _cell(file: TraceFile, seed: int, frame: int) -> Cell:
-    """A frame of a sample, framed where the trajectory diverged."""
+    """A frame of a sample, with a red border if the trajectory diverged."""
     return Cell(file.frames[frame, seed - file.seeds.start], seed in file.diverged)
 
 
 def _times(file: TraceFile) -> list[str]:
-    """t of each frame but the last."""
+    """t of each frame except the last."""
     return [f"{time * file.total:.6g}" for time in file.times]

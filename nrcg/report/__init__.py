@@ -1,4 +1,4 @@
-"""Claims, tables, comparison with the paper, costs: text made of files. `WORDS` holds what they say."""
+"""Claims, tables, comparison with the paper, and costs. `WORDS` holds their texts."""
 
 from pathlib import Path
 

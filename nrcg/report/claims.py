@@ -1,4 +1,4 @@
-"""The check of each claim in words.yaml, a function of its name: what was measured in words, and its verdict."""
+"""The checks of the claims in words.yaml, by function name: the measurement in words, and a verdict."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ Checked = tuple[str, Verdict]
 
 
 def _fall(evidence: Evidence, accuracy: pd.Series) -> int | None:
-    """The first t at which the accuracy is that of guessing."""
+    """The first t at which the accuracy is at chance level."""
     return next(iter(accuracy.index[accuracy <= 1 / evidence.classes + LIMITS.guessing]), None)
 
 
@@ -26,9 +26,9 @@ def collapse(evidence: Evidence) -> Checked:
     if t is None:
         least = evidence.share_at("nonrobust", accuracy.min(), accuracy.idxmin())
         return f"never: lowest {said(least, 'accuracy')} at t = {accuracy.idxmin()} of {steps}", falls
-    after = evidence.share_at("nonrobust", accuracy.loc[t:].mean(), t)  # the same images at every t: as sure as at one
+    after = evidence.share_at("nonrobust", accuracy.loc[t:].mean(), t)  # same images at every t: interval as at one t
     text = f"{percent(accuracy.iloc[0])} at t = {accuracy.index[0]}, {percent(accuracy[t])} at t = {t} of {steps}, "
-    text += f"{said(after, 'accuracy')} on average from there on; robust at t = {t}: {percent(curves['robust'][t])}"
+    text += f"{said(after, 'accuracy')} on average from then on; robust at t = {t}: {percent(curves['robust'][t])}"
     return text, all_of(falls, after.at_most(guessing))
 
 
@@ -36,7 +36,7 @@ def restored(evidence: Evidence) -> Checked:
     curves = evidence.forward("1", "nonrobust", "x0")
     t, accuracy = _fall(evidence, curves["nonrobust"]), curves["x0"]
     if t is None:
-        return "nothing to restore: on x_t it never falls to guessing", False
+        return "nothing to restore: on x_t it never falls to chance level", False
     enough, found = LIMITS.restored * accuracy.iloc[0], evidence.share_at("x0", accuracy[t], t)
     below = accuracy.index[accuracy < enough]
     until = f"first below {percent(enough)} at t = {below[0]}" if len(below) else "above the threshold at every t"
@@ -47,7 +47,7 @@ def restored(evidence: Evidence) -> Checked:
 def _measurable(
     evidence: Evidence, figure: str, *roles: str, until: float = np.inf, metric: str = ""
 ) -> tuple[pd.DataFrame, str]:
-    """The curves at the t up to `until` where all are positive and gradients mean something; and which t, in words."""
+    """The curves at all t up to `until` with positive values and meaningful gradients; and these t in words."""
     curves = evidence.forward(figure, *roles, metric=metric)
     names = [evidence.setup(role).name for role in roles]
     reasons = pd.concat([left_out(evidence.tables[figure], name) for name in names], axis=1).sort_index().loc[:until]
@@ -63,7 +63,7 @@ def _measurable(
 
 
 def _ratio(evidence: Evidence, figure: str, curves: pd.DataFrame, above: str, below: str) -> Number:
-    """The geometric mean over t of one curve over the other; of the same images at every t, so errors do not cancel."""
+    """The geometric mean over t of the ratio of two curves; errors at different t are of the same images."""
     errors = np.hypot(*(evidence.errors(figure, role).reindex(curves.index) for role in (above, below)))
     return times(_mean_ratio(curves, above, below), float(errors.mean()))
 
@@ -77,7 +77,7 @@ def _mean_ratio(curves: pd.DataFrame, above: str, below: str) -> float:
 
 
 def compare(evidence: Evidence, figure: str, above: str, below: str, who: str, least: float = 0.0) -> Checked:
-    """Whether `above` lies by a factor of `least` above `below`; with `least` 0, whether it lies below it."""
+    """Whether the curve `above` exceeds `below` by the factor `least`; with `least` 0, whether it is lower."""
     curves, words = _measurable(evidence, figure, above, below)
     ratio, higher = _ratio(evidence, figure, curves, above, below), int((curves[above] > curves[below]).sum())
     text = f"ratio {_factor(ratio)} {words}; {who} at {higher} of {len(curves)} t"
@@ -113,12 +113,12 @@ def adam_gets_worse(evidence: Evidence) -> Checked:
         growth[role] = grown, float(np.hypot(errors[last].mean(), errors[first].mean()))
     (adam, error), (without, other) = growth["adam"], growth["x0"]
     growing, more = times(adam, error), times(adam / without, np.hypot(error, other))
-    text = f"from t ≤ {curves.index[first].max()} to t ≥ {curves.index[last].min()}: times {_factor(growing)} "
+    text = f"ratio of t ≥ {curves.index[last].min()} to t ≤ {curves.index[first].max()}: {_factor(growing)} "
     return f"{text}with ADAM, {without:.3g} without, {words}", all_of(growing.at_least(1), more.at_least(1))
 
 
 def _steers(evidence: Evidence, row: pd.Series) -> Verdict:
-    """Whether the judge's share is reached at a point, and the samples are nearer to the target class than unguided."""
+    """Whether the judge's share is reached and the samples are closer to the target class than unguided ones."""
     metric = evidence.criterion()
     return all_of(row["accuracy_judge"].at_least(LIMITS.reached), row[metric].below(evidence.unguided(metric)))
 
@@ -153,10 +153,10 @@ def _diverged(rows: pd.DataFrame) -> str:
 
 
 def _satisfied(role: str, metric: str, evidence: Evidence) -> tuple[pd.DataFrame, str, Verdict]:
-    """Points with accuracy and `metric` that satisfy the own classifier; what to say without any; whether there are."""
+    """Points with accuracy and `metric` that satisfy the guiding classifier; a text if there are none; the verdict."""
     rows = evidence.scales(role, "accuracy", metric)
     values = rows["accuracy"].map(lambda number: number.value)
-    never = f"its own classifier never reaches {percent(LIMITS.reached)} (at best {percent(values.max())})"
+    never = f"its own classifier never reaches {percent(LIMITS.reached)} (best: {percent(values.max())})"
     found = rows[values >= LIMITS.reached]
     return found, never, len(found) > 0 or any_of(*(number.at_least(LIMITS.reached) for number in rows["accuracy"]))
 
@@ -184,7 +184,7 @@ def none_survives(evidence: Evidence) -> Checked:
 
 
 def _gap(role: str, evidence: Evidence) -> tuple[Number, str, Verdict]:
-    """Own minus judge's share at the first scale that satisfies the own classifier; in words; whether there is one."""
+    """Guiding classifier's minus judge's share at the first scale that satisfies the former; in words; the verdict."""
     rows, never, reached = _satisfied(role, "accuracy_judge", evidence)
     if rows.empty:
         return Number(np.nan, np.nan, np.nan), never, reached
@@ -217,7 +217,7 @@ def adam_scales(evidence: Evidence) -> Checked:
     for role in ("adam", "x0", "ema_low", "ema"):
         values = evidence.scales(role, metric)[metric]
         chosen[role] = evidence.chosen(role, metric).name
-        ceiling = min(number.high for number in values)  # a scale whose interval reaches below it may be the best
+        ceiling = min(number.high for number in values)  # a scale with an interval below this may be the best
         possible[role] = [scale for scale, number in values.items() if not number.low > ceiling]
     text = ", ".join(f"{evidence.label(role)}: {scale:g}" for role, scale in chosen.items())
     adam, holds = possible.pop("adam"), []
@@ -277,9 +277,9 @@ def every_class(evidence: Evidence) -> Checked:
 
 
 def background(images: np.ndarray) -> np.ndarray:
-    """Brightness on [0, 1] away from the ball, for each image of uint8 n×H×W×3; the page says how."""
+    """Brightness on [0, 1] outside the ball, per image of uint8 n×H×W×3; defined in the notes of words.yaml."""
     brightness = np.asarray(images).mean(axis=3) / 255
-    darkness = 1 - brightness + 1e-9  # the centre of an all-white image is its middle
+    darkness = 1 - brightness + 1e-9  # an all-white image is centred
     total = darkness.sum(axis=(1, 2))
     rows, columns = (np.arange(size) for size in brightness.shape[1:])
     y, x = darkness.sum(axis=2) @ rows / total, darkness.sum(axis=1) @ columns / total
@@ -295,5 +295,5 @@ def on_white(evidence: Evidence) -> Checked:
     values = np.concatenate([background(part[i : i + 256]) for part in images for i in range(0, len(part), 256)])
     half = 1.96 * values.std(ddof=1) / len(values) ** 0.5
     mean = Number(values.mean(), values.mean() - half, values.mean() + half)
-    text = f"{mean.value:.4f} ± {half:.4f} over {len(values)} samples; darkest of them {values.min():.3f}"
+    text = f"{mean.value:.4f} ± {half:.4f} over {len(values)} samples; darkest {values.min():.3f}"
     return text, mean.at_least(LIMITS.background)

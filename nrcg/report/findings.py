@@ -1,4 +1,4 @@
-"""The page that says which of the paper's claims are seen: words.yaml lists them."""
+"""The page of findings: whether the run supports the paper's claims, which are listed in words.yaml."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from nrcg.report import WORDS, claims
 from nrcg.report.measurements import ROLES, Absent, Evidence
 from nrcg.report.text_tables import Table, write
 
-VERDICTS = {True: "seen", False: "not seen", None: "undecided"}
+VERDICTS = {True: "supported", False: "not supported", None: "undecided"}
 
 
 @registry.register("findings")
@@ -22,19 +22,18 @@ def write_findings(
     roles: dict[str, str], target: str, classes: int, dataset: str, classifiers: dict[str, str] | None = None,
     title: str = "", note: str = "",
 ) -> None:  # fmt: skip
-    """The paper's claims, each with what was measured, its threshold, and whether it is seen.
+    """The paper's claims, each with the measurement, the threshold, and a verdict.
 
-    A claim is undecided where the 95 % interval of what was measured holds its threshold. A number that the files do
-    not hold makes the verdict "not measured", never a guess.
+    A claim is undecided if the 95 % interval of the measurement contains the threshold, and "not measured" if the files
+    lack a number.
 
     Args:
-        figures: figure number, 1 to 4 → its CSV file as drawn by `plot_forward`; any may be missing.
+        figures: figure number, 1 to 4 → CSV file for `plot_forward`; any may be missing.
         unconditional: unguided samples, .npy with a card beside each; may be empty.
-        roles: which setup the claims mean, by the keys of `measurements.ROLES`; without one, its claims are not
-            measured.
-        classes: number of classes; chance is one in as many.
-        dataset: which data set of `scores`; some claims are about one alone.
-        classifiers: name of a guiding classifier → its card.json, whose valid_accuracy is quoted.
+        roles: setups by role (keys of `measurements.ROLES`); claims about missing roles are not measured.
+        classes: number of classes; chance level is 1 / classes.
+        dataset: data set in `scores`; some claims are about a single data set.
+        classifiers: name of a guiding classifier → its card.json, for valid_accuracy.
     """
     check("findings", {"classes": classes}, {"classes": whole(2)})
     evidence = Evidence(figures, scores, setups, roles, classifiers or {}, unconditional, target, classes, dataset)

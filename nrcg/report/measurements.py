@@ -1,4 +1,4 @@
-"""The curves, points and samples against which claims are checked."""
+"""The curves, points and samples with which claims are checked."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ ROLES, LIMITS = WORDS["roles"], SimpleNamespace(**WORDS["limits"])
 
 
 class Absent(Exception):
-    """What a claim needs and the files do not hold, in words."""
+    """A measurement that a claim needs is missing; the message says which."""
 
 
 def percent(share: float) -> str:
@@ -36,7 +36,7 @@ def said(number: Number, metric: str) -> str:
 
 
 class Evidence:
-    """What the files of `write_findings` hold, by the roles of the setups; methods raise Absent for what they lack."""
+    """The data of `write_findings` by role of the setup; methods raise Absent for missing data."""
 
     def __init__(
         self, figures: dict[str, str], scores: File, setups: File, roles: dict[str, str], classifiers: dict[str, str],
@@ -65,14 +65,14 @@ class Evidence:
 
     def setup(self, role: str) -> Setup:
         if role not in self.roles:
-            raise Absent(f"this run names no setup as {role} ({ROLES[role]})")
+            raise Absent(f"this run has no setup in the role {role} ({ROLES[role]})")
         return self.roles[role]
 
     def label(self, role: str) -> str:
         return self.roles[role].label if role in self.roles else ROLES[role]
 
     def forward(self, figure: str, *roles: str, metric: str = "") -> pd.DataFrame:
-        """Curves of the figure's metric, or of another, a column for each role, at the t where all have a number."""
+        """Curves of the figure's metric (or another), one column per role, at all t with numbers for each."""
         if figure not in self.tables:
             raise Absent(f"no curves of figure {figure}")
         metric, table = metric or FIGURES[figure], self.tables[figure]
@@ -84,7 +84,7 @@ class Evidence:
         return frame
 
     def share_at(self, role: str, share: float, t: int) -> Number:
-        """A share along the forward process with the interval of the images that it was measured on."""
+        """A share along the forward process with its interval."""
         n = curve(self.tables["1"], self.setup(role).name, FIGURES["1"])["n"].get(t, float("nan"))
         return Number(share, *(float(end) for end in wilson(share, n)))
 
@@ -94,7 +94,7 @@ class Evidence:
         return found["std"] / found["n"] ** 0.5 / found["mean"]
 
     def scales(self, role: str, *metrics: str) -> pd.DataFrame:
-        """Metrics as `Number`s, n and n_diverged of a role's points that have all of them, by scale upwards."""
+        """Metrics as `Number`s, n and n_diverged of a role's points with all metrics, by ascending scale."""
         name, found = self.setup(role).name, self.guided
         rows = found[found.index.get_level_values("setup") == name].droplevel("setup").sort_index()
         columns = {
@@ -110,7 +110,7 @@ class Evidence:
         return table[whole]
 
     def chosen(self, role: str, *metrics: str) -> pd.Series:
-        """The row of `scales` at the scale that was chosen; its name is the scale."""
+        """The row of `scales` at the chosen scale; its name is the scale."""
         rows, scale = self.scales(role, *metrics), self.scores.best.get(self.setup(role).name)
         if scale not in rows.index:
             raise Absent(f"no scale of {self.label(role)} was chosen")
@@ -123,21 +123,21 @@ class Evidence:
         return Number(*rows[list(Number._fields)].iloc[0])
 
     def unguided_by(self, role: str) -> Number:
-        """The unguided samples' share by the role's classifier: their own accuracy, or accuracy/NAME."""
+        """The unguided samples' share by the role's classifier: accuracy, or accuracy/NAME."""
         name, unguided = self.setup(role).classifier, self.points["setup"][self.points["scale"].isna()]
         own = name in {self.setups[setup].classifier for setup in unguided}
         return self.unguided("accuracy" if own else f"accuracy/{name}")
 
     def clean(self, role: str) -> str:
-        """How good the role's classifier is on clean images, in words."""
+        """The accuracy of the role's classifier on clean images, in words."""
         name = self.setup(role).classifier
         who, accuracy = f"the {classifier_label(name)} classifier", self.accuracies.get(name)
         if accuracy is None:
-            return f"the card of {who} holds no accuracy on clean images"
-        return f"{who} is right on {percent(accuracy)} of clean validation images"
+            return f"the card of {who} has no accuracy on clean images"
+        return f"{who} classifies {percent(accuracy)} of clean validation images correctly"
 
     def criterion(self) -> str:
-        """The distance to the target class by which a scale is chosen."""
+        """The distance to the target class that chooses scales."""
         if (metric := self.scores.criterion) is None:
             raise Absent("no distance to the target class of guided samples")
         return metric

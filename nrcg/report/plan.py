@@ -1,4 +1,4 @@
-"""What a run costs before anything runs: the jobs of a Snakemake dry run times a table of rates. Needs no torch."""
+"""Estimated cost of a run: the jobs of a Snakemake dry run times a table of rates. Does not need torch."""
 
 import re
 from collections import Counter
@@ -13,17 +13,17 @@ from nrcg.report import WORDS
 
 COMMAND = "snakemake -n --cores 16 | nrcg plan --rates config/rates.tsv"
 STATS = re.compile(r"^Job stats:\njob +count\n-+ +-+\n((?:\w+ +\d+\n)+)", re.M)
-# A job of a group (on a cluster) is indented, its command is not.
+# A job in a group (on a cluster) is indented, its command is not.
 BLOCK = re.compile(r"^ *(?:local)?(?:rule|checkpoint) (\w+):\n((?: +\w+: .*\n)*)(?:Shell command: (.*))?", re.M)
-GPU = re.compile(r"\bgpu=[1-9]|\bgres=gpu\b")  # of our rules, and on a cluster that wants it otherwise
+GPU = re.compile(r"\bgpu=[1-9]|\bgres=gpu\b")  # of our rules, or of a cluster profile
 ON_CPU = " --device cpu "
-MARKS = str.maketrans({**dict.fromkeys("\"'"), **dict.fromkeys("{}[],", " ")})  # of JSON: {"on": "x0", …} is on: x0 …
+MARKS = str.maketrans({**dict.fromkeys("\"'"), **dict.fromkeys("{}[],", " ")})  # JSON {"on": "x0", …} → on: x0 …
 
 
 def read_dry_run(text: str, origin: str) -> pd.DataFrame:
-    """The jobs of `snakemake -n`, a row each, none where nothing is left to do. `origin` names the text in errors.
+    """The jobs of `snakemake -n`, one per row, empty if nothing is to be done. `origin` names the text in errors.
 
-    Columns: rule; dataset or ""; command, without MARKS, "" of a target rule; images made; threads; gpu, whether held.
+    Columns: rule; dataset or ""; command without MARKS, "" for a target rule; images made; threads; gpu, whether used.
     """
     stats, blocks, jobs = STATS.search(text), BLOCK.findall(text), []
     if not stats and "Nothing to be done (all requested files are present and up to date)" in text:
@@ -32,7 +32,7 @@ def read_dry_run(text: str, origin: str) -> pd.DataFrame:
         raise NrcgError(f"{origin}: not a dry run, or one with --quiet (no jobs); pipe one in: {COMMAND}")
     told = {name: int(count) for name, count in (line.split() for line in stats[1].splitlines()) if name != "total"}
     if wrong := Counter(rule for rule, _, _ in blocks).items() ^ told.items():
-        raise NrcgError(f"{origin}: its jobs of {min(wrong)[0]} are not those of its table; make it again: {COMMAND}")
+        raise NrcgError(f"{origin}: jobs of {min(wrong)[0]} do not match the job stats; make it again: {COMMAND}")
     if not all(command for _, _, command in blocks):
         raise NrcgError(f"{origin}: a dry run without commands; add --printshellcmds to snakemake -n")
     for rule, lines, command in blocks:
@@ -47,11 +47,11 @@ def read_dry_run(text: str, origin: str) -> pd.DataFrame:
 
 
 def price(jobs: pd.DataFrame, rates: str | Path) -> pd.DataFrame:
-    """Jobs, hours and disk by rule and data set, by the first row of the rates (config/README.md) that fits."""
+    """Jobs, hours and disk by rule and data set, from the first matching row of the rates (config/README.md)."""
     table = read_table(rates, text=("rule", "dataset", "options", "basis"), numbers=("images", "minutes", "disk_mb"))
     table = table.fillna({"images": 0, "disk_mb": 0})
     if not table[["images", "minutes", "disk_mb"]].apply(lambda column: column.between(0, 1e9)).all(axis=None):
-        raise NrcgError(f"{rates}: images, minutes and disk_mb must be 0 or more, and no minutes blank")
+        raise NrcgError(f"{rates}: images, minutes and disk_mb must be at least 0, and minutes must not be blank")
     costs = []
     for job in jobs.itertuples():
         hours, gb, unknown = 0.0, 0.0, int(job.command != "")  # a target rule runs nothing
@@ -68,9 +68,9 @@ def price(jobs: pd.DataFrame, rates: str | Path) -> pd.DataFrame:
 
 
 def report(costs: pd.DataFrame, rates: str | Path) -> str:
-    """The page that `nrcg plan` prints: the table of `price`, its sums, and what is unknown."""
+    """The output of `nrcg plan`: the table of `price`, its sums, and jobs of unknown cost."""
     if costs.empty:
-        return "Nothing is left to do: this dry run has no jobs.\n"
+        return "Nothing to be done: this dry run has no jobs.\n"
     total = pd.DataFrame([{"rule": "total", "dataset": "", **costs.sum(numeric_only=True)}])
     table = pd.concat([costs, total]).astype({"jobs": int, "unknown": int})
     grid = tabulate(table, headers="keys", showindex=False, floatfmt=".2f")

@@ -1,4 +1,4 @@
-"""Tables 1 to 3, all points, and every number that the paper reports with ours beside it."""
+"""Tables 1 to 3, all points, and the comparison with the paper's numbers."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from nrcg.report import WORDS
 from nrcg.report.text_tables import NOTE_BETWEEN, NOTE_ERROR, Table, cell, plain, write
 
 ORDER = ("accuracy$", "accuracy/", "accuracy_judge$", "unet_evaluations", "fid", "cfid", "fd_", "cfd_", "")  # metrics
-NUMBERS = {"": "value", "_low": "low", "_high": "high", "_n": "n", "_diverged": "n_diverged"}  # in the CSV file
+NUMBERS = {"": "value", "_low": "low", "_high": "high", "_n": "n", "_diverged": "n_diverged"}  # columns by suffix
 NOTES = WORDS["tables"]
 MEASURED_BY = {"accuracy": "the guiding classifier", "Inception": "Inception (pytorch-fid)"}
 STATES = ("measured", "not measured", "not run")
@@ -30,11 +30,11 @@ def write_table(
     outputs: list[str], *, csv: File, setups: File, target: str, paper: File, dataset: str | None = None,
     title: str = "", note: str = "",
 ) -> None:  # fmt: skip
-    """Unguided samples beside those of the paper's setup and of our best one, and the paper's numbers: tables 1 to 3.
+    """Tables 1 to 3: unguided samples, the paper's setup, our best setup, and the paper's numbers.
 
-    The setup that the paper reports is taken at our best scale; the best of all setups has a column of its own where it
-    is another. An accuracy by another classifier has a row of its own where the unguided samples were scored by that
-    classifier too. A distance from few samples is marked.
+    The paper's setup is at our best scale; the best of all setups has a separate column if it is another. An accuracy
+    by another classifier has a separate row if that classifier also scored the unguided samples. Distances from few
+    samples are marked.
     """
     scores, known = read_points(csv, dataset), read_setups(setups)
     points, dataset = scores.reported, scores.dataset
@@ -73,7 +73,7 @@ def write_all_points(
     outputs: list[str], *, csv: File, setups: File, dataset: str | None = None, metrics: list[str] | None = None,
     chosen: bool = False, title: str = "", note: str = "",
 ) -> None:  # fmt: skip
-    """Every score of every point, a row each: the unguided samples, then by the setups' order and scale.
+    """All scores of all points, one row per point: unguided samples, then by setup and scale.
 
     Args:
         metrics: the scores to show, in this order; all by default.
@@ -111,18 +111,18 @@ def write_comparison(
     outputs: list[str], *, scores: list[str], paper: File, setups: File, weights: dict[str, str], title: str = "",
     note: str = "",
 ) -> None:  # fmt: skip
-    """Every number of the paper, and ours of the same setup and scale with the difference.
+    """Every number of the paper with ours for the same setup and scale, and the difference.
 
-    Where there is none, it says why, and never shows another number. A distance from few samples is marked.
+    If ours is missing, the table states why. Distances from few samples are marked.
 
     Args:
         scores: collected scores; each data set in one file.
-        weights: for each data set in `scores`, whose networks were run, in words.
+        weights: for each data set in `scores`, the origin of the networks, in words.
     """
     ours, known = _read_scores(scores), read_setups(setups)
     for name in ours["dataset"].unique():
         if name not in weights:
-            raise NrcgError(f"weights: nothing about data set {name!r}; say whose networks were run")
+            raise NrcgError(f"weights: no entry for data set {name!r}; describe the origin of its networks")
     told = read_table(paper, text=("dataset", "setup", "metric"), numbers=("scale", "value")).dropna(subset="value")
     table = told.rename(columns={"value": "paper"})
     table = table.merge(ours.dropna(subset="value"), "left", [*POINT, "metric"])
@@ -138,21 +138,21 @@ def write_comparison(
     found = ", ".join(f"{n} {state}" for state, n in counts.items())
     first = [f"{len(text)} numbers: {found} here.", NOTES["difference"]]
     last = [*(line for state, line in NOTES["absent"].items() if counts[state]), *NOTES["paper"], *note.splitlines()]
-    _write(outputs, title or "The paper's numbers, and ours", text, table[COMPARED], last, first, "llrlrrrrll")
+    _write(outputs, title or "The paper's numbers and ours", text, table[COMPARED], last, first, "llrlrrrrll")
 
 
 def _write(
     outputs: list[str], caption: str, text: pd.DataFrame, data: pd.DataFrame, notes: Sequence[str],
     first: Sequence[str] = (), align: str = "",
 ) -> None:  # fmt: skip
-    """Write a table with the notes that explain its intervals and marks."""
+    """Write a table with notes on its intervals and marks."""
     between = [NOTE_BETWEEN] if any("±" in str(each) for each in text.to_numpy().ravel()) else []
     notes = [*first, NOTE_ERROR, *between, *mark_notes(text.to_numpy().ravel()), *filter(None, notes)]
     write(outputs, Table(caption, text, data, notes, align=align))
 
 
 def _by_classifier(point: pd.DataFrame, free: pd.DataFrame, known: dict[str, Setup]) -> pd.DataFrame:
-    """A point, its accuracy under the name of its classifier where the unguided samples have that one too."""
+    """A point with its accuracy renamed to accuracy/CLASSIFIER if the unguided samples have this metric."""
     setup = next(iter(point["setup"]), "")
     name = f"accuracy/{known[setup].classifier if setup in known else ''}"
     return point.replace({"metric": {"accuracy": name}}) if name in set(free["metric"]) else point
@@ -164,17 +164,17 @@ def _heading(point: pd.DataFrame, known: dict[str, Setup]) -> str:
 
 
 def _in_order(metrics: Sequence[str]) -> list[str]:
-    """Known metrics in their fixed order, then the rest (shares per class) as they come."""
+    """Known metrics in a fixed order, then the rest (shares per class) in order of appearance."""
     return sorted(dict.fromkeys(metrics), key=lambda name: [i for i, each in enumerate(ORDER) if re.match(each, name)])
 
 
 def _indexed(points: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """A point's rows indexed by these metrics, NaN where it has no value."""
+    """A point's rows indexed by these metrics; NaN if missing."""
     return points.dropna(subset="value").drop_duplicates("metric").set_index("metric").reindex(metrics)
 
 
 def _name(metric: str, features: float) -> str:
-    """The metric's label, with extractor and feature dimension for a distance that we measured."""
+    """The metric's label, with extractor and number of features for our distances."""
     label = metric_label(metric)
     return label if np.isnan(features) else f"{label} [{extractor_of(metric) or '?'}, {features:g} features]"
 
@@ -184,7 +184,7 @@ def _count(points: pd.DataFrame, column: str) -> str:
 
 
 def _numbers(metrics: Sequence[str], ours: dict[str, pd.DataFrame], told: pd.DataFrame) -> pd.DataFrame:
-    """The CSV file: a row for each metric, unguided, of the paper's setup and of the best one, and the paper's own."""
+    """The CSV file, one row per metric: unguided samples, the paper's setup, the best setup, the paper's numbers."""
     found = {name: _indexed(part, metrics) for name, part in ours.items()}
     data = {"features": pd.concat([frame["features"] for frame in found.values()], axis=1).bfill(axis=1).iloc[:, 0]}
     for name, frame in found.items():
@@ -201,7 +201,7 @@ def _read_scores(paths: list[str]) -> pd.DataFrame:
     for path in paths:
         for name in read_table(path, text=("dataset",))["dataset"].unique():
             if name in points:
-                raise NrcgError(f"{path}: data set {name!r} is in another file of scores too; name one of them")
+                raise NrcgError(f"{path}: data set {name!r} is also in another file of scores; name one of them")
             points[name] = read_points(path, name).reported
     if not points:
         raise NrcgError("scores: name at least one file")

@@ -1,4 +1,4 @@
-"""Tables of text: how a number looks in a cell, and the formats CSV, Markdown, LaTeX and HTML."""
+"""Text tables: number formatting, and the formats CSV, Markdown, LaTeX and HTML."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,33 +16,33 @@ from nrcg.plots.setups import is_share
 from nrcg.plots.style import File, with_suffix
 from nrcg.report import WORDS
 
-NOTE_ERROR = f"Brackets: {NOTE_INTERVAL}, for the error of sampling. n counts all samples, diverged ones included."
-NOTE_BETWEEN = "±: standard deviation between trainings of the guiding classifier, the error of sampling taken off."
+NOTE_ERROR = f"Brackets: {NOTE_INTERVAL}; sampling error only. n counts all samples, including diverged ones."
+NOTE_BETWEEN = "±: standard deviation between training runs of the guiding classifier, without the sampling error."
 PAGE = Template((files("nrcg.report") / "table.html").read_text("utf-8"))
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table for reading, and its plain numbers for the machine."""
+    """A table as text, and its numbers."""
 
     caption: str
     text: pd.DataFrame  # strings
-    data: pd.DataFrame  # what the CSV file holds; shares 0…1
+    data: pd.DataFrame  # content of the CSV file; shares 0…1
     notes: Sequence[str]
-    intro: Sequence[str] = ()  # paragraphs above it
-    align: str = ""  # l or r for each column; blank is l, then r
+    intro: Sequence[str] = ()  # paragraphs above the table
+    align: str = ""  # l or r per column; default: l, then r
 
     @property
     def sides(self) -> str:
         return self.align or "l" + "r" * (self.text.shape[1] - 1)
 
     def escaped(self, by: Callable[[str], str]) -> pd.DataFrame:
-        """The text, headings too, escaped for a format."""
+        """Text and headings, escaped for a format."""
         return self.text.map(by).rename(columns=by)
 
 
 def cell(row: pd.Series, metric: str, digits: int = 1) -> str:
-    """A value with its unit and interval, the mark of a distance, and the spread between trainings; absent, a dash."""
+    """A value with unit, interval, mark, and standard deviation between training runs; a dash if missing."""
     if np.isnan(row["value"]):
         return "–"
     if metric == "unet_evaluations":
@@ -57,12 +57,12 @@ def cell(row: pd.Series, metric: str, digits: int = 1) -> str:
 
 
 def _number(value: float) -> str:
-    """Two decimals, or three digits of a small number."""
+    """Two decimals, or three digits for small numbers."""
     return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
 
 
 def plain(value: Any) -> str:
-    """A number as the CSV holds it: no rounding, no trailing .0, blank for none; text as it is."""
+    """A number for CSV: no rounding, no trailing .0, blank if missing; text is unchanged."""
     if isinstance(value, str):
         return value
     return "" if pd.isna(value) else str(int(value)) if float(value).is_integer() else repr(float(value))
@@ -74,12 +74,12 @@ def latex_escape(text: str) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Plain numbers, a header line first."""
+    """A header line and plain numbers."""
     return table.data.map(plain).to_csv(index=False, lineterminator="\n")
 
 
 def to_markdown(table: Table) -> str:
-    """A heading, the paragraphs above, a pipe table, and a list of the notes."""
+    """A heading, the introduction, a pipe table, and a list of notes."""
     sides = ["right" if side == "r" else "left" for side in table.sides]
     frame = table.escaped(lambda text: text.replace("|", r"\|"))
     grid = frame.to_markdown(index=False, tablefmt="pipe", colalign=sides, disable_numparse=True)
@@ -95,7 +95,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_html(table: Table) -> str:
-    """A page that a browser opens by itself."""
+    """A self-contained page."""
     right = (f"tr :nth-child({i + 1})" for i, side in enumerate(table.sides) if side == "r")
     with pd.option_context("display.max_colwidth", None):
         body = table.text.to_html(index=False, border=0, justify="unset")
@@ -108,6 +108,6 @@ FORMATS: dict[str, Callable[[Table], str]] = {".csv": to_csv, ".md": to_markdown
 
 
 def write(outputs: Iterable[File], table: Table) -> None:
-    """Write the table to each path, in the format of its suffix."""
+    """Write the table to each path; the suffix determines the format."""
     for path in with_suffix(outputs, "tables", FORMATS):
         write_text(path, FORMATS[path.suffix](table))

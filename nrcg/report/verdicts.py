@@ -1,4 +1,4 @@
-"""Numbers with their intervals, and what can be decided of them: True, False, or None for neither."""
+"""Numbers with intervals, and verdicts about them: True, False, or None if undecided."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ Verdict = bool | None
 
 
 class Number(NamedTuple):
-    """A number and its 95 % interval; NaN ends where there is none, so that nothing is decided."""
+    """A number and its 95 % interval; with unknown ends (NaN) all verdicts are undecided."""
 
     value: float
     low: float
@@ -27,24 +27,24 @@ class Number(NamedTuple):
         return Number(*(factor * each for each in self))
 
     def less(self, other: "Number") -> "Number":
-        """The difference of two numbers (Newcombe 1998, method 10); too wide where they are of the same samples."""
+        """The difference of two numbers (Newcombe 1998, method 10); conservative for numbers of the same samples."""
         value = self.value - other.value
         down = np.hypot(self.value - self.low, other.high - other.value)
         return Number(value, value - down, value + np.hypot(self.high - self.value, other.value - other.low))
 
 
 def times(value: float, error: float) -> Number:
-    """A positive number whose logarithm has this standard error."""
+    """A positive number with this standard error of its logarithm."""
     return Number(value, value * np.exp(-1.96 * error), value * np.exp(1.96 * error))
 
 
 def all_of(*verdicts: Verdict) -> Verdict:
-    """Whether all hold: not where one does not, undecided where one is."""
+    """Whether all hold: False if any is False, else None if any is None."""
     return False if False in verdicts else None if None in verdicts else True
 
 
 def any_of(*verdicts: Verdict) -> Verdict:
-    """Whether one holds: where one does, undecided where none does and one is."""
+    """Whether any holds: True if any is True, else None if any is None."""
     return opposite(all_of(*map(opposite, verdicts)))
 
 

@@ -1,27 +1,27 @@
-"""transformers out of sight: diffusers imports it wherever it is installed, a second of every run."""
+"""Hides transformers from diffusers, which imports it if installed and so delays every run by a second."""
 
 import sys
 from importlib import import_module
 from typing import Any
 
-HIDDEN = ("transformers", "peft")  # peft imports the other, and diffusers imports peft wherever it is installed
+HIDDEN = ("transformers", "peft")  # diffusers also imports peft, which imports transformers
 
 
 def hide_transformers() -> None:
-    """Let it look as if it were not installed, unless it was imported already."""
+    """Make it appear not installed, unless already imported."""
     if "transformers" not in sys.modules:
         for name in HIDDEN:
             sys.modules.setdefault(name, None)  # type: ignore[arg-type]
 
 
 def show_transformers() -> None:
-    """Undo that."""
+    """Undo `hide_transformers`."""
     for name in HIDDEN:
         if sys.modules.get(name, ...) is None:
             del sys.modules[name]
 
 
 def transformers() -> Any:
-    """The library itself, of the extra `models`."""
+    """The library transformers, from the extra `models`."""
     show_transformers()
     return import_module("transformers")

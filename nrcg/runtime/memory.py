@@ -1,4 +1,4 @@
-"""Batches that fit the device's memory, halved where it does not suffice."""
+"""Batches that fit into the device's memory; halved on out-of-memory errors."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -13,19 +13,19 @@ Result = TypeVar("Result")
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device, or the machine itself (for which torch has no error of its own), had no memory left."""
+    """Whether a device or the machine (for which torch has no error class) ran out of memory."""
     said = isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "bad_alloc" in str(error))
     return said or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 class BatchLimit:
-    """How many images the networks take at a time: `size` or, once halved for good, less; `what` names their work."""
+    """The number of images per batch: `size`, permanently halved when memory runs out; `what` is for messages."""
 
     def __init__(self, what: str, size: int) -> None:
         self.what, self.size = what, size
 
     def attempt(self, work: Callable[[int], Result], n: int) -> Result:
-        """work(size), size ≤ n, again with half while memory lacks; `work`, broken off, must leave nothing behind."""
+        """work(size) with size ≤ n, halved until it fits; `work` must be safe to interrupt and repeat."""
         while True:
             size = min(self.size, n)
             try:
@@ -33,17 +33,15 @@ class BatchLimit:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                # go on outside of this block: until its end the error keeps the tensors of `work` alive
+                # retry outside this block: the error keeps the tensors of `work` alive until its end
             if size == 1:
-                raise NrcgError(
-                    f"{self.what}: out of memory with a single image; use a device with more, or a freer one"
-                )
+                raise NrcgError(f"{self.what}: out of memory with a single image; use a device with more free memory")
             self.size = size // 2
-            log.warning("%s: out of memory with %d images at a time; going on with %d", self.what, size, self.size)
-            torch.cuda.empty_cache()  # pieces of other sizes would stay in the way; does nothing without CUDA
+            log.warning("%s: out of memory with batches of %d images; continuing with %d", self.what, size, self.size)
+            torch.cuda.empty_cache()  # cached blocks of other sizes would occupy memory; does nothing without CUDA
 
     def each(self, work: Callable[[Any], Result], items: Any) -> Iterator[tuple[Any, Result]]:
-        """(batch, work(batch)) for all `items` (anything that can be sliced) in order, as many at a time as fit."""
+        """(batch, work(batch)) for all `items` (any sliceable) in order, in batches that fit."""
 
         def take(size: int) -> tuple[Any, Result]:
             return items[:size], work(items[:size])

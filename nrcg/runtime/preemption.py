@@ -1,4 +1,4 @@
-"""Stopping on request: a signal asks, a loop answers where it can go on later."""
+"""Stopping on request: a signal sets a flag, and loops check it where they can resume later."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from nrcg.errors import Stopped
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, and what clusters send before they kill
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, and the warnings of clusters before a kill
 
 
 @dataclass
 class Stop:
-    """Whether the job was asked to stop, and by what; blank while it was not."""
+    """A request to stop and its reason; blank without a request."""
 
     reason: str = ""
 
@@ -20,19 +20,19 @@ class Stop:
         self.reason = reason
 
     def check(self) -> None:
-        """Raise Stopped if asked to; loops call this where everything that is done can be kept."""
+        """Raise Stopped if a stop was requested; loops call this where all finished work can be kept."""
         if self.reason:
-            raise Stopped(f"stopped by {self.reason}: what is done is kept; run the same command again to go on")
+            raise Stopped(f"stopped by {self.reason}: finished work is kept; run the same command again to continue")
 
 
 def end(name: str) -> None:
-    """The answer of work with nothing to keep."""
+    """Signal handler of work without resumable state."""
     raise Stopped(f"stopped by {name}: no file is half-written; run the same command again")
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Inside, each of SIGNALS asks the `Stop` that this yields."""
+    """Inside, each of SIGNALS sets the yielded `Stop`."""
     stop = Stop()
     with on_signals(stop.ask):
         yield stop
@@ -40,9 +40,9 @@ def stop_on_signals() -> Iterator[Stop]:
 
 @contextmanager
 def on_signals(answer: Callable[[str], None]) -> Iterator[None]:
-    """Inside, each of SIGNALS calls answer(its name), and a second one ends the process at once.
+    """Inside, the first of SIGNALS calls answer(name), and a second one ends the process at once.
 
-    One that whoever started this process has it ignore (`nohup`, a shell's `&`) stays ignored.
+    Signals that this process was started to ignore (`nohup`, a shell's `&`) stay ignored.
     """
     before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
 

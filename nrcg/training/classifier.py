@@ -1,4 +1,4 @@
-"""Training of classifiers: on clean images (non-robust), or on images noised by eq. 2 (robust)."""
+"""Training of classifiers on clean images (non-robust) or on images noised by eq. 2 (robust)."""
 
 import math
 from collections.abc import Callable
@@ -21,24 +21,24 @@ from nrcg.runtime.preemption import Stop
 from nrcg.training.common import Trainer, log, noised, open_images, run
 from nrcg.training.settings import ClassifierTraining
 
-VALIDATION_BATCH = 500  # images that share a draw of that noise
+VALIDATION_BATCH = 500  # images per random draw of validation noise
 
 
 def train_classifier(
     data: str | Path,
     out: str | Path,
     *,
-    scheduler: dict[str, Any],  # of the noise in robust training, and in every classifier's noisy validation
+    scheduler: dict[str, Any],  # for the noise in robust training and in all noisy validation
     settings: ClassifierTraining,
     checkpoint: str | Path,
     device: torch.device,
     stop: Stop | None = None,
 ) -> None:
-    """Train on the image set `data`, as `train_ddpm`; write weights, card and a CSV log of every epoch to `out`."""
+    """Train on the image set `data`; write weights, card and a CSV log with one row per epoch to `out`."""
     noise_scheduler, images = build_scheduler(scheduler), open_images(data, settings)
     n_logits = 1 if len(images.classes) == 2 else len(images.classes)
     if not len(images.indices("valid")):
-        raise NrcgError(f"{data}: no validation images, so training cannot know when to stop")
+        raise NrcgError(f"{data}: no validation images, which decide when training stops")
 
     def make() -> Trainer:
         seed_torch("classifier weights", settings.seed)
@@ -67,14 +67,14 @@ class _Trainer(Trainer):
             keep()
 
     def is_enough(self) -> bool:
-        """All epochs done, or the last one after `min_epochs` gained less than `min_gain`."""
+        """Whether all epochs are done, or the last one after `min_epochs` gained less than `min_gain`."""
         if len(self.rows) >= self.epochs or len(self.rows) <= self.settings.min_epochs:
             return len(self.rows) >= self.epochs
         kind = "valid_accuracy_noisy" if self.settings.robust else "valid_accuracy"
         return self.rows[-1][kind] - self.rows[-2][kind] < self.settings.min_gain
 
     def train_epoch(self, stop: Stop) -> None:
-        """What is left of a pass over the training images, then both validations, which start anew if broken off."""
+        """The rest of an epoch, then both validations; interrupted validations start again."""
         epoch, start = len(self.rows) + 1, len(self.rows) * self.steps_per_epoch
         self.network.train()
         for batch in self.batches(start, start + self.steps_per_epoch, f"epoch {epoch}/{self.epochs}", stop):
@@ -82,7 +82,7 @@ class _Trainer(Trainer):
         loss, accuracy = self._validate(stop, noisy=False)
         _, accuracy_noisy = self._validate(stop, noisy=True)
         if not (math.isfinite(self.loss_sum.item()) and math.isfinite(loss)):
-            raise NrcgError(f"training diverged in epoch {epoch}: its loss is not finite; lower learning_rate")
+            raise NrcgError(f"training diverged in epoch {epoch}: the loss is not finite; lower learning_rate")
         row = {"epoch": epoch, "train_loss": self.loss_sum.item() / self.steps_per_epoch, "valid_loss": loss}
         row |= {"valid_accuracy": accuracy, "valid_accuracy_noisy": accuracy_noisy}
         self.rows.append(row | {"lr": self.lr_schedule.get_last_lr()[0]})
@@ -94,7 +94,7 @@ class _Trainer(Trainer):
         return self.network.state_dict(), {"epochs": len(self.rows), **accuracies}
 
     def _backward(self, batch: np.ndarray) -> torch.Tensor:
-        """The mean loss over the batch and, in the weights, its gradient."""
+        """The mean loss over the batch; its gradient is left in the weights."""
         seed_torch("classifier dropout", self.settings.seed, self.step)  # MobileNet has dropout
         noise = ("classifier noise", self.settings.seed, self.step) if self.settings.robust else None
         try:
@@ -106,12 +106,12 @@ class _Trainer(Trainer):
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            # in pieces it would be another training: batch norm looks at the whole batch
+            # splitting the batch would change the training: batch norm uses statistics of the whole batch
             way = "choose a smaller batch_size, or a device with more"
-            raise NrcgError(f"batch_size {len(batch)}: training a classifier runs out of memory; {way}") from None
+            raise NrcgError(f"batch_size {len(batch)}: out of memory in training a classifier; {way}") from None
 
     def _load(self, batch: np.ndarray, noise: tuple[Any, ...] | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images, with noise of this purpose and key if any, and their labels."""
+        """Images and their labels; with noise of this purpose and key, if given."""
         x = to_float(self.images.images[batch], self.device)
         labels = to_device(self.images.labels[batch], self.device)
         if noise:
@@ -122,7 +122,7 @@ class _Trainer(Trainer):
     def _validate(self, stop: Stop, *, noisy: bool) -> tuple[float, float]:
         """Mean loss and accuracy over the validation images; the noise is the same after every epoch."""
         self.network.eval()
-        loss, correct = torch.zeros(2, dtype=torch.float64, device=self.device)  # asked for their values once
+        loss, correct = torch.zeros(2, dtype=torch.float64, device=self.device)  # read from the device once
         for i, batch in enumerate(np.split(self.valid, range(VALIDATION_BATCH, len(self.valid), VALIDATION_BATCH))):
             stop.check()
             x, labels = self._load(batch, ("classifier validation noise", self.settings.seed, i) if noisy else None)
@@ -134,19 +134,19 @@ class _Trainer(Trainer):
 
 @torch.no_grad()
 def _check_outputs(network: Any, images: torch.Tensor, n_logits: int) -> None:
-    """Refuse a network that cannot be trained here: it takes other images, or returns something else than logits."""
+    """Refuse a network that does not accept the images or does not return logits."""
     try:
         found = network.eval()(images)
-    except Exception as error:  # whatever the network makes of such images
+    except Exception as error:  # any error of the network
         if is_out_of_memory(error):
             raise
         size = "×".join(map(str, images.shape[2:]))
         raise NrcgError(
-            f"architecture: takes no images of {size} pixels ({first_line(error)}); choose another"
+            f"architecture: fails for images of {size} pixels ({first_line(error)}); choose another"
         ) from error
     if not isinstance(found, torch.Tensor) or found.shape != (len(images), n_logits):
         shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-        raise NrcgError(f"architecture: returns {shape}, not {n_logits} logits for each image; choose another")
+        raise NrcgError(f"architecture: returns {shape}, not {n_logits} logits per image; choose another")
 
 
 def _loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

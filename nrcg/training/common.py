@@ -1,4 +1,4 @@
-"""What both trainings share: order of the data, checkpoints, what a finished one leaves."""
+"""Common parts of both training loops: data order, checkpoints, results."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ log = logging.getLogger("nrcg")
 
 
 def open_images(data: str | Path, settings: Any, *, verify: bool = True) -> ImageSet:
-    """The image set to train on with these settings, checked to hold a batch."""
+    """The image set for training; NrcgError if it is smaller than a batch."""
     images = ImageSet.open(data, verify=verify)
     if (n := len(images.indices("train"))) < settings.batch_size:
         raise NrcgError(f"{data}: {n} training images, fewer than batch_size {settings.batch_size}")
@@ -41,7 +41,7 @@ def open_images(data: str | Path, settings: Any, *, verify: bool = True) -> Imag
 
 @dataclass
 class Trainer:
-    """What a checkpoint holds; a subclass adds `train(stop, keep)`, the steps left, and `result()`: weights, card."""
+    """State of a training run; subclasses add `train(stop, keep)` (remaining steps) and `result()` (weights, card)."""
 
     network: nn.Module  # on the device
     images: ImageSet
@@ -60,10 +60,10 @@ class Trainer:
         self.step, self.seconds, self.started = 0, 0.0, time.monotonic()
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)  # over the steps since the last row
         self.rows: list[dict[str, float]] = []  # of the log
-        self.told: dict[str, str] = {}  # beside the progress bar
+        self.told: dict[str, str] = {}  # values shown with the progress bar
 
     def batches(self, start: int, end: int, title: str, stop: Stop) -> Iterator[np.ndarray]:
-        """Positions of each step's images, until `end`; whoever takes a batch takes the step, by `advance`."""
+        """Image positions for each step until `end`; the caller makes the step, by `advance`."""
         batch_size, order = self.settings.batch_size, None
         bar = {"total": end - start, "initial": self.step - start, "desc": title, "unit": "step"}
         with tqdm(**bar, disable=rank() > 0) as progress:
@@ -78,7 +78,7 @@ class Trainer:
                 stop.check()
 
     def advance(self, loss: torch.Tensor) -> None:
-        """Take a step along the gradients in the weights, whose mean loss over the batch was `loss`."""
+        """Make an optimiser step with the gradients in the weights; `loss` is the batch's mean loss."""
         self.optimizer.step()
         self.lr_schedule.step()
         self.loss_sum += loss
@@ -97,7 +97,7 @@ class Trainer:
             part.load_state_dict(state[name])
 
     def finished(self: Any) -> dict[str, Any]:
-        """What the last checkpoint holds: all that the training's files are made of."""
+        """Content of the final checkpoint: everything needed to write the output files."""
         weights, card = self.result()
         card |= {"data": self.images.card["name"], "data_digest": self.images.card["digest"]}
         card |= {"training": asdict(self.settings), "seconds": round(self.state_dict()["seconds"])}
@@ -109,15 +109,15 @@ class Trainer:
 def run(
     make: Callable, write: Callable, images: ImageSet, out: Path, checkpoint: Path, stop: Stop, **decisive: Any
 ) -> None:
-    """Train what `make()` gives, or go on from a checkpoint of the same data and `decisive` settings; then `write`."""
+    """Train `make()`, or resume from a checkpoint of the same data and `decisive` settings; then `write`."""
     identity = fingerprint(data=images.card["digest"], **decisive)
     first = rank() == 0
 
     def another(first_look: bool) -> None:
-        if size() > 1:  # the others would wait in vain
-            raise NrcgError(f"{checkpoint}: another process trains with this checkpoint; wait for it, or end it")
+        if size() > 1:  # the other processes of this training would wait in vain
+            raise NrcgError(f"{checkpoint}: in use by another training; wait for it, or stop it")
         if first_look:
-            log.info("%s: another process trains with this checkpoint; waiting for it", checkpoint)
+            log.info("%s: in use by another training; waiting for it", checkpoint)
         stop.check()
 
     if first:
@@ -142,7 +142,7 @@ def run(
                 raise
             state = {"finished": trainer.finished()}
             if first:
-                save_checkpoint(checkpoint, identity, state)  # stays: of it the same training writes the same files
+                save_checkpoint(checkpoint, identity, state)  # stays, so that lost files can be written again
         if first:
             finished = state["finished"]
             write_text(out / LOG, pd.DataFrame(finished["rows"]).to_csv(index=False))
@@ -152,7 +152,7 @@ def run(
 
 def noised(scheduler: DDPMScheduler, x0: torch.Tensor, purpose: str, *key: int) -> tuple[torch.Tensor, ...]:
     """Images N×3×H×W noised by eq. 2, each at its own timestep; the noise; the timesteps N."""
-    n = len(x0) * size()  # drawn for the whole batch: however many processes share it, an image gets the same
+    n = len(x0) * size()  # draws for the whole batch, so that they do not depend on the number of processes
     of: dict[str, Any] = {"generator": keyed_generator(purpose, *key, device=x0.device), "device": x0.device}
     timesteps = share(torch.randint(scheduler.config.num_train_timesteps, (n,), **of))
     noise = share(torch.randn((n, *x0.shape[1:]), **of))
@@ -160,7 +160,7 @@ def noised(scheduler: DDPMScheduler, x0: torch.Tensor, purpose: str, *key: int) 
 
 
 def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
-    """Write `state` atomically; the checkpoint before stays beside it."""
+    """Write `state` atomically; the previous checkpoint stays beside it."""
     if path.exists():
         with writing(path):
             os.replace(path, _before(path))
@@ -168,15 +168,15 @@ def save_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:
-    """The state to continue from: the last one that is undamaged and of these settings, or None."""
+    """The newest undamaged state with this identity, or None."""
     for candidate in filter(Path.exists, (path, _before(path))):
         try:
             state = torch.load(read_sealed(candidate), map_location="cpu", weights_only=True)
             if state["identity"] == identity:
                 return state
-            log.warning("%s: checkpoint of other settings or data; not used", candidate)
+            log.warning("%s: ignoring a checkpoint of other settings or data", candidate)
         except (NrcgError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError) as error:
-            log.warning("%s; going on from the checkpoint before it, or else anew", error)
+            log.warning("%s; continuing from the previous checkpoint if there is one, else from the start", error)
     return None
 
 

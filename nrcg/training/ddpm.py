@@ -26,7 +26,7 @@ from nrcg.training import distributed
 from nrcg.training.common import Trainer, noised, open_images, run
 from nrcg.training.settings import DDPMTraining
 
-LOG_EVERY = 50  # steps a row of the loss log; the last row may stand for fewer
+LOG_EVERY = 50  # steps per row of the loss log; fewer in the last row
 PREVIEW = 64  # samples
 
 
@@ -44,12 +44,12 @@ def train_ddpm(
     device: torch.device,
     stop: Stop | None = None,
 ) -> None:
-    """Train on the train split of the image set `data`; write a diffusers folder, card and log to `out`."""
+    """Train on the train split of the image set `data`; write a diffusers folder, a card and a log to `out`."""
     noise_scheduler = build_scheduler(scheduler)
     check_unet(unet)
     images = open_images(data, settings, verify=distributed.rank() == 0)
     if settings.batch_size % (n := distributed.size()):
-        raise NrcgError(f"batch_size {settings.batch_size}: not a multiple of the {n} processes; choose one")
+        raise NrcgError(f"batch_size {settings.batch_size}: must be a multiple of the number of processes, {n}")
     if not takes_images(unet["sample_size"], size := images.card["size"]):
         raise NrcgError(f"unet: sample_size {unet['sample_size']}, but the images of {data} are {size} pixels wide")
 
@@ -77,7 +77,7 @@ class _Trainer(Trainer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.predict: Any = self.network  # what a step calls is perhaps compiled; previews and files take the U-Net
+        self.predict: Any = self.network  # perhaps compiled, for the steps; previews and files use the U-Net
         config: Any = self.network.config
         self.channels: int = config.in_channels
         decay = self.settings.ema_decay
@@ -111,7 +111,7 @@ class _Trainer(Trainer):
         }
 
     def train_step(self, x0: torch.Tensor) -> None:
-        """One optimiser step on clean images N×C×H×W in [−1, 1], this process's share of the batch."""
+        """One optimiser step on this process's share of the batch: clean images N×C×H×W in [−1, 1]."""
         x_t, noise, timesteps = noised(self.scheduler, x0, "ddpm noise", self.settings.seed, self.step)
         targets = {"epsilon": noise, "sample": x0, "v_prediction": self.scheduler.get_velocity(x0, noise, timesteps)}
         target = targets[self.scheduler.config.prediction_type]
@@ -126,7 +126,7 @@ class _Trainer(Trainer):
             self._record()
 
     def _backward(self, x_t: torch.Tensor, timesteps: torch.Tensor, target: torch.Tensor, size: int) -> torch.Tensor:
-        """The mean loss over the batch and, in the weights, its gradient, added up over pieces of `size` images."""
+        """The mean loss over the batch, in pieces of `size` images; its gradient is left in the weights."""
         seed_torch("ddpm dropout", self.settings.seed, self.step, distributed.rank())  # if the U-Net has any
         self.optimizer.zero_grad(set_to_none=True)
         mean = torch.zeros((), device=x_t.device)
@@ -149,14 +149,14 @@ class _Trainer(Trainer):
 
     def averaged(self) -> UNet2DModel:
         """A copy of the U-Net in eval mode, with the EMA weights, if any."""
-        self.optimizer.zero_grad(set_to_none=True)  # a copy needs their memory
+        self.optimizer.zero_grad(set_to_none=True)  # frees memory for the copy
         unet = deepcopy(self.network).eval()
         if self.ema:
             self.ema.copy_to(unet.parameters())
         return unet
 
     def preview(self) -> None:
-        """A grid of samples of the averaged weights; always of the same seeds, so that previews can be compared."""
+        """Write a grid of samples of the averaged weights, with the same seeds every time for comparison."""
         pipe = DDPMPipeline(unet=self.averaged(), scheduler=self.scheduler)
         pipe.set_progress_bar_config(disable=True)
         steps = self.scheduler.config.num_train_timesteps
@@ -167,7 +167,7 @@ class _Trainer(Trainer):
 
         pieces = [images for _, images in BatchLimit("preview", PREVIEW).each(draw, range(PREVIEW))]
         samples = torch.from_numpy(np.concatenate(pieces)).permute(0, 3, 1, 2)
-        if distributed.rank() == 0:  # the others draw it, too, for as long
+        if distributed.rank() == 0:  # the other processes draw it too, to stay in step
             with atomic(self.previews / f"step_{self.step:07d}.png") as file:
                 doubled = to_rgb(samples * 2 - 1).add(1).div(2).repeat_interleave(2, 2).repeat_interleave(2, 3)
                 save_image(doubled, file, "PNG", nrow=8, padding=2, pad_value=200 / 255)

@@ -1,4 +1,4 @@
-"""The processes of one training: what they tell each other; started and ended together by torchrun's agent."""
+"""Training with several processes, started and ended together by torchrun's agent."""
 
 import logging
 import os
@@ -20,31 +20,31 @@ from nrcg.errors import NrcgError, Stopped
 from nrcg.runtime.device import set_up_torch
 from nrcg.runtime.preemption import SIGNALS, Stop, end, on_signals
 
-LONGEST_WAIT = timedelta(minutes=10)  # for the others' part of a step
-GRACE = 1.0  # seconds after which a death is known that made another process fail
-PATIENCE = 30.0  # seconds to answer a request to stop, of the agent's, and of a process whose parent is gone
+LONGEST_WAIT = timedelta(minutes=10)  # for the other processes, per step
+GRACE = 1.0  # seconds before a failure is reported, so that a death that caused it is reported first
+PATIENCE = 30.0  # seconds for a process to stop after its parent has ended
 ASKED = 75  # exit status of a process that stopped on request
-AGAIN = "run the same command again to go on from the last checkpoint"
+AGAIN = "run the same command again to continue from the last checkpoint"
 
 
 def rank() -> int:
-    """Number of this process, from 0; the first alone writes files and speaks."""
+    """Number of this process, from 0; only process 0 writes files and messages."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def size() -> int:
-    """How many processes take each step of the training together."""
+    """Number of processes that share each training step."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def share(batch: Any) -> Any:
-    """This process's part of a batch, whose length is a multiple of `size()`."""
+    """This process's part of a batch; its length must be a multiple of `size()`."""
     n = len(batch) // size()
     return batch[rank() * n : (rank() + 1) * n]
 
 
 def average(tensors: Sequence[torch.Tensor]) -> None:
-    """Replace each of the float tensors by its mean over the processes; one message carries them all."""
+    """Replace each float tensor by its mean over the processes, with a single message."""
     if size() > 1:
         means = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(means)
@@ -54,7 +54,7 @@ def average(tensors: Sequence[torch.Tensor]) -> None:
 
 
 class CommonStop(Stop):
-    """Stops all processes at the same look, as soon as one of them is asked to; all must look equally often."""
+    """Stops all processes at the same check once one has a request; all must check equally often."""
 
     def check(self) -> None:
         """Raise Stopped in all processes or in none."""
@@ -65,12 +65,12 @@ class CommonStop(Stop):
 
 
 def launch(work: Callable[..., None], devices: list[torch.device], *, threads: int = 0, **arguments: Any) -> None:
-    """Call work(**arguments, device=…, stop=…) in a process for each device; they stop, and fail, together."""
+    """Call work(**arguments, device=…, stop=…) in one process per device; they stop and fail together."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for name in ("torch.distributed.elastic", "torch.multiprocessing"):  # of what they say, one line is said here
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):  # replaced by one line of ours
         logging.getLogger(name).addHandler(logging.NullHandler())
         logging.getLogger(name).propagate = False
     threads = max(1, (threads or torch.get_num_threads()) // len(devices))
@@ -95,22 +95,22 @@ def launch(work: Callable[..., None], devices: list[torch.device], *, threads: i
 
 
 def _relay(ours: Connection) -> None:
-    """Say, until all have ended, what the processes say: this process may write a log."""
+    """Print the output of the processes until all have ended, through this process's log."""
     with open(ours.fileno(), newline="", encoding="utf-8", errors="replace", closefd=False) as lines:
         for line in lines:
             print(line, end="", file=sys.stderr, flush=True)
 
 
 def _reason(failure: Any) -> BaseException:
-    """What to raise for a process that failed, of which torchrun's agent tells."""
+    """The exception for a failed process, from the report of torchrun's agent."""
     if failure.exitcode == ASKED:
         return Stopped(f"stopped on request: {AGAIN}")
     if not isinstance(failure.message, dict):
         how = f"was killed by {failure.signal_name()}" if failure.exitcode < 0 else "ended"
-        return NrcgError(f"a process of the training {how}; {AGAIN}")
+        return NrcgError(f"a training process {how}; {AGAIN}")
     kind, _, text = failure.message["message"].partition(": ")
     if "timed out" in text.lower() and kind != "NrcgError":
-        return NrcgError(f"a process of the training did not answer for {LONGEST_WAIT}; {AGAIN}")
+        return NrcgError(f"a training process did not respond for {LONGEST_WAIT}; {AGAIN}")
     made = {"NrcgError": NrcgError, "MemoryError": MemoryError, "OutOfMemoryError": MemoryError}.get(kind)
     return made(text) if made else RuntimeError(f"{text}\n{failure.message['extraInfo']['py_callstack']}")
 
@@ -118,9 +118,9 @@ def _reason(failure: Any) -> BaseException:
 def _run(
     theirs: Connection, parent: int, devices: list[torch.device], threads: int, work: Any, arguments: dict[str, Any]
 ) -> None:
-    """What one process does, from its start to its end."""
+    """The work of one process."""
     stop, device = CommonStop(), devices[int(os.environ["LOCAL_RANK"])]
-    for number in SIGNALS:  # clusters send them to every process, and so does the agent: a second one means no more
+    for number in SIGNALS:  # both clusters and the agent send them to every process: a second one changes nothing
         signal(number, lambda number, _: stop.ask(Signals(number).name))
     threading.Thread(target=_watch, args=(parent, stop), daemon=True).start()
     for stream in (1, 2):
@@ -132,19 +132,19 @@ def _run(
         if own:
             torch.cuda.set_device(own)
         dist.init_process_group(backend, timeout=LONGEST_WAIT, device_id=own)
-        dist.barrier()  # only once they are connected do they hear of a death
+        dist.barrier()  # only connected processes notice the death of another
         logging.basicConfig(level=logging.ERROR if rank() else logging.INFO, format="%(message)s")
         work(**arguments, device=device, stop=stop)
     except Stopped:
-        dist.barrier()  # or the agent would end the one that still writes
+        dist.barrier()  # else the agent would end the process that still writes
         sys.exit(ASKED)
     except Exception:
-        time.sleep(GRACE)  # perhaps only because another died: the agent is to hear of that first
+        time.sleep(GRACE)  # perhaps another process died first: let the agent notice that
         raise
 
 
 def _watch(parent: int, stop: Stop) -> None:
-    """Do not outlive the parent, however that ended."""
+    """End this process after its parent, however that ended."""
     while os.getppid() == parent:
         time.sleep(1)
     stop.ask("the end of its parent")

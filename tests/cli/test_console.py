@@ -45,7 +45,7 @@ def test_the_log_has_the_error_and_is_made_anew(tmp_path):
 def test_a_log_that_cannot_be_written_is_told_of_once(tmp_path, log):
     done = nrcg("--log", log, *BALLS, tmp_path / "set")
     assert done.returncode == 0 and (tmp_path / "set/card.json").exists()
-    assert done.stderr.count("warning: --log") == 1 and "going on without it" in done.stderr
+    assert done.stderr.count("warning: --log") == 1 and "continuing without it" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_result_that_cannot_be_printed_is_an_error(tmp_path):
     rows = ["\t".join(rates), "\t".join(["train", "", "", "", "1", "1", "a guess"])]
     (tmp_path / "rates.tsv").write_text("\ufeff" + "\n".join(rows) + "\n", encoding="utf-8")
     plan = ["plan", tmp_path / "dry", "--rates", tmp_path / "rates.tsv"]
-    assert "Nothing is left to do" in nrcg(*plan).stdout
+    assert "Nothing to be done" in nrcg(*plan).stdout
     full = nrcg(*plan, shell='"$@" >/dev/full')
     assert (
         full.returncode == 2 and full.stderr == "error: standard output: cannot be written (No space left on device)\n"

@@ -125,11 +125,11 @@ SPOILED = {
     "no images": (lambda s: shutil.rmtree(s / IMAGES), rf"source: no .*{IMAGES}; get CelebA from"),
     "no image": (
         lambda s: [(s / IMAGES / f"{i:06d}.jpg").unlink() for i in (20, 7)],
-        rf"{IMAGES}: lacks 2 of the 24 images of {PARTITION}, 000007.jpg for one; delete the folder",
+        rf"{IMAGES}: lacks 2 of the 24 images of {PARTITION}, e.g. 000007.jpg; delete the folder",
     ),
     "no row": (
         lambda s: replace(s / ATTRIBUTES, b"000009.jpg", b"000099.jpg"),
-        rf"{ATTRIBUTES}: has no row for 000009.jpg of {PARTITION}",
+        rf"{ATTRIBUTES}: no row for 000009.jpg of {PARTITION}",
     ),
     "one name more": (
         lambda s: replace(s / ATTRIBUTES, b"Male ", b"Male Pale "),
@@ -139,12 +139,12 @@ SPOILED = {
         lambda s: (s / ATTRIBUTES).write_bytes((s / ATTRIBUTES).read_bytes()[:-40]),
         rf"{ATTRIBUTES}: the row of 000024.jpg is not a new image and its 40 value",
     ),
-    "fewer rows": (lambda s: replace(s / ATTRIBUTES, b"24", b"25"), rf"{ATTRIBUTES}: promises 25 images, lists 24"),
+    "fewer rows": (lambda s: replace(s / ATTRIBUTES, b"24", b"25"), rf"{ATTRIBUTES}: states 25 images, lists 24"),
     "not the list": (
         lambda s: (s / ATTRIBUTES).write_text("<html>\nQuota exceeded"),
         rf"{ATTRIBUTES}: not CelebA's list",
     ),
-    "binary": (lambda s: (s / ATTRIBUTES).write_bytes(bytes(range(256))), rf"{ATTRIBUTES}: not a text in UTF-8"),
+    "binary": (lambda s: (s / ATTRIBUTES).write_bytes(bytes(range(256))), rf"{ATTRIBUTES}: not UTF-8 text"),
     "empty attributes": (lambda s: (s / ATTRIBUTES).write_text(""), rf"{ATTRIBUTES}: not CelebA's list"),
     "empty partition": (
         lambda s: (s / PARTITION).write_text("\n"),
@@ -205,7 +205,7 @@ def test_a_value_that_is_not_one_is_named(source, tmp_path):
         ({"classes": ["a", "a"]}, "classes .*: must be two different names"),
         ({"classes": ["a", "b", "c"]}, "classes .*: must be two different names"),
         ({"classes": "ab"}, "classes 'ab': must be two different names"),
-        ({"source": None}, "source: none; name a folder in CelebA's layout"),
+        ({"source": None}, "source: missing; name a folder in CelebA's layout"),
         ({"source": 3}, "source 3: must be a path, or null"),
         ({"crops": 3}, "images: unknown key crops; nearest are crop"),
         ({"crop": 179}, r"crop 179: larger than .*000001.jpg, 178×218; lower it"),
@@ -263,8 +263,8 @@ def test_full_disk_is_one_line_and_leaves_no_half_file(official, tmp_path):
     result = run(64)
     assert result.returncode == 2
     assert [line for line in result.stderr.splitlines() if line and "CelebA:" not in line] == [
-        f"error: {tmp_path}/set/images.npy: cannot be written (File too large); make room or choose another place, "
-        "then run again"
+        f"error: {tmp_path}/set/images.npy: cannot be written (File too large); free some space or choose another "
+        "folder, then run again"
     ]
     assert (tmp_path / "set" / "images.npy").read_bytes() == before
     assert not [name for name in os.listdir(tmp_path / "set") if name.startswith(".")]
@@ -346,7 +346,7 @@ def test_failed_download_leaves_no_fragment(tmp_path, monkeypatch):
 
 
 def test_download_wants_a_folder_called_celeba(tmp_path):
-    with pytest.raises(NrcgError, match=r"faces: .* called celeba"):
+    with pytest.raises(NrcgError, match=r"faces: .* named celeba"):
         download_celeba(tmp_path / "faces")
 
 

@@ -131,45 +131,51 @@ def cut(path):
 
 
 FLAT = {
-    "no folder": (shutil.rmtree, "source .*pets: no such folder; name one that holds"),
-    "no class folder": (lambda s: remove(*s.iterdir()), "source .*pets: holds no class folder; put the pictures"),
-    "one class": (lambda s: remove(s / "red", s / "A grey"), "source .*pets: holds one class folder, blue; put"),
+    "no folder": (shutil.rmtree, "source .*pets: no such folder; name a folder"),
+    "no class folder": (lambda s: remove(*s.iterdir()), "source .*pets: holds no class folders; put the pictures"),
+    "one class": (
+        lambda s: remove(s / "red", s / "A grey"),
+        "source .*pets: holds one class folder, blue; it needs two",
+    ),
     "empty class": (
         lambda s: (s / "green").mkdir(),
-        "source: .*pets/green holds no picture; put some there, or remove",
+        "source: .*pets/green holds no pictures; add some, or remove",
     ),
     "no picture": (
         lambda s: [(s / "green").mkdir(), (s / "green/a.txt").write_text("?")],
-        "source: .*pets/green holds no picture",
+        "source: .*pets/green holds no pictures",
     ),
     "one name": (
         lambda s: renamed(s, "Red"),
-        "source .*pets: the classes 'Red' and 'red' have one name; give each its",
+        "source .*pets: the classes 'Red' and 'red' have the same name; rename one",
     ),
-    "a space": (lambda s: renamed(s, "red "), "the classes 'red' and 'red ' have one name"),
+    "a space": (lambda s: renamed(s, "red "), "the classes 'red' and 'red ' have the same name"),
     "composed": (
         lambda s: [renamed(s, normalize(form, "grün")) for form in ("NFC", "NFD")],
-        "the classes 'gru.n' and 'grün' have one name",
+        "the classes 'gru.n' and 'grün' have the same name",
     ),
-    "damaged": (lambda s: cut(s / "red/0004.png"), r"pets/red/0004.png: not a readable image \(.*; mend or remove it"),
+    "damaged": (
+        lambda s: cut(s / "red/0004.png"),
+        r"pets/red/0004.png: not a readable image \(.*; repair or remove it",
+    ),
     "no image": (lambda s: (s / "red/0004.png").write_text("?"), r"pets/red/0004.png: not a readable image \(cannot"),
     "one image": (
         lambda s: [path.unlink() for path in list((s / "red").iterdir())[1:]],
-        "valid_fraction 0.2: class 'red' has 1 image.s., too few to train with and to validate with; add images",
+        "valid_fraction 0.2: class 'red' has 1 image.s., too few for training and validation; add images",
     ),
     "no train": (
         lambda s: [shutil.copytree(s, s.parent / "val"), (s.parent / "val").rename(s / "val")],
-        "source .*pets: holds val, but no train beside it",
+        "source .*pets: holds val, but no folder train",
     ),
 }
 SPLIT = {
     "one class more": (
         lambda s: renamed(s / "Val", "green"),
-        "source: .*Val/green has no folder of its name in .*train;",
+        "source: .*Val/green has no counterpart in .*train;",
     ),
     "empty class": (
         lambda s: [path.unlink() for path in (s / "test/red").iterdir()],
-        "source: .*test/red holds no picture; put some there, or remove it",
+        "source: .*test/red holds no pictures; add some, or remove",
     ),
     "two": (
         lambda s: shutil.copytree(s / "test", s / "validation"),
@@ -252,7 +258,7 @@ def test_describe_names_what_cannot_be_read_and_fails(source):
     assert "8 files" in text and "  red/broken0.png: not a readable image" in text and "  and 3 more" in text
     assert "  blue/0000.jpg: not a readable image (image file is truncated" in text
     assert isinstance(result.exception, NrcgError)
-    assert str(result.exception) == f"{source}: 8 of 30 pictures cannot be read; mend or remove them"
+    assert str(result.exception) == f"{source}: 8 of 30 pictures cannot be read; repair or remove them"
 
 
 @pytest.mark.parametrize(

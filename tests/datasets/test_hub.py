@@ -98,7 +98,7 @@ def test_names_as_labels_and_other_columns_and_splits(source, tmp_path):
 def test_numbers_without_names_ask_for_them(source, tmp_path):
     for path in source.rglob("*.parquet"):
         rewrite(path)
-    with pytest.raises(NrcgError, match=r"classes: none, and .*hub has no names for the column label; give them"):
+    with pytest.raises(NrcgError, match=r"classes: none, and .*hub has no names for the column label; give names"):
         convert(source, tmp_path / "set")
     assert convert(source, tmp_path / "set", classes=["f", "m"]).classes == ["f", "m"]
 
@@ -158,7 +158,7 @@ def spoil_image(path, value):
 
 
 SPOILED = {
-    "no folder": (shutil.rmtree, r"source .*hub: no such folder; name one, or a hub id"),
+    "no folder": (shutil.rmtree, r"source .*hub: no such folder; name a folder, or a hub id"),
     "no train": (
         lambda s: [path.unlink() for path in s.rglob("train*")],
         r"hub: holds the train files \(none\) of .*nrcg get hub",
@@ -166,11 +166,11 @@ SPOILED = {
     "no validation": (lambda s: shard(s, "validation").unlink(), r"hub: holds the validation files \(none\) of"),
     "one file less": (
         lambda s: shard(s, "train-00000").unlink(),
-        r"hub: holds the train files 1 of .* where 0 to 1 are needed",
+        r"hub: holds the train files 1 of .* instead of 0 to 1, each once",
     ),
     "a file twice": (
         lambda s: shutil.copytree(s / "data", s / "old"),
-        r"train files 0, 0, 1, 1 of .* where 0 to 1 .*, each once",
+        r"train files 0, 0, 1, 1 of .* instead of 0 to 1, each once",
     ),
     "cut file": (
         lambda s: cut(shard(s, "train-00001")),
@@ -232,15 +232,15 @@ def test_data_damaged_in_the_middle_is_named(source, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"classes": ["face"]}, r"classes \['face'\]: must be a list, at least 2 long, each a name"),
-        ({"classes": ["face", "Face "]}, r"classes: the classes 'face' and 'Face ' have one name"),
+        ({"classes": ["face"]}, r"classes \['face'\]: must be a list of at least 2, each a name"),
+        ({"classes": ["face", "Face "]}, r"classes: the classes 'face' and 'Face ' have the same name"),
         ({"classes": ["f", "m"], "source": "owner/name@main"}, "owner/name@main: holds the train files .none. of"),
-        ({"source": "owner/name@main"}, "classes: none, and owner/name@main is not here yet"),
-        ({"source": "owner"}, "source owner: no such folder; name one, or a hub id"),
+        ({"source": "owner/name@main"}, "classes: none, and owner/name@main is not downloaded yet"),
+        ({"source": "owner"}, "source owner: no such folder; name a folder, or a hub id"),
         ({"label": "gender"}, "no column 'gender'; it has image, label"),
         ({"image": "picture"}, "no column 'picture'; it has image, label"),
         ({"valid": "test"}, r"holds the test files \(none\) of test-….*or name another split"),
-        ({"valid": "train"}, "valid train: is train too"),
+        ({"valid": "train"}, "valid train: same as train"),
         ({"fit": "stretch"}, "fit 'stretch': must be one of resize, crop"),
         ({"background": "whitish"}, "background 'whitish': must be a colour"),
         ({"size": 0}, "size 0"),
@@ -302,7 +302,8 @@ def named(source, names, part=""):
 def test_classes_in_another_order_than_the_files_own_names_are_refused(source, tmp_path):
     named(source, ["Male", "Female"])
     with pytest.raises(
-        NrcgError, match=r"classes female, male: .*train-00000-.* itself calls .* Male, Female; give them in that order"
+        NrcgError,
+        match=r"classes female, male: .*order of the labels in .*train-00000-.* is Male, Female; give them",
     ):
         convert(source, tmp_path / "set", size=8, classes=["female", "male"])
     assert convert(source, tmp_path / "set", size=8, classes=["male", "female"]).classes == ["male", "female"]
@@ -313,4 +314,4 @@ def test_classes_in_another_order_than_the_files_own_names_are_refused(source, t
 
 def test_other_words_for_the_classes_are_said(source, tmp_path, caplog):
     convert(source, tmp_path / "set", size=8, classes=["woman", "man"])
-    assert "calls its classes female, male; here they are woman, man" in caplog.text
+    assert "names its classes female, male; the config names them woman, man" in caplog.text

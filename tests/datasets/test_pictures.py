@@ -158,7 +158,7 @@ def test_sizes_are_one_number_or_two():
 
 @pytest.mark.parametrize("names", [("a", "a"), ("Straße", "STRASSE"), ("e\u0301", "\u00e9"), ("a", "b", " B")])
 def test_two_classes_are_not_one(names):
-    with pytest.raises(NrcgError, match=r"^here: the classes .* and .* have one name; give each its own"):
+    with pytest.raises(NrcgError, match=r"^here: the classes .* and .* have the same name; rename one"):
         distinct(names, "here")
     assert distinct(["a", "b", "ä"], "here") == ["a", "b", "ä"]
 

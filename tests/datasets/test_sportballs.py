@@ -192,7 +192,7 @@ def test_card(small):
         ({"valid_fraction": 1.0}, "valid_fraction 1.0"),
         ({"seed": -1}, "seed -1"),
         ({"ball": ["tennis"]}, "'tennis' is not among baseball"),
-        ({"ball": ["soccer", "soccer"]}, "ball: the classes 'soccer' and 'soccer' have one name; give each its own"),
+        ({"ball": ["soccer", "soccer"]}, "ball: the classes 'soccer' and 'soccer' have the same name; rename one"),
         ({"icons": "nowhere"}, "nowhere: no such folder"),
     ],
 )

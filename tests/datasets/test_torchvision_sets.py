@@ -132,7 +132,7 @@ def test_a_pickle_of_anothers_is_not_opened(cifar, tmp_path, name):
 
 
 def test_svhn_has_no_names_and_splits_by_word(svhn, tmp_path):
-    with pytest.raises(NrcgError, match="classes: SVHN itself does not tell their names; give them"):
+    with pytest.raises(NrcgError, match="classes: SVHN has no class names; give them"):
         check_images("torchvision", {"name": "SVHN", "source": str(svhn)})
     made = convert("SVHN", svhn, tmp_path / "set", classes=DIGITS)
     images, labels = read(SVHN(svhn, "train"), SVHN(svhn, "test"))
@@ -209,7 +209,7 @@ def test_labels_must_be_classes(tmp_path, monkeypatch, item):
     monkeypatch.setattr(torchvision.datasets, "Flowers102", Some)
     monkeypatch.setattr(Some, "__getitem__", lambda self, i: item(Image.new("L", (9, 9))))
     with pytest.raises(
-        NrcgError, match="name Flowers102: its image 0 has no whole number as label; take a data set of c"
+        NrcgError, match="name Flowers102: the label of image 0 is not an integer; choose a data set of c"
     ):
         convert("Flowers102", tmp_path, tmp_path / "set", classes=["a", "b"])
 
@@ -221,10 +221,12 @@ def test_threads_and_batches_change_nothing(fashion, tmp_path, monkeypatch):
 
 
 def test_own_names_in_another_order_are_refused_and_others_said(fashion, tmp_path, caplog):
-    with pytest.raises(NrcgError, match=r"classes Ankle boot, Bag.*: FashionMNIST itself calls .*T-shirt/top, Trouser"):
+    with pytest.raises(
+        NrcgError, match=r"classes Ankle boot, Bag.*: the order of the labels in FashionMNIST is T-shirt/top, Trouser"
+    ):
         convert("FashionMNIST", fashion, tmp_path / "set", classes=FashionMNIST.classes[::-1])
     convert("FashionMNIST", fashion, tmp_path / "set", classes=DIGITS)
-    assert "FashionMNIST calls its classes T-shirt/top, " in caplog.text
+    assert "FashionMNIST names its classes T-shirt/top, " in caplog.text
 
 
 def test_check_needs_no_files():
@@ -236,24 +238,30 @@ def test_check_needs_no_files():
 
 
 WRONG = {
-    "unknown name": ({"name": "FashionMnist"}, "name 'FashionMnist': no data set .*; nearest are FashionMNIST, "),
-    "no root": ({"name": "FakeData"}, "name 'FakeData': no data set of torchvision that could be read"),
+    "unknown name": (
+        {"name": "FashionMnist"},
+        "name 'FashionMnist': no supported data set .*; nearest are FashionMNIST, ",
+    ),
+    "no root": ({"name": "FakeData"}, "name 'FakeData': no supported data set of torchvision"),
     "no name": ({"name": ""}, "name '': must be a name"),
-    "no source": ({"source": None}, "source: none; name a folder with FashionMNIST, as `nrcg get torchvision Fash"),
-    "no folder": ({"source": "nowhere"}, "source nowhere: no such folder; fetch FashionMNIST into it by `nrcg get tor"),
-    "no files": ({"name": "MNIST"}, r"source .*: MNIST cannot be read there \(Dataset not found.\); fetch it by"),
+    "no source": (
+        {"source": None},
+        "source: missing; name a folder with FashionMNIST, as made by `nrcg get torchvision Fash",
+    ),
+    "no folder": ({"source": "nowhere"}, "source nowhere: no such folder; fetch FashionMNIST to it with `nrcg get tor"),
+    "no files": ({"name": "MNIST"}, r"source .*: MNIST cannot be read there \(Dataset not found.\); fetch it with"),
     "no data set": ({"name": "VisionDataset", "classes": ["a", "b"]}, r"cannot be read there \(NotImplementedError\)"),
-    "argument": ({"arguments": {"trian": 1}}, "arguments: FashionMNIST takes no trian here, but none at all"),
-    "ours": ({"arguments": {"download": True}}, "arguments: FashionMNIST takes no download here"),
-    "near": ({"name": "EMNIST", "arguments": {"spilt": "x"}}, "arguments: EMNIST takes no spilt here, but split"),
+    "argument": ({"arguments": {"trian": 1}}, "arguments: FashionMNIST has no trian here; use none"),
+    "ours": ({"arguments": {"download": True}}, "arguments: FashionMNIST has no download here"),
+    "near": ({"name": "EMNIST", "arguments": {"spilt": "x"}}, "arguments: EMNIST has no spilt here; use split"),
     "lacking": (
         {"name": "EMNIST"},
-        "arguments: EMNIST needs split; give it, see https://docs.pytorch.org/.*EMNIST.html",
+        "arguments: EMNIST needs split, see https://docs.pytorch.org/.*EMNIST.html",
     ),
     "no object": ({"arguments": ["a"]}, "arguments .*: must be an object"),
-    "one class": ({"classes": ["a"]}, "classes .*: must be a list, at least 2 long"),
-    "one name": ({"classes": ["a", "A"]}, "classes: the classes 'a' and 'A' have one name"),
-    "too few names": ({"classes": ["a", "b"]}, "classes: 2 names, but FashionMNIST has a label 9; name every class"),
+    "one class": ({"classes": ["a"]}, "classes .*: must be a list of at least 2"),
+    "one name": ({"classes": ["a", "A"]}, "classes: the classes 'a' and 'A' have the same name"),
+    "too few names": ({"classes": ["a", "b"]}, "classes: 2 names, but FashionMNIST has a label 9; name all classes"),
     "padding": ({"padding": -1}, "padding -1: must be"),
     "size": ({"size": 7}, "size 7: must be a whole number from 8 to 65536, or two"),
 }
@@ -270,7 +278,7 @@ def test_bad_values_are_named(fashion, tmp_path, case):
 def test_damaged_files_are_one_line(root, tmp_path):
     path = root / "FashionMNIST/raw/train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(NrcgError, match=r"source .*root: FashionMNIST cannot be read there \(.*\); fetch it by"):
+    with pytest.raises(NrcgError, match=r"source .*root: FashionMNIST cannot be read there \(.*\); fetch it with"):
         convert("FashionMNIST", root, tmp_path / "set")
 
 

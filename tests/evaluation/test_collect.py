@@ -73,10 +73,10 @@ def test_what_cannot_be_collected_is_named(tmp_path):
     one, every = scores(tmp_path / "one.csv", 1), tmp_path / "all.csv"
     collect(every, "--scores", f"a:b:1={one}", "--scores", f"c:b:1={one}")
     for words, message in (
-        (("--scores", f"a:b={one}"), "write DATASET:SETUP:TRAINING=CSV, the training a number"),
-        (("--scores", f"a:b:x={one}"), "write DATASET:SETUP:TRAINING=CSV, the training a number"),
-        (("--scores", f"a:b:1={one}", "--given", f"a={one}"), "give --scores for each setup, or --given alone"),
-        ((), "give --scores"),
+        (("--scores", f"a:b={one}"), "write DATASET:SETUP:TRAINING=CSV with a number"),
+        (("--scores", f"a:b:x={one}"), "write DATASET:SETUP:TRAINING=CSV with a number"),
+        (("--scores", f"a:b:1={one}", "--given", f"a={one}"), "give either --scores for each setup, or --given"),
+        ((), "give either --scores"),
         (("--given", f"a={one}"), r"one\.csv: no column 'dataset'"),
         (("--given", f"d={every}"), r"all\.csv: column 'dataset' has no 'd'; it holds a, c"),
     ):

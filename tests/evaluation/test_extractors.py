@@ -162,7 +162,7 @@ def widened(folder):
         (shutil.rmtree, ""),
         (cut, "header"),
         (pickled, "no file named model.safetensors"),
-        (renamed, "no weights embeddings.cls_token; name a folder that has them"),  # else they were random
+        (renamed, "no weights embeddings.cls_token; name a complete folder"),  # else they were random
         (widened, "mismatched"),
     ],
 )
@@ -186,7 +186,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         extractors["inception"](file, "cpu")
     assert fid_inception.load_state_dict_from_url is untouched
     for name in ("inception", "classifier"):
-        with pytest.raises(NrcgError, match=f"extractor {name}: no weights given"):
+        with pytest.raises(NrcgError, match=f"extractor {name}: no weights; give"):
             extractors[name](None, "cpu")
 
 

@@ -336,7 +336,7 @@ def test_the_verb_refuses_networks_that_are_not_of_the_images(blob_set, tmp_path
 
     with pytest.raises(NrcgError, match=r"foreign: its classes are r, g, x, those of .* r, g, b;"):
         run("foreign", "ddpm8")
-    with pytest.raises(NrcgError, match=r"ddpm16: its U-Net draws 16 pixels, but .* has images of 8; train"):
+    with pytest.raises(NrcgError, match=r"ddpm16: for images of 16 pixels, but those of .* have 8; train"):
         run("own", "ddpm16", "--on", "x0")
     for setups, message in {
         '{"raw": null, "raw": {"ema": {"beta": 0.9}}}': "--setups: .*a key is given twice",

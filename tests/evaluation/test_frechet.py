@@ -69,11 +69,11 @@ def test_what_has_no_distance_is_refused():
 def test_features_that_are_not_finite_are_named(value):
     features = np.random.default_rng(0).normal(size=(500, 8))
     features[3, 2] = value
-    with pytest.raises(NrcgError, match=r"1 of 500 images are not finite; look for damaged"):
+    with pytest.raises(NrcgError, match=r"1 of 500 images are not finite; check the weights"):
         FeatureStatistics(8).update(features)
 
 
 def test_features_of_another_shape_are_named():
     for shape in ((5, 7), (5,), (5, 8, 1)):
-        with pytest.raises(NrcgError, match=r"expected N×8; mend the extractor"):
+        with pytest.raises(NrcgError, match=r"expected N×8; correct the extractor"):
             FeatureStatistics(8).update(np.zeros(shape))

@@ -41,7 +41,7 @@ def test_scales_are_chosen_on_the_tuning_samples_and_their_numbers_are_those_rep
 def test_without_tuning_samples_the_reported_ones_choose_and_the_note_says_so(tmp_path):
     points = read(tmp_path, [row for row in CHOICE if row["seeds"] == "reported"])
     assert not points.tuned and points.best == {"a": 2, "b": 7} and points.best_setup == "a"
-    assert points.note.startswith("Scales were chosen on the samples reported: the best ones look better")
+    assert points.note.startswith("Scales were chosen on the reported samples, so scores")
     # so they do where too few tuning samples were scored for a distance
     few = [row for row in CHOICE if row["seeds"] == "reported" or row["metric"] == "accuracy"]
     assert read(tmp_path, few).best == points.best and read(tmp_path, few).note == points.note
@@ -150,10 +150,10 @@ def test_collected_scores_are_what_is_read(tmp_path):
 
 WRONG = {  # column, its value where the scale is 2, and what is said
     ("seeds", "spare"): "column 'seeds' holds 'spare'; it is tuning or reported",
-    ("scale", "1"): "'accuracy' of 'a' at scale 1 stands there twice",
+    ("scale", "1"): "duplicate row for 'accuracy' of 'a' at scale 1",
     ("scale", "-1"): "column 'scale' must be positive, or blank where there is no guidance",
     ("scale", "0"): "column 'scale' must be positive",
-    ("dataset", "other"): "column 'dataset' holds sportballs, other; say which one to show",
+    ("dataset", "other"): "column 'dataset' holds sportballs, other; choose one",
     ("repeat", "1.5"): "column 'repeat' holds '1.5' where a number belongs",
     ("low", "little"): "column 'low' holds 'little' where a number belongs",
 }
@@ -170,9 +170,9 @@ def test_what_does_not_fit_is_refused(tmp_path, change):
 
 def test_no_reported_samples_a_missing_column_and_an_unknown_data_set_are_refused(tmp_path):
     tuning = point("a", 1, 3.0, seeds="tuning", half=None)
-    with pytest.raises(NrcgError, match="no row of reported samples in column 'seeds'; score some"):
+    with pytest.raises(NrcgError, match="no rows with 'reported' in column 'seeds'; score samples first"):
         read(tmp_path, tuning)
-    with pytest.raises(NrcgError, match="no row of reported samples"):
+    with pytest.raises(NrcgError, match="no rows with 'reported'"):
         read(tmp_path, tuning + point("real", "", 0.1))
     with pytest.raises(NrcgError, match="column 'dataset' has no 'celeba'; it holds sportballs"):
         read(tmp_path, CHOICE, "celeba")

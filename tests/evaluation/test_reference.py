@@ -125,7 +125,7 @@ def test_a_class_without_images_is_named(image_set):
 
 def test_features_that_do_not_fit_are_named(image_set):
     for network, message in (
-        (lambda inputs: inputs.mean((2, 3))[:, :2], r"features \(5, 2\): expected N×3; mend the extractor"),
+        (lambda inputs: inputs.mean((2, 3))[:, :2], r"features \(5, 2\): expected N×3; correct the extractor"),
         (lambda inputs: inputs.mean((1, 2, 3)), r"features \(5,\): expected N×3"),
         (lambda inputs: inputs.mean((2, 3)) / 0, "features of 5 of 5 images are not finite"),
     ):

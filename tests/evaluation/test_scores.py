@@ -187,7 +187,7 @@ def test_files_that_do_not_fit_are_named(files, tmp_path):
     features.write_bytes(whole[:-20])
     refused(r"f\.npy: not a complete \.npy array")
     np.save(features, features_of(19))
-    refused(r"f\.npy: float32 \(19, 3\); .*v\.csv tells of 20 samples\. Make both again")
+    refused(r"f\.npy: float32 \(19, 3\), but .*v\.csv has 20 samples; make both again")
     np.save(features, features_of(20).astype(float))
     refused(r"f\.npy: float64 \(20, 3\)")
     verdicts.write_text(text[:-1])
@@ -198,13 +198,13 @@ def test_files_that_do_not_fit_are_named(files, tmp_path):
     refused(r"v\.csv: not verdicts")
     lines = text.splitlines(keepends=True)
     verdicts.write_text("".join([lines[0], *lines[:0:-1]]))
-    refused(r"v\.csv: not verdicts, a row for each seed, upwards")
+    refused(r"v\.csv: not verdicts .one row per seed, ascending")
 
 
 def test_metrics_and_features_that_are_not_there_are_named(reference):
     with pytest.raises(NrcgError, match="metric 'fid': unknown; use one of fd, kid"):
         scored(references={"judge": reference}, chosen=["fd", "fid"])
-    with pytest.raises(NrcgError, match="no features of extractor 'mine'; extract them too"):
+    with pytest.raises(NrcgError, match="no features of extractor 'mine'; extract them first"):
         scored(references={"mine": reference})
     other = Reference(*(real_of(np.random.default_rng(0).normal(size=(20, 4))) for _ in range(2)))
     with pytest.raises(NrcgError, match="extractor judge: 3 features of samples, 4 of real images"):

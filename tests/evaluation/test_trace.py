@@ -189,7 +189,7 @@ def test_a_traced_sample_is_the_one_of_a_shard(monkeypatch, tmp_path, networks):
     card = json.loads((tmp_path / "trace.json").read_text())
     assert card["guidance"] == guidance and card["seeds"] == [4, 7] and card["num_train_timesteps"] == T
     (tmp_path / "trace.csv").write_text("step\n")
-    with pytest.raises(NrcgError, match=r"trace\.csv: not the file that .*trace\.json tells of"):
+    with pytest.raises(NrcgError, match=r"trace\.csv: its SHA-256 differs from that in .*trace\.json"):
         TraceFile.open(tmp_path / "trace.npy")
 
 
@@ -232,9 +232,9 @@ def also(traces):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--out", "x.png"], "x.png: frames are a NumPy file; name it x.npy"),
-        (also({"a/y": GUIDE}), "a/y: frames are a NumPy file; name it a/y.npy"),
-        (also({"./x.npy": GUIDE}), "--also: ./x.npy: named before; give each trace a file of its own"),
+        (["--out", "x.png"], "x.png: not a NumPy file name; use x.npy"),
+        (also({"a/y": GUIDE}), "a/y: not a NumPy file name; use a/y.npy"),
+        (also({"./x.npy": GUIDE}), "--also: ./x.npy: named before; use a separate file for each trace"),
         (also({"y.npy": {"classifier": "c"}}), "--also: y.npy: no key scale; give one"),
         (also({"y.npy": {**GUIDE, "scal": 1}}), "--also: y.npy: unknown key scal"),
         (also({"y.npy": {**GUIDE, "scale": -1}}), "--also: y.npy: scale -1: must be a finite number of at least 0"),

@@ -100,7 +100,7 @@ def test_a_name_that_is_taken_or_other_classes_or_sizes_are_refused(shards, tmp_
     ("network", "message"),
     [
         (lambda inputs: inputs.mean((2, 3)) / 0, r"extractor x: features of 5 of 5 images are not finite"),
-        (lambda inputs: inputs.mean((2, 3))[:, :2], r"extractor x: features \(5, 2\), not N×3; mend its `dim`"),
+        (lambda inputs: inputs.mean((2, 3))[:, :2], r"extractor x: features \(5, 2\), not N×3; correct its `dim`"),
         (lambda inputs: inputs.mean((1, 2, 3)), r"extractor x: features \(5,\), not N×3"),
     ],
 )

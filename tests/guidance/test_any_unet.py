@@ -108,7 +108,7 @@ def test_class_conditional_unets_are_told_their_classes(labels):
     [
         ({"num_class_embeds": 3}, None, "unet: class-conditional; give it class_labels"),
         ({}, 1, "unet: not class-conditional; leave class_labels out"),
-        ({"num_class_embeds": 3}, 3, "class_labels 3: the U-Net knows the classes 0 to 2"),
+        ({"num_class_embeds": 3}, 3, "class_labels 3: the classes of the U-Net are 0 to 2"),
         ({"num_class_embeds": 3}, [0, 1, 2], "class_labels holds 3 for 2 samples"),
         ({"num_class_embeds": 3}, "cat", "must be a class index"),
     ],

@@ -187,15 +187,15 @@ def test_guidance_leaves_the_pipelines_scheduler_and_torchs_generator_as_they_we
         ("FlowMatchEulerDiscreteScheduler", {}, {}, "FlowMatchEulerDiscreteScheduler cannot .*no discrete timesteps"),
         ("EDMEulerScheduler", {}, {}, "EDMEulerScheduler cannot .*no discrete timesteps"),
         ("EulerDiscreteScheduler", {"timestep_type": "continuous"}, {}, "EulerDiscreteScheduler cannot .*no discrete"),
-        ("PNDMScheduler", {}, {}, "PNDMScheduler cannot be used .takes no x̂_0"),
-        ("PNDMScheduler", {"skip_prk_steps": True}, {}, "PNDMScheduler cannot be used .takes no x̂_0"),
-        ("EulerAncestralDiscreteScheduler", {}, {}, "EulerAncestralDiscreteScheduler cannot be used .takes no x̂_0"),
+        ("PNDMScheduler", {}, {}, "PNDMScheduler cannot be used .it cannot use a given x̂_0"),
+        ("PNDMScheduler", {"skip_prk_steps": True}, {}, "PNDMScheduler cannot be used .it cannot use a given x̂_0"),
+        ("EulerAncestralDiscreteScheduler", {}, {}, "EulerAncestralDiscreteScheduler .*it cannot use a given x̂_0"),
         *(
             (by, {}, {"apply": "sphere"}, f"guidance: apply sphere needs the noise of each step, which {by}")
             for by in ("DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler")
         ),
         *(
-            (by, {}, {"recur": Recur()}, f"guidance: recur needs .*; {by} has one")
+            (by, {}, {"recur": Recur()}, f"guidance: recur needs .*, unlike {by};")
             for by in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "EulerDiscreteScheduler")
         ),
     ],
@@ -211,7 +211,7 @@ def test_what_has_no_meaning_is_refused_before_anything_is_drawn(name, options, 
 def test_a_learned_variance_is_for_a_ddpm_alone():
     pipe, random = make_pipeline(GuidedPipeline, by=DDIMScheduler), generator()
     pipe.register_modules(unet=UNet2DModel(**TINY_UNET | {"out_channels": 6}))
-    with pytest.raises(NrcgError, match="DDIMScheduler has no use for the variance that this U-Net predicts"):
+    with pytest.raises(NrcgError, match="DDIMScheduler cannot use the variance that this U-Net predicts"):
         draw(pipe, make_guidance(), generator=random)
     assert torch.equal(random.get_state(), generator().get_state())
 

@@ -59,7 +59,7 @@ def test_full_disk_is_an_error_and_leaves_the_old_file(writer, tmp_path):
     path.write_text("old")
     with (
         small_disk(4096),
-        pytest.raises(NrcgError, match=r"file\.png: cannot be written \(File too large\); make room"),
+        pytest.raises(NrcgError, match=r"file\.png: cannot be written \(File too large\); free some space"),
     ):
         WRITERS[writer](path)
     assert os.listdir(tmp_path) == ["file.png"] and path.read_text() == "old"

@@ -31,13 +31,13 @@ def test_shards_come_in_order_of_seeds(tmp_path):
 @pytest.mark.parametrize(
     ("card", "message"),
     [
-        ({"seeds": [0, 7]}, r"a\.npy: 6 images, its card says seeds \[0, 7\]"),
+        ({"seeds": [0, 7]}, r"a\.npy: 6 images, but seeds \[0, 7\] on its card"),
         ({"seeds": [6, 0]}, r"a\.npy: 6 images"),
         ({"seeds": [0, 6, 1]}, r"a\.json: no list `seeds` or `diverged`"),
         ({"seeds": 6}, r"a\.json: no list"),
         ({"seeds": ["0", "6"]}, r"a\.json: no list"),
         ({"diverged": None}, r"a\.json: no list"),
-        ({"diverged": [6]}, r"a\.json: `diverged` holds other seeds than 0 to 5"),
+        ({"diverged": [6]}, r"a\.json: `diverged` holds seeds outside 0 to 5"),
     ],
 )
 def test_cards_that_do_not_fit_are_named(tmp_path, card, message):
@@ -90,7 +90,7 @@ def test_the_first_samples_are_kept_as_one_shard(tmp_path):
         keep_first(paths, tmp_path / "none.npy", 4, 29)
     assert not (tmp_path / "none.npy").exists()
     np.save(paths[0], images[:5])
-    with pytest.raises(NrcgError, match=r"^remove .*24\.npy and 24\.json: not the images that the card tells of"):
+    with pytest.raises(NrcgError, match=r"^remove .*24\.npy and 24\.json: the SHA-256 on the card does not match"):
         verify(paths)
 
 

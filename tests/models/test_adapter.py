@@ -98,7 +98,7 @@ def test_whatever_holds_the_logits(how, pictures):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        (lambda logits: logits.argmax(1), "Returns returns int64, class numbers perhaps; it must return logits"),
+        (lambda logits: logits.argmax(1), "Returns returns int64, perhaps class indices; it must return logits"),
         (lambda logits: {"a": logits, "b": logits}, "no tensor of logits"),
         (lambda logits: (), "no tensor of logits"),
         (lambda logits: None, "no tensor of logits"),
@@ -118,20 +118,20 @@ def no_grad(logits):
 @pytest.mark.parametrize("how", [no_grad, lambda x: x.detach(), lambda x: nn.functional.one_hot(x.argmax(1)).float()])
 def test_a_network_without_a_gradient_is_one_line(how):
     value = nrcg.ClassValue(adapt(Returns(how)), 0, "logit")
-    with pytest.raises(NrcgError, match=r"classifier: no gradient passes Returns.*no_grad, detach"):
+    with pytest.raises(NrcgError, match=r"classifier: no gradient passes through Returns.*no_grad, detach"):
         image_gradient(value, torch.zeros(2, 3, 8, 8))
 
 
 def test_a_quantised_network_is_one_line():
     network = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), {nn.Linear})
-    with pytest.raises(NrcgError, match="no gradient passes Sequential"):
+    with pytest.raises(NrcgError, match="no gradient passes through Sequential"):
         image_gradient(nrcg.ClassValue(adapt(network), 0), torch.zeros(2, 3, 8, 8))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"outputs": [0, 12]}, "outputs: index 12, but Returns has 12 outputs, from 0; name others"),
+        ({"outputs": [0, 12]}, "outputs: index 12, but Returns has 12 outputs, from 0; change it"),
         ({"outputs": [0, -1]}, "outputs: class 1 has -1; give an index"),
         ({"outputs": {"cat": []}}, r"outputs: class cat has \[\]; give an index"),
         ({"outputs": {"cat": 1, "dog": [2, 1]}}, "outputs: index 1 stands for cat and dog"),

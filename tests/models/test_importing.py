@@ -114,8 +114,8 @@ def test_classifiers_that_do_not_fit_are_refused(tmp_path):
     save_file(partial, tmp_path / "partial")
     cases = {
         tmp_path / "absent": "no such file",
-        cut: "not a whole file of weights",
-        page: "not a whole file of weights",
+        cut: "not a complete file of weights",
+        page: "not a complete file of weights",
         write_classifier(tmp_path / "plain", mobilenet_v3_small(num_classes=1), prefix=""): "does not start with",
         write_classifier(tmp_path / "large", mobilenet_v3_large(num_classes=1)): "not weights of a mobilenet_v3_small",
         four: "not weights of a mobilenet_v3_small of 1 logits",
@@ -127,7 +127,7 @@ def test_classifiers_that_do_not_fit_are_refused(tmp_path):
         published(tmp_path / "partial", tmp_path / "out", 4)
     with pytest.raises(NrcgError, match="architecture 'vgg'"):
         published(four, tmp_path / "out", 4, architecture="vgg")
-    with pytest.raises(NrcgError, match="4 outputs for the classes no, yes; say by `outputs`"):
+    with pytest.raises(NrcgError, match="4 outputs for the classes no, yes; assign them with `outputs`"):
         published(four, tmp_path / "out", 4, classes=CLASSES[1])
     assert not (tmp_path / "out").exists()
 
@@ -254,7 +254,7 @@ def test_arguments_that_do_not_belong_together_are_refused(tmp_path, unet):
     with pytest.raises(NrcgError, match="unknown key layers"):
         import_ddpm(file, tmp_path / "out", unet={"layers": 2}, scheduler={})
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(NrcgError, match="not a whole safetensors file"):
+    with pytest.raises(NrcgError, match="not a complete safetensors file"):
         import_ddpm(file, tmp_path / "out", unet=UNET, scheduler=SCHEDULER)
 
 

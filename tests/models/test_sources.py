@@ -100,7 +100,7 @@ def test_timm_brings_its_input_and_its_weights(tmp_path, images):
     with torch.no_grad():
         expected = network(normalised(images, 48, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6], mode))
         torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(NrcgError, match=r"no classifier from there .*resnet1"):
+    with pytest.raises(NrcgError, match=r"cannot be loaded .*resnet1"):
         bring({"timm": {"name": "resnet1"}}, tmp_path / "other")
 
 
@@ -166,15 +166,15 @@ REFUSED = {
     ),
     "outputs in a list": ({"timm": {"name": "resnet10t"}}, {"outputs": [1, 2, 3]}, "outputs: .*by its name"),
     "index beyond": (":small", {"outputs": {"cat": 0, "dog": 1, "owl": 3}}, "outputs: index 3, but Sequential has 3"),
-    "other classes": (":small", {"classes": ["a", "b"]}, "3 outputs for the classes a, b; say by `outputs`"),
+    "other classes": (":small", {"classes": ["a", "b"]}, "3 outputs for the classes a, b; assign them with `outputs`"),
     "argmax": (":Argmax", {}, "Argmax returns int64"),
     "no gradient": (":NoGrad", {}, "classifier: no gradient passes NoGrad"),
     "no module": (":nothing", {}, "mine.py:nothing: returns int; it must return a torch module"),
-    "raises": (":broken", {}, r"no classifier from there \(RuntimeError: no weights here\)"),
+    "raises": (":broken", {}, r"cannot be loaded \(RuntimeError: no weights here\)"),
     "no function": (":smal", {}, "has no function 'smal'"),
     "no colon": ("", {}, "function .*: write package.module:function"),
     "unknown input": (":small", {"input": {"sice": 3}}, "input: unknown key sice; nearest are size"),
-    "input too small": (":small", {"input": {"size": 2}}, r"cannot classify an image of 32×32 pixels .*by `input`"),
+    "input too small": (":small", {"input": {"size": 2}}, r"cannot classify an image of 32×32 pixels .*with `input`"),
     "no file": ({"file": {"path": "nowhere", "architecture": "x", "n_logits": 3}}, {}, "nowhere: no such file"),
 }
 
@@ -205,7 +205,7 @@ class Evil:
 def test_no_pickle_of_more_than_tensors_is_opened(tmp_path, capsys):
     torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
     section = {"path": f"{tmp_path}/evil.pth", "architecture": "mobilenet_v3_small", "n_logits": 3}
-    with pytest.raises(NrcgError, match=r"evil\.pth: holds more than tensors, and is not opened"):
+    with pytest.raises(NrcgError, match=r"evil\.pth: holds more than tensors; refused"):
         bring({"file": section}, tmp_path / "out")
     assert "opened" not in capsys.readouterr().out
 

@@ -104,8 +104,8 @@ def test_counts_all_seeds_drawn_both_ways(tmp_path, sides):
     assert text.startswith(
         f"Of 32 seeds, the guiding classifier assigns {len(chosen)} to another class than cat without guidance. "
         f"With guidance, it assigns {own} of these {len(chosen)} to cat; the judge assigns {judge} of the "
-        f"{len(chosen)} to cat. Shown: the first 3 of the {len(chosen)}, in the order of their seeds. Below each "
-        "sample: the class that the guiding classifier assigns to it, right or wrong; bold: cat."
+        f"{len(chosen)} to cat. Shown: the first 3 of the {len(chosen)}, by seed. Below each "
+        "sample: its class according to the guiding classifier; bold: cat."
     )
     assert "a note" in text
 
@@ -169,7 +169,9 @@ def test_a_sentence_where_no_seed_was_another_class(tmp_path, sides):
     fig = draw(sides, [tmp_path / "f.png"], note="a note")
     assert not fig.axes and (tmp_path / "f.png").exists()
     said = " ".join(text.get_text() for text in fig.texts)
-    assert re.search(r"the\s+guiding\s+classifier\s+assigns\s+none\s+to\s+another\s+class\s+than\s+cat", said)
+    assert re.search(
+        r"the\s+guiding\s+classifier\s+assigns\s+none\s+of\s+\d+\s+seeds\s+to\s+another\s+class\s+than\s+cat", said
+    )
 
 
 def test_verdicts_of_more_seeds_are_counted_but_not_shown(tmp_path, sides):
@@ -199,13 +201,13 @@ def test_bad_input_is_named(tmp_path, sides):
     with pytest.raises(NrcgError, match=r"after\.csv: no column 'judge'; score its samples again"):
         draw(sides, out)
     other = Side(tmp_path, "other", [60, 64])
-    with pytest.raises(NrcgError, match=r"other\.csv: none of its seeds is in .*before\.csv"):
+    with pytest.raises(NrcgError, match=r"other\.csv: no seeds in common with .*before\.csv"):
         draw((before, other), out)
     after.table.loc[3, "guiding"] = ""
     after.write()
     with pytest.raises(NrcgError, match=r"after\.csv: not the verdicts"):
         draw(sides, out)
     np.save(other.shards[0], np.zeros((4, 9, 9, 3), np.uint8))
-    with pytest.raises(NrcgError, match=r"other_60\.npy: images of another size"):
+    with pytest.raises(NrcgError, match=r"other_60\.npy: images differ in size"):
         draw((before, other), out)
     assert not out[0].exists()

@@ -92,7 +92,7 @@ def test_the_first_samples_of_the_chosen_scales_with_both_verdicts(run, n):
     assert 0 < len(run.differ(keys[0])) < SEEDS - FIRST  # neither the tuning seeds nor what diverged count
     assert not fig.axes[0].patches  # no frame of a diverged sample
     note = " ".join(fig.texts[-1].get_text().split())
-    assert "assign to different classes; bold: cat. Left, how many of all reported samples" in note
+    assert "assign to different classes; bold: cat. Left: the number of such samples among all reported samples" in note
 
 
 def test_tuning_samples_choose_the_scale(run):
@@ -142,7 +142,7 @@ def test_a_setup_without_scores_is_left_out(run):
 
 
 def test_what_cannot_be_shown_is_refused(run, tmp_path):
-    with pytest.raises(NrcgError, match="no shard of nonrobust_x0 at scale 15; give one"):
+    with pytest.raises(NrcgError, match="no shard of nonrobust_x0 at scale 15; add it"):
         run.draw(points=run.points[:3])
     with pytest.raises(NrcgError, match="n 13: must be a whole number from 1 to 12"):
         run.draw(n=13)
@@ -153,9 +153,9 @@ def test_what_cannot_be_shown_is_refused(run, tmp_path):
         run.draw()
     np.save(tmp_path / "0.npy", np.zeros((SHOWN, 9, 9, 3), np.uint8))
     run.tables["robust", 2]["judge"] = "cat"
-    with pytest.raises(NrcgError, match=r"3\.npy: images of another size"):
+    with pytest.raises(NrcgError, match=r"3\.npy: images differ in size"):
         run.draw()
     write_scores(run.csv, rows_of("unconditional", "", {"cfd_judge": 9.0}))
-    with pytest.raises(NrcgError, match=r"scores\.csv: no setup that .*setups\.yaml lists has a chosen scale"):
+    with pytest.raises(NrcgError, match=r"scores\.csv: no setup of .*setups\.yaml has a chosen scale"):
         run.draw()
     assert not (tmp_path / "f.png").exists()

@@ -49,7 +49,7 @@ def test_accuracy_curve(tmp_path, forward_csv):
     np.testing.assert_allclose(ax.lines[2].get_ydata(), 1 / np.arange(1, 21))
     low, high = np.array([path.get_extents().intervaly for path in ax.collections[2].get_paths()])[0]
     np.testing.assert_allclose([low, high], [0.017697, 1], rtol=1e-2)  # Wilson's of 1/20 and of 1, n = 64
-    assert "Wilson's 95 % intervals. 64 images, 20 values of t." in small_print(fig) and not ax.texts
+    assert "95 % Wilson intervals. 64 images, 20 values of t." in small_print(fig) and not ax.texts
 
 
 def test_a_plateau_where_all_images_are_given_one_class_is_named(tmp_path, forward_csv):
@@ -82,8 +82,8 @@ def test_where_gradients_mean_nothing_is_shaded_named_pale_and_out_of_the_axis(t
     add_rows(path, [("nonrobust_x0", reason, t, 0.97 if t > 12 else 0.49, 0.1, 64) for t in range(1, 21)])
     fig = plot_forward([tmp_path / "f.png"], csv=path, setups=SETUPS)
     assert [ax.get_ylabel() for ax in fig.axes] == ["gradient sensitivity", "relative sensitivity"]
-    words = {"saturated": "1 − p is below 10⁻⁶", "clipped": r"most of $\hat{x}_0$ is clipped"}[reason]
-    assert re.search(rf"left out of claims: t = 13–20 \(non-robust \+ .*\): {re.escape(words)}", small_print(fig))
+    words = {"saturated": "1 − p is below 10⁻⁶", "clipped": r"most of $\hat{x}_0$ (apart"}[reason]
+    assert re.search(rf"excluded from claims: t = 13–20 \(non-robust \+ .*\): {re.escape(words)}", small_print(fig))
     for ax in fig.axes:
         (span,) = ax.patches
         assert span.get_x() == 12.5 and span.get_x() + span.get_width() == 20.5

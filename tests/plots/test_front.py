@@ -93,8 +93,8 @@ def test_the_legend_names_scales_and_marks_few_samples(tmp_path):
     fig = draw(write(tmp_path))
     assert legend(fig) == ["robust ‡, s = 2", f"{ema} ‡, s = 15", f"{ema} (log p) ‡, s = 15", "unconditional ‡"]
     text = small_print(fig)
-    assert "‡ Small sample" in text and "Scales were chosen on the samples reported" in text
-    assert "Setups that need the same number are drawn side by side" in text and "Wilson's of shares" in text
+    assert "‡ Small sample" in text and "Scales were chosen on the reported samples" in text
+    assert "Setups of equal cost are drawn side by side" in text and "Wilson for shares" in text
     labels = legend(draw(write(tmp_path, n=1000)))
     assert labels[0] == "robust, s = 2" and not any("‡" in label for label in labels)
 
@@ -128,7 +128,7 @@ def test_without_recorded_cost_there_is_the_left_panel_alone(tmp_path):
     fig = draw(write(tmp_path, costed=False))
     (left,) = fig.axes
     assert markers(left, EMA, filled=True) == [(0.97, 8.0)] and left.get_xlim() == (-0.03, 1.03)
-    assert "U-Net" not in small_print(fig) and "Filled: the scale that was chosen" in small_print(fig)
+    assert "U-Net" not in small_print(fig) and "Filled: the chosen scale" in small_print(fig)
 
 
 def test_without_unguided_samples_the_setups_are_drawn(tmp_path):
@@ -180,6 +180,6 @@ def test_without_distance_or_share_it_is_refused(tmp_path):
     ):
         draw(path)
     path = write(tmp_path, {("robst", 3): (0.5, 3.0, 1)})
-    with pytest.raises(NrcgError, match=r"column 'setup' holds 'robst', which .*setups\.yaml does not list"):
+    with pytest.raises(NrcgError, match=r"column 'setup' holds 'robst', which is not in .*setups\.yaml"):
         draw(path)
     assert not path.with_suffix(".png").exists()

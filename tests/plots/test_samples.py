@@ -49,7 +49,7 @@ def test_side_by_side_shows_each_setup_at_its_best_scale(tmp_path):
     fig = side_by_side(tmp_path, {key: shards[key] for key in keys if key[0] != "robust"}, tuning, n=2)
     assert fig.axes[0].texts[1].get_text() == r"non-robust + $\hat{x}_0$, s = 15"  # the nearest of those samples
     points = [{"setup": X0, "scale": 15, "shard": "s0.npy"}]
-    with pytest.raises(NrcgError, match=f"no shard of {X0} at scale 3; give one"):
+    with pytest.raises(NrcgError, match=f"no shard of {X0} at scale 3; add it"):
         side_by_side(tmp_path, {(X0, 15): 0, (X0, 3): 0}, points=points)
 
 
@@ -86,7 +86,7 @@ def test_grids_refuse_what_does_not_fit(tmp_path):
         side_by_side(tmp_path, {FREE: a}, n=0)
     with pytest.raises(NrcgError, match="points: unknown key seed; nearest are "):
         side_by_side(tmp_path, {FREE: a}, points=[{"setup": "robust", "shard": "a.npy", "seed": 1}])
-    with pytest.raises(NrcgError, match=r"big\.npy: images of another size"):
+    with pytest.raises(NrcgError, match=r"big\.npy: images differ in size"):
         plot_grid([tmp_path / "x.png"], shards=[a, make_shard(tmp_path, "big", 6, size=9)])
     (tmp_path / "b.json").write_text('{"seeds": [6, 20], "diverged": []}')
     with pytest.raises(NrcgError, match=r"b\.npy: 6 images.*\[6, 20\]"):

@@ -46,7 +46,7 @@ def test_scales_share_with_the_papers_point(tmp_path, points_csv):
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in star] == [(15, 0.9105)]
     levels = {line.get_linestyle(): line.get_ydata()[0] for line in ax.lines if list(line.get_xdata()) == [0, 1]}
     assert levels == {"--": 0.34, ":": 0.2963}  # unconditional: ours and the paper's, across the axes
-    assert "Bars: 95 % intervals: Wilson's of shares" in small_print(fig) and "dots" not in small_print(fig)
+    assert "Bars: 95 % intervals: Wilson for shares" in small_print(fig) and "dots" not in small_print(fig)
 
 
 def test_each_classifier_has_its_own_unconditional_level(tmp_path, points_csv):
@@ -104,7 +104,7 @@ def test_distances_of_few_samples_are_marked_in_the_figure(tmp_path, points_csv,
 def test_the_distance_to_all_images_says_how_to_read_it(tmp_path, points_csv):
     edit(points_csv, "metric", lambda table: table["metric"] == "cfd_judge", "fd_judge")
     fig = plot_scales([tmp_path / "a.png"], csv=points_csv, metric="fd_judge", setups=SETUPS)
-    assert "is expected of better steering" in small_print(fig)
+    assert "Better steering increases the distance to all images" in small_print(fig)
 
 
 def test_scales_distance_is_logarithmic_only_over_decades(tmp_path, points_csv):
@@ -175,9 +175,7 @@ def test_errors_name_file_and_column(tmp_path, points_csv):
     with pytest.raises(NrcgError, match=r"'celeba'"):
         plot_scales(out, csv=points_csv, metric="accuracy", dataset="celeba", **draw)
     points_csv.write_text(points_csv.read_text().replace(LOGPROB, "robst"))
-    with pytest.raises(
-        NrcgError, match=r"points\.csv: column 'setup' holds 'robst', which .*setups\.yaml does not list"
-    ):
+    with pytest.raises(NrcgError, match=r"points\.csv: column 'setup' holds 'robst', which is not in .*setups\.yaml"):
         plot_scales(out, csv=points_csv, metric="accuracy", **draw)
     assert not out[0].exists()
 
@@ -205,7 +203,7 @@ def test_trainings_are_dots_about_their_mean(tmp_path, points_csv):
         if line.get_color() == color and line.get_marker() not in ("_", "|")
     ]  # those are caps of bars
     assert (True, [[3, 20.0], [15, 5.25], [15, 7.25]]) in drawn and (False, [[3, 20.0], [15, 6.25]]) in drawn
-    assert "means over trainings of the guiding classifier; dots: single trainings" in small_print(fig)
+    assert "means over training runs of the guiding classifier; dots: single runs" in small_print(fig)
 
 
 def test_real_images_are_a_level_in_view_and_tuning_samples_are_not_drawn(tmp_path, points_csv):

@@ -32,9 +32,9 @@ def test_setups_have_distinct_looks_in_row_order():
 ROW = "{label: a, classifier: c}"
 WRONG = {
     "setups: [": "cannot be read as YAML",
-    "[1, 2]": "write a row for each setup",
-    "1: {}": "write a row for each setup",
-    f"a: {ROW}\na: {ROW}": "cannot be read as YAML (a stands there twice",
+    "[1, 2]": "write one row per setup",
+    "1: {}": "write one row per setup",
+    f"a: {ROW}\na: {ROW}": "cannot be read as YAML (duplicate key a",
     "a: text": "a: 'text'; give an object",
     "a: {label: a}": "a: no key classifier",
     "a: {label: 3, classifier: c}": "a: label 3: must be a name",

@@ -61,7 +61,7 @@ def test_a_strip_is_pixel_exact_in_the_order_of_setups_and_times(tmp_path):
     assert [row[0][0] for row in places] == sorted(row[0][0] for row in places)
     texts = [text.get_text() for text in fig.axes[0].texts]
     assert texts == ["unconditional", "", "robust, s = 3", "", "t = 90", "50", "20", "sample"]
-    assert "from above: 0, 1." in fig.texts[-1].get_text()
+    assert "from top to bottom: 0, 1." in fig.texts[-1].get_text()
 
 
 def test_curves_are_medians_over_the_samples_that_did_not_diverge(tmp_path):
@@ -116,18 +116,18 @@ def test_what_does_not_fit_is_named(tmp_path):
     out = [tmp_path / "a.png"]
     robust, _, _ = make_trace(tmp_path, "robust", 3)
     other, _, _ = make_trace(tmp_path, "nonrobust", 5, card={"times": [0.5, 0.4, 0.3, 0.2, 0.1]})
-    with pytest.raises(NrcgError, match=r"nonrobust\.npy: other times, seeds or sizes than .*robust\.npy"):
+    with pytest.raises(NrcgError, match=r"nonrobust\.npy: times, seeds or sizes differ from .*robust\.npy"):
         plot_trajectory(out, traces=[robust, other], setups=SETUPS)
     with pytest.raises(NrcgError, match="no traces; name at least one"):
         plot_trajectory(out, traces=[], setups=SETUPS)
     with pytest.raises(NrcgError, match="trajectory: columns 1: must be a whole number of at least 2"):
         plot_trajectory(out, traces=[robust], setups=SETUPS, columns=1)
-    with pytest.raises(NrcgError, match=r"holds 'rubust', which .* does not list"):
+    with pytest.raises(NrcgError, match=r"holds 'rubust', which is not in"):
         plot_trajectory(out, traces=[{**robust, "setup": "rubust"}], setups=SETUPS)
     with pytest.raises(NrcgError, match=r"none\.json: no such file"):
         plot_trajectory(out, traces=[{**robust, "trace": str(tmp_path / "none.npy")}], setups=SETUPS)
     with pytest.raises(NrcgError, match=r"a\.webp: figures are written as \.png, \.pdf"):
         plot_trajectory_curves([tmp_path / "a.webp"], traces=[robust], setups=SETUPS)
     Path(robust["trace"]).write_bytes(b"damaged")
-    with pytest.raises(NrcgError, match=r"robust\.npy: not the file that .*robust\.json tells of"):
+    with pytest.raises(NrcgError, match=r"robust\.npy: its SHA-256 differs from that in .*robust\.json"):
         plot_trajectory(out, traces=[robust], setups=SETUPS)

@@ -118,7 +118,7 @@ def test_several_trainings_are_one_number_and_tuning_samples_and_real_images_non
     page = re.sub(" +", " ", compare(tmp_path, [path], ".md").read_text())
     assert "| FID | 69.64 | 72.00 [70.98, 73.02] ± 2.74 ‡ | +2.36 | 4096 (3 diverged) |" in page
     assert "| 91.05 % | 85.00 % [84.21, 85.76] ± 7.05 | −6.05 pp | 8192 (3 diverged) |" in page
-    assert "- ±: standard deviation between trainings" in page and "real" not in page
+    assert "- ±: standard deviation between training runs" in page and "real" not in page
 
 
 def test_a_blank_value_is_not_measured(tmp_path):
@@ -141,9 +141,9 @@ def test_latex_has_a_column_for_each_heading(tmp_path, both):
 
 
 def test_bad_input_is_named(tmp_path, both):
-    with pytest.raises(NrcgError, match="weights: nothing about data set 'celeba'"):
+    with pytest.raises(NrcgError, match="weights: no entry for data set 'celeba'"):
         compare(tmp_path, both, ".csv", weights={"sportballs": "trained here"})
-    with pytest.raises(NrcgError, match=r"again\.csv: data set 'celeba' is in another file"):
+    with pytest.raises(NrcgError, match=r"again\.csv: data set 'celeba' is also in another file"):
         compare(tmp_path, [*both, scores(tmp_path / "again.csv", "celeba", CELEBA)], ".csv")
     with pytest.raises(NrcgError, match=r"gone\.csv: no such file"):
         compare(tmp_path, [tmp_path / "gone.csv"], ".csv")

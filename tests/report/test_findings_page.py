@@ -25,7 +25,7 @@ def test_page(world, tmp_path):
     world.note = "a note\nof <two> lines"
     world.write([tmp_path / "f.md", tmp_path / "f.html", tmp_path / "f.tex"], title="Findings: SportBalls")
     page = re.sub(" +", " ", (tmp_path / "f.md").read_text())
-    counts = "22 claims: 18 seen, 1 not seen, 0 undecided, 3 not measured."
+    counts = "22 claims: 18 supported, 1 not supported, 0 undecided, 3 not measured."
     assert f"\n\na note\n\nof <two> lines\n\n{counts}\n\n| verdict |" in page
     assert page.startswith("# Findings: SportBalls\n") and "baseball, with 256 samples per point" in page
     rows = [line for line in page.splitlines() if line.startswith("|")]
@@ -43,12 +43,12 @@ def test_page(world, tmp_path):
 def test_the_page_says_that_thresholds_are_ours_and_when_a_claim_is_undecided(world):
     page = page_of(world)
     assert "- Thresholds are ours; the paper gives none." in page and "| our threshold |" in page
-    assert "undecided at this number of samples where it lies on both sides" in page
+    assert "undecided at this number of samples otherwise" in page
     assert "≥ 90.0 % by the judge" in page and "{" not in page  # every limit is filled in
 
 
 def test_scales_are_chosen_on_other_samples_where_there_are_any_and_the_page_says_how(world):
-    few = "\n\nScales were chosen on the samples reported: the best ones look better than they are.\n\n"
+    few = "\n\nScales were chosen on the reported samples, so scores at the best scales are optimistic.\n\n"
     assert few in page_of(world)
     world.tuning = {(setup, scale): 1.0 + (scale != 30) for setup, scale in world.points if scale != ""}
     assert "\n\nScales were chosen on 100 other samples per point.\n\n" in page_of(world)
@@ -56,7 +56,10 @@ def test_scales_are_chosen_on_other_samples_where_there_are_any_and_the_page_say
     measured = findings.loc["robust", "measured"]  # of the samples reported
     assert "at s = 30: 94.0 % [90.4, 96.3] baseball by the judge" in measured
     assert "FD to target class (judge) 20 [19.6, 20.4]" in measured
-    assert findings.loc["inside", "verdict"] == "not seen" and "robust 30 of 3–30" in findings.loc["inside", "measured"]
+    assert (
+        findings.loc["inside", "verdict"] == "not supported"
+        and "robust 30 of 3–30" in findings.loc["inside", "measured"]
+    )
     assert "non-robust + x̂₀ + EMA 0.99: 30" in findings.loc["adam scales", "measured"]
 
 
@@ -88,7 +91,7 @@ def test_a_role_that_no_setup_has_is_not_measured(world):
     assert findings.loc["ema", "claim"] == "Guidance with non-robust + x̂₀ + EMA steers."
     with pytest.raises(NrcgError, match="roles: unknown key emma; nearest are ema, "):
         world.findings(roles={"emma": EMA99})
-    with pytest.raises(NrcgError, match=r"roles: ema: column 'setup' holds 'gone', which .*setups\.yaml does not list"):
+    with pytest.raises(NrcgError, match=r"roles: ema: column 'setup' holds 'gone', which is not in .*setups\.yaml"):
         world.findings(roles={"ema": "gone"})
 
 
@@ -100,7 +103,7 @@ def test_claims_take_labels_from_the_setups_and_setups_from_the_roles(world, tmp
     world.points = {("mine" if key[0] == EMA99 else key[0], key[1]): row for key, row in world.points.items()}
     findings = world.findings(roles=ROLES | {"ema": "mine"}, setups=tmp_path / "setups.yaml")
     assert findings.loc["ema", "claim"] == "Guidance with non-robust + x̂₀ + MINE steers."
-    assert set(findings["verdict"].drop("celeba")) == {"seen"}
+    assert set(findings["verdict"].drop("celeba")) == {"supported"}
 
 
 def test_both_measures_are_quoted_and_compared_with_the_same_classifier(world):
@@ -115,7 +118,7 @@ def test_both_measures_are_quoted_and_compared_with_the_same_classifier(world):
 def test_a_card_without_an_accuracy_is_said_and_a_wrong_one_refused(world):
     world.clean["robust"] = None  # imported
     measured = world.findings("robust own").loc["robust own", "measured"]
-    assert "the card of the robust classifier holds no accuracy on clean images" in measured
+    assert "the card of the robust classifier has no accuracy on clean images" in measured
     world.clean["robust"] = "0.9"
     with pytest.raises(NrcgError, match=r"robust\.json: valid_accuracy '0\.9': must be a finite number"):
         world.findings()

@@ -124,7 +124,7 @@ def test_a_job_on_the_cpu_takes_no_hours_of_a_gpu(tmp_path):
 def test_what_has_no_rate_is_named_and_not_added_up(rates):
     text = dry_run(sample(), sample(dataset="mine"), block("odd", "nrcg odd"), TARGET)
     page = " ".join(report(price(read_dry_run(text, "text"), rates), "rates.tsv").split())
-    assert "UNKNOWN, not in the sums: sample (1), odd (1). Add rows that fit to rates.tsv." in page
+    assert "UNKNOWN, not in the sums: sample (1), odd (1). Add matching rows to rates.tsv." in page
     assert re.search(r"sample celeba 1 0\.17 0\.17 0\.20 0 sample mine 1 0\.00 0\.00 0\.00 1", page)
     assert re.search(r"total 4 0\.17 0\.17 0\.20 2", page)
     whole = report(price(read_dry_run(dry_run(sample()), "text"), rates), "rates.tsv")
@@ -140,8 +140,8 @@ def test_what_has_no_rate_is_named_and_not_added_up(rates):
         ),
         ("", "^text: not a dry run, or one with --quiet"),
         (dry_run(counts={"sample": 2}), "^text: not a dry run, or one with --quiet"),
-        (dry_run(TRAINING, counts={"train": 2}), "its jobs of train are not those of its table"),
-        (dry_run(TRAINING, TARGET, counts={"train": 1}), "its jobs of all are not those of its table"),
+        (dry_run(TRAINING, counts={"train": 2}), "jobs of train do not match the job stats"),
+        (dry_run(TRAINING, TARGET, counts={"train": 1}), "jobs of all do not match the job stats"),
         (dry_run(TRAINING).replace("Shell command", "Note"), "--printshellcmds"),
     ],
 )
@@ -155,10 +155,10 @@ def test_a_text_that_is_no_whole_dry_run_is_refused_in_one_line(text, message):
     ("row", "message"),
     [
         (("sample", "", "", "", "soon", "", "a"), "column 'minutes' holds 'soon' where a number belongs"),
-        (("sample", "", "", "", "-1", "", "a"), r"rates\.tsv: .*0 or more"),
-        (("sample", "", "", "", "", "", "a"), r"rates\.tsv: .*no minutes blank"),
-        (("sample", "", "", "", "inf", "", "a"), r"rates\.tsv: .*0 or more"),
-        (("sample", "1", "a"), "column 'minutes'|0 or more"),
+        (("sample", "", "", "", "-1", "", "a"), r"rates\.tsv: .*at least 0"),
+        (("sample", "", "", "", "", "", "a"), r"rates\.tsv: .*minutes must not be blank"),
+        (("sample", "", "", "", "inf", "", "a"), r"rates\.tsv: .*at least 0"),
+        (("sample", "1", "a"), "column 'minutes'|at least 0"),
     ],
 )
 def test_a_wrong_row_of_rates_is_named(tmp_path, row, message):
@@ -225,7 +225,7 @@ def test_a_real_dry_run_of_the_papers_config_costs_what_the_readme_says(checkout
 
 def test_a_finished_run_costs_nothing():
     text = "Building DAG of jobs...\nNothing to be done (all requested files are present and up to date).\n"
-    assert plan(text).stdout == "Nothing is left to do: this dry run has no jobs.\n"
+    assert plan(text).stdout == "Nothing to be done: this dry run has no jobs.\n"
 
 
 def test_every_rule_of_the_workflow_has_a_rate():

@@ -52,7 +52,7 @@ def test_table_holds_ours_and_the_papers(tmp_path, points_csv):
     assert "| cFID | – | – | 155.19 | 18.52 |" in markdown  # the paper's alone
     assert "| samples n | 256 | 256 | – | – |" in markdown and "| diverged | 0 | 0 |" in markdown
     assert "it is not FID" in markdown and "‡ Small sample" in markdown and "†" not in markdown
-    assert "- Scales were chosen on the samples reported" in markdown and "±" not in markdown
+    assert "- Scales were chosen on the reported samples" in markdown and "±" not in markdown
     assert markdown.endswith("- small\n- <run>\n")
     assert r"$\hat{x}_0$ + EMA 0.99, s = 15" in latex and r"34.0 \% [28.5, 40.0]" in latex
     assert latex.index(r"\toprule") < latex.index(r"\midrule") < latex.index(r"\bottomrule")
@@ -97,7 +97,7 @@ def test_the_spread_between_trainings_stands_apart_and_is_explained(tmp_path, po
     # 99, 79 and 59 %: standard deviation 20 points, less the error of sampling; Wilson's of 79 % of 768
     (row,) = re.findall(r"\| accuracy \(guiding classifier\) \|.*", markdown)
     assert "79.0 % [76.0, 81.7] ± 19.9 |" in row and "34.0 % [28.5, 40.0] |" in row
-    assert "- ±: standard deviation between trainings of the guiding classifier" in markdown
+    assert "- ±: standard deviation between training runs of the guiding classifier" in markdown
     assert "| samples n | 256 | 768 |" in markdown
     (row,) = re.findall(r"\| FD to target class \(judge\) .*", markdown)
     assert "5.25 [5.19, 5.31] ± 0.00 ‡" in row  # of each training there are 256 samples
@@ -142,7 +142,7 @@ def test_real_images_are_the_last_row_of_all_points_and_in_no_other_table(tmp_pa
     text = close((tmp_path / "all.md").read_text())
     row = [line for line in text.splitlines() if line.startswith("|")][-1]
     assert row.startswith("| real images | – | 80 | – | 100.0 % [95.4, 100.0] | 95.0 % [")
-    assert "- Real images: held-out ones of the target class" in text
+    assert "- Real images: held-out images of the target class" in text
     (markdown,) = table(points_csv, tmp_path / "t.md")
     assert "real" not in markdown.lower()
 

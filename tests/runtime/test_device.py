@@ -109,7 +109,7 @@ def test_waiting_is_said_once(jobs, monkeypatch):
 
     index, lines, polled = in_a_child(wait)
     assert (index, polled) == ([0], True)
-    assert lines == ["all 1 CUDA devices are taken by other jobs of nrcg; waiting for 1"]
+    assert lines == ["all 1 CUDA devices are in use by other nrcg jobs; waiting for 1"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -167,9 +167,9 @@ def test_with_nothing_to_choose_no_lock_is_taken(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("count", "name", "message"),
     [
-        (0, "cuda", "--device cuda: this machine shows no CUDA device"),
-        (0, "cuda:1", "--device cuda:1: this machine shows no CUDA device"),
-        (2, "cuda:2", "--device cuda:2: this machine shows 2 of them"),
+        (0, "cuda", "--device cuda: no CUDA device found"),
+        (0, "cuda:1", "--device cuda:1: no CUDA device found"),
+        (2, "cuda:2", "--device cuda:2: found 2 CUDA"),
         (2, "gpu", "--device gpu: unknown; use auto, cpu, cuda or cuda:N"),
         (2, "meta", "--device meta: unknown"),
     ],
@@ -201,8 +201,8 @@ def test_float32_is_not_tf32_in_a_verb(tf32):
 @pytest.mark.parametrize(
     ("name", "n", "message"),
     [
-        ("cuda:1", 2, "--device cuda:1: that is one device for --processes 2; use --device cuda"),
-        ("auto", 4, r"--processes 4: this machine shows 3 CUDA device\(s\); use at most as many processes"),
+        ("cuda:1", 2, "--device cuda:1: a single device, but --processes 2; use --device cuda"),
+        ("auto", 4, r"--processes 4: found 3 CUDA device\(s\); use at most 3 processes"),
         ("gpu", 2, "--device gpu: unknown"),
     ],
 )

@@ -71,8 +71,8 @@ def test_a_batch_is_halved_for_good(caplog):
     batches = list(BatchLimit("testing", 9).each(work, range(7)))
     assert seen == [7, 3, 1, 1, 1, 1, 1, 1, 1] and [total for _, total in batches] == list(range(7))
     assert halvings(caplog) == [
-        "testing: out of memory with 7 images at a time; going on with 3",
-        "testing: out of memory with 3 images at a time; going on with 1",
+        "testing: out of memory with batches of 7 images; continuing with 3",
+        "testing: out of memory with batches of 3 images; continuing with 1",
     ]
 
 
@@ -222,7 +222,7 @@ def test_a_classifier_validates_in_pieces_but_asks_for_a_smaller_batch(blob_set,
     whole, whole_log = train_a_classifier(blob_set, tmp_path / "whole")
     build_with_memory_for(monkeypatch, classifier_module, "build_classifier", 16)
     pieces, pieces_log = train_a_classifier(blob_set, tmp_path / "pieces")
-    assert halvings(caplog) == ["validation: out of memory with 32 images at a time; going on with 16"]
+    assert halvings(caplog) == ["validation: out of memory with batches of 32 images; continuing with 16"]
     assert all(torch.equal(whole[name], pieces[name]) for name in whole)
     pd.testing.assert_frame_equal(whole_log, pieces_log, rtol=1e-5)
     build_with_memory_for(monkeypatch, classifier_module, "build_classifier", 15)
@@ -241,6 +241,6 @@ def test_a_device_without_room_for_the_networks_is_one_line(monkeypatch, capfd):
     nrcg.cli.sys.stderr.flush()
     assert end.value.code == 2
     assert capfd.readouterr().err == (
-        "error: the device has no room for the networks (CUDA out of memory. Tried to allocate 2 GiB.); "
+        "error: the networks do not fit in the device's memory (CUDA out of memory. Tried to allocate 2 GiB.); "
         "use another --device\n"
     )

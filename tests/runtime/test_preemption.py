@@ -102,7 +102,7 @@ def test_a_classifier_training_stopped_by_sigusr1_says_so_and_ends_with_the_same
     training = command("train classifier", tmp_path / "cut", options)
     assert interrupted(training, signal.SIGUSR1, log, rb"epoch 1/2: ") == 75
     last = log.read_text().replace("\r", "\n").splitlines()[-1]
-    assert last == "stopped by SIGUSR1: what is done is kept; run the same command again to go on"
+    assert last == "stopped by SIGUSR1: finished work is kept; run the same command again to continue"
     assert not (tmp_path / "cut").exists()
     in_this_process("train classifier", tmp_path / "cut", options)
     assert same_weights(tmp_path / "whole", tmp_path / "cut", "model.safetensors")

@@ -107,7 +107,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(judge, tmp_path):
         shutil.copytree(judge, tmp_path / "copy", dirs_exist_ok=True)
         weights = tmp_path / "copy" / "model.safetensors"
         weights.write_bytes(damage(weights.read_bytes()))
-        with pytest.raises(NrcgError, match=r"^[^\n]*not the file that .*card\.json tells of[^\n]*$"):
+        with pytest.raises(NrcgError, match=r"^[^\n]*its SHA-256 differs from that in .*card\.json[^\n]*$"):
             load_classifier(tmp_path / "copy")
         unsealed = {key: value for key, value in card.items() if key != "sha256"}
         (tmp_path / "copy" / "card.json").write_text(json.dumps(unsealed))

@@ -109,7 +109,7 @@ def test_stopped_with_all_its_processes_it_goes_on_to_the_same_bits_or_alone(blo
         assert pipeline.wait(timeout=60) == 75
     *bars, last = (tmp_path / "own.log").read_text().splitlines()
     assert "/100" in bars[-1]
-    assert last == "stopped by SIGTERM: run the same command again to go on from the last checkpoint"
+    assert last == "stopped by SIGTERM: run the same command again to continue from the last checkpoint"
     assert 0 < torch.load(read_sealed(checkpoint), weights_only=True)["step"] < 100
     shutil.copy(checkpoint, tmp_path / "copy.pt")
     train(blob_set, tmp_path / "cut", partial(in_two, train_ddpm), checkpoint=checkpoint)
@@ -148,8 +148,8 @@ def the_second_waits_in_vain(stop, **_):
     [
         (the_second_fails, NrcgError, "^the second: no good; choose another$"),
         (the_second_has_a_bug, RuntimeError, r"(?s)^0\nTraceback .*KeyError: 0"),
-        (the_second_dies, NrcgError, "^a process of the training was killed by SIGKILL; run the same command again"),
-        (the_second_waits_in_vain, NrcgError, r"^a process of the training did not answer for 0:10:00; run"),
+        (the_second_dies, NrcgError, "^a training process was killed by SIGKILL; run the same command again"),
+        (the_second_waits_in_vain, NrcgError, r"^a training process did not respond for 0:10:00; run"),
     ],
 )
 def test_one_that_fails_ends_all_and_is_heard_once(capfd, work, error, message):
@@ -161,7 +161,7 @@ def test_one_that_fails_ends_all_and_is_heard_once(capfd, work, error, message):
 def test_bad_settings_are_one_line_and_exit_status_2(blob_set, tmp_path):
     done = subprocess.run(command(blob_set, tmp_path / "out", tmp_path / "c.pt", 3), capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "error: batch_size 16: not a multiple of the 3 processes; choose one\n"
+    assert done.stderr == "error: batch_size 16: must be a multiple of the number of processes, 3\n"
 
 
 def silent_for_ever(**_):

@@ -158,7 +158,7 @@ def test_a_classifier_of_other_images_and_classes(checkout, tmp_path):
     card = {"architecture": "mobilenet_v3_small", "classes": ["a", "b", "c"], "size": 64}
     (tmp_path / "card.json").write_text(json.dumps(card))
     output = refused(checkout, tmp_path, {f"{BALLS}.classifiers.judge.pretrained": str(tmp_path)})
-    for message in ("knows the classes", "images of 64 pixels, not 32", "no such file or folder"):
+    for message in ("has the classes", "images of 64 pixels, not 32", "no such file or folder"):
         assert message in output
 
 
@@ -189,7 +189,7 @@ TABLE = (ROOT / "config/setups.yaml").read_text()
             TABLE.replace("label:", "lable:", 1),
             "unconditional: 'label' is a required property",
         ),
-        (TABLE + TABLE[TABLE.index("\nrobust:") : TABLE.index("\nnonrobust:")], "robust stands there twice"),
+        (TABLE + TABLE[TABLE.index("\nrobust:") : TABLE.index("\nnonrobust:")], "duplicate key robust"),
         (
             TABLE.replace("classifier: nonrobust\n\nrobust", "classifier: nonrobust\n  guidance: {on: xt}\n\nrobust"),
             "0 rows without",

@@ -69,7 +69,7 @@ def test_a_folder_of_pictures_that_are_not_square(checkout, tmp_path):
 
 MISTAKES = [  # in one data set each
     ({"images": {"size": 16}}, "images: images: no key name; give one"),
-    ({"images": {"name": "SVHN", "size": 16}}, "images: classes: SVHN itself does not tell"),
+    ({"images": {"name": "SVHN", "size": 16}}, "images: classes: SVHN has no class names"),
     (
         {"kind": "hub", "images": {"source": "owner/name", "size": 16}},
         "images: classes: none, and owner/name is not here",

@@ -172,7 +172,7 @@ def test_a_requeued_job_goes_on_and_changes_no_sample(finished, cluster):
     succeeds(process, finished)
     assert restarts(cluster)[job] == "1"
     log = (finished / "results/test/logs/sportballs/sample_unconditional_none_000.log").read_text()
-    assert re.search(r": \d+ of 300 samples were drawn before", log)
+    assert re.search(r": \d+ of 300 samples already drawn", log)
     again = json.loads(card.read_text())
     assert path.read_bytes() == before and {**again, "seconds": 0} == {**told, "seconds": 0}
 

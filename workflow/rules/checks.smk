@@ -1,13 +1,13 @@
-# All that can be known of a config to be wrong, before the first job; every mistake at once. What a section must hold is
-# known to the function that takes it, which is asked here.
+# Checks of the config before the first job; all mistakes are reported at once. The library functions that a section
+# configures check its content.
 from contextlib import contextmanager
 
 from nrcg.runtime.imports import hide_transformers, show_transformers
 
 PROBLEMS = []
-LEAST_SCALE = 0.0001  # names of files need no exponent from here on
-MOST_SHARDS = 10_000  # of a point
-AUTHORS_EXPECT = {  # what the released weights were made for, by data set
+LEAST_SCALE = 0.0001  # smaller scales would need an exponent in file names
+MOST_SHARDS = 10_000  # per point
+AUTHORS_EXPECT = {  # settings that the released weights need, by data set
     "celeba": {"size": 64, "attribute": "Male"},
     "sportballs": {"size": 64, "ball": ["baseball", "basketball", "volleyball", "soccer"]},
     "celebahq": {"size": 256},
@@ -16,7 +16,7 @@ AUTHORS_EXPECT = {  # what the released weights were made for, by data set
 
 @contextmanager
 def noted(where):
-    """Note what the library refuses inside, with the place of the config that it is about, and go on."""
+    """Record the library's errors inside, with their place in the config, and continue."""
     from nrcg.errors import NrcgError
 
     try:
@@ -30,13 +30,13 @@ def wrong(where, reason):
 
 
 def check_place(key, path):
-    """A file or folder of the user's; None is none."""
+    """Check that a user's file or folder exists; None is allowed."""
     if path and not Path(path).exists():
         wrong(key, f"no such file or folder: {path}")
 
 
 def check_setups():
-    """Each row must make a guidance, and one must be without."""
+    """Each row must be valid guidance, except one row without guidance."""
     from nrcg.guidance import guidance_from
     from torch import nn
 
@@ -47,22 +47,22 @@ def check_setups():
             place, f"{len(free)} rows without guidance; every figure compares with one, {UNGUIDED or 'unconditional'}"
         )
     if REAL in SETUPS:
-        wrong(place, f"{REAL!r} is the name of real images in the scores; choose another for this row")
+        wrong(place, f"{REAL!r} is reserved for real images in the scores; rename this setup")
     for name, row in SETUPS.items():
         with noted(place):
             guidance_from(row.get("guidance", {}), nn.ReLU(), target=0, scale=1.0, where=name)
     for role, setup in config["roles"].items():
         if setup not in SETUPS:
-            wrong(f"roles.{role}", f"no setup {setup!r} in {config['setups']}; there are {', '.join(SETUPS)}")
+            wrong(f"roles.{role}", f"no setup {setup!r} in {config['setups']}; use one of {', '.join(SETUPS)}")
 
 
 def check_points(place, dataset, data):
-    """Setups, scales, counts and the point that figure 9 shows."""
+    """Setups, scales, counts and the point of figure 9."""
     scales = scales_of(dataset)
     for setup in scales:
         if setup not in SETUPS or setup == UNGUIDED:
             known = ", ".join(name for name in SETUPS if name != UNGUIDED and AGAIN not in name)
-            wrong(f"{place}.scales", f"no setup {setup!r} in {config['setups']}; there are {known}")
+            wrong(f"{place}.scales", f"no setup {setup!r} in {config['setups']}; use one of {known}")
         elif SETUPS[setup]["classifier"] not in data["classifiers"]:
             wrong(f"{place}.scales.{setup}", f"needs {place}.classifiers.{SETUPS[setup]['classifier']}")
         for scale in scales[setup]:
@@ -82,7 +82,7 @@ def check_points(place, dataset, data):
         wrong(f"{place}.showcase", f"{shown['setup']} at {shown['scale']} is not among {place}.scales")
     for key, setup in {"n_unconditional": UNGUIDED, "n_samples": "guided"}.items():
         if n_shards(dataset, setup) > MOST_SHARDS:
-            wrong(f"{place}.sampling.{key}", f"makes more than {MOST_SHARDS} shards per point; raise shard_size")
+            wrong(f"{place}.sampling.{key}", f"needs more than {MOST_SHARDS} shards per point; raise shard_size")
 
 
 def check_images(place, dataset, data):
@@ -94,7 +94,7 @@ def check_images(place, dataset, data):
         if data["target"] not in classes:
             wrong(f"{place}.target", f"no class {data['target']!r}; classes are {', '.join(classes)}")
         if strange := [name for name in classes if not name.isprintable()]:
-            wrong(place, f"class {strange[0]!r} has characters that cannot be printed; rename it")
+            wrong(place, f"class {strange[0]!r} has unprintable characters; rename it")
     if data["weights"] == "authors":
         if dataset not in AUTHORS:
             wrong(f"{place}.weights", f"no {dataset!r} in {config['authors_weights']}; write own, or add its files")
@@ -104,7 +104,7 @@ def check_images(place, dataset, data):
 
 
 def check_classifier(place, dataset, name, given):
-    """The settings of a training, a source, or a folder of the user's, whose classes and size must fit."""
+    """Training settings, a source, or a user's folder with fitting classes and image size."""
     from nrcg.io.files import read_card
     from nrcg.models.ddpm import takes_images
     from nrcg.models.sources import check_source
@@ -121,7 +121,7 @@ def check_classifier(place, dataset, name, given):
         return
     for key in OF_SOURCE[1:]:
         if given.get(key) is not None:
-            wrong(f"{place}.{key}", "only of a classifier whose `pretrained` names a source; leave it out")
+            wrong(f"{place}.{key}", "only for a classifier whose `pretrained` names a source; remove it")
     if not folder:
         return
     place = f"{place}.pretrained"
@@ -129,14 +129,14 @@ def check_classifier(place, dataset, name, given):
     with noted(place):
         card = read_card(Path(folder, "card.json"), classes=list, architecture=(str, dict))
         if card["classes"] != class_names(dataset):
-            wrong(place, f"{folder} knows the classes {card['classes']}, not {class_names(dataset)}")
+            wrong(place, f"{folder} has the classes {card['classes']}, not {class_names(dataset)}")
         size = config["datasets"][dataset]["images"]["size"]
         if not takes_images(card.get("size", size), size):
             wrong(place, f"{folder} was trained on images of {card['size']} pixels, not {size}")
 
 
 def check_ddpm(place, dataset, data):
-    """The diffusion model: its size, its number of steps, and whether samples can be drawn from it."""
+    """The diffusion model: image size, number of steps, and whether it can sample."""
     from nrcg.diffusion.steps import FIXED, LEARNED, set_timesteps
     from nrcg.io.files import read_card
     from nrcg.io.hub import HUB_ID
@@ -154,7 +154,7 @@ def check_ddpm(place, dataset, data):
         if scheduler.config.variance_type in LEARNED:
             wrong(
                 f"{place}.scheduler.variance_type",
-                f"{scheduler.config.variance_type}: not learned here; take one of {', '.join(FIXED)}",
+                f"{scheduler.config.variance_type}: cannot be learned here; use one of {', '.join(FIXED)}",
             )
         own = {f"{config['setups']}: {name}": name for name in scales_of(dataset) if "sampling" in SETUPS.get(name, {})}
         for where, setup in {place: UNGUIDED, **own}.items():
@@ -169,7 +169,7 @@ def check_ddpm(place, dataset, data):
         if not (Path(pretrained).is_dir() or HUB_ID.fullmatch(pretrained)):
             wrong(
                 f"{place}.pretrained",
-                f"no such folder: {pretrained}; write a folder that is there, or a hub id such as owner/name",
+                f"no such folder: {pretrained}; give an existing folder, or a hub id such as owner/name",
             )
         if Path(pretrained).is_dir():
             with noted(f"{place}.pretrained"):
@@ -182,7 +182,7 @@ def check_ddpm(place, dataset, data):
                     wrong(f"{place}.pretrained", f"trained with {own} timesteps; num_train_timesteps is {total}")
                 check_channels("unet", unet, scheduler.config.variance_type)
     elif ddpm_is_trained(dataset) and not (model["unet"] and model["training"]):
-        wrong(place, "without `pretrained`, it needs `unet` and `training`")
+        wrong(place, "needs `unet` and `training`, or `pretrained`")
     else:
         check_unets_images(f"{place}.unet", dataset, model["unet"])
         with noted(f"{place}.unet"):
@@ -195,12 +195,12 @@ def check_ddpm(place, dataset, data):
 
 
 def ddpm_part(folder, name):
-    """Where a DDPM's folder keeps its U-Net or its scheduler: some keep both at the root."""
+    """The folder of a DDPM's U-Net or scheduler; some DDPMs have both at the root."""
     return Path(folder, name) if Path(folder, name).is_dir() else Path(folder)
 
 
 def check_unets_images(where, dataset, unet):
-    """The U-Net must have the size of the images, the noise of classifiers its channels; and be told its class."""
+    """The U-Net must fit the image size, the classifiers' noise channels, and the class label."""
     from nrcg.models.ddpm import takes_images
 
     data, place = config["datasets"][dataset], f"datasets.{dataset}"
@@ -209,14 +209,14 @@ def check_unets_images(where, dataset, unet):
         wrong(where, f"sample_size {found}, but images.size is {size}; they must be equal")
     for name, given in data["classifiers"].items():
         if is_trained(dataset, name) and given.get("channels", 3) != channels:
-            wrong(f"{place}.classifiers.{name}.channels", f"the U-Net has {channels}; make them equal")
+            wrong(f"{place}.classifiers.{name}.channels", f"the U-Net has {channels}; they must be equal")
     told = data["ddpm"]["class_label"] is not None
     if bool(unet.get("num_class_embeds") or unet.get("class_embed_type")) != told:
-        wrong(f"{place}.ddpm.class_label", "of no use to this U-Net; leave it out" if told else "this U-Net needs one")
+        wrong(f"{place}.ddpm.class_label", "not used by this U-Net; remove it" if told else "this U-Net needs one")
 
 
 def check_extractors(place, dataset, data):
-    """The judge, the extractors: registered ones, or classifiers of the data set; the metrics, and the repeats."""
+    """The judge, the extractors (registered ones or classifiers of the data set), the metrics, and the repeats."""
     from nrcg.evaluation.extractors import extractors
     from nrcg.evaluation.metrics import metrics
 
@@ -234,7 +234,7 @@ def check_extractors(place, dataset, data):
         data["classifiers"]
     )
     if data["repeats"] > 1 and not any(is_trained(dataset, name) for name in guiding):
-        wrong(f"{place}.repeats", "no classifier that guides is trained here; leave it out")
+        wrong(f"{place}.repeats", "no guiding classifier is trained here; remove it")
 
 
 def check_config():
@@ -246,7 +246,7 @@ def check_config():
     for key in ("paper_results", "style", "inception_weights"):
         check_place(key, config[key])
     check_setups()
-    known = not PROBLEMS  # which classifiers are needed, the setups say
+    known = not PROBLEMS  # valid setups determine which classifiers are needed
     for dataset in DATASETS:
         place, data, before = f"datasets.{dataset}", config["datasets"][dataset], len(PROBLEMS)
         for check in (check_points, check_images, check_extractors, check_ddpm):

@@ -1,4 +1,4 @@
-# Points, networks and options of jobs, derived from the config; nothing is run here.
+# Points, networks and options of jobs, derived from the config.
 import json
 import re
 from functools import cache
@@ -13,14 +13,14 @@ CLASSIFIER = ["model.safetensors", "card.json"]
 DDPM = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "scheduler/scheduler_config.json"]
 POINT = "{setup}/scale_{scale}"
 FEATURES = [f"<run>/{{dataset}}/features/{POINT}/{name}.npy" for name in config["extractors"]]
-REAL = "real"  # the setup whose samples are held-out images
-NAMED = f"[A-Za-z0-9_.{AGAIN}]"  # what names of setups are made of
-OF_SAMPLES = f"(?!{REAL}[_/]scale_none){NAMED}+"  # all but that
-PICTURED = 256  # samples of a point that are kept for pictures when its shards are deleted
-TRACED = 16  # samples of each setup, the first that are reported
+REAL = "real"  # the setup with held-out images as samples
+NAMED = f"[A-Za-z0-9_.{AGAIN}]"  # characters of setup names
+OF_SAMPLES = f"(?!{REAL}[_/]scale_none){NAMED}+"  # all setups except REAL
+PICTURED = 256  # samples per point that are kept for pictures when the shards are deleted
+TRACED = 16  # traced samples per setup, the first reported ones
 CLASSIFIERS = sorted({re.escape(name) for dataset in DATASETS for name in config["datasets"][dataset]["classifiers"]})
-OF_SOURCE = ("pretrained", "input", "outputs")  # keys of a classifier that are not its training's
-WATCHING = ("checkpoint_every", "preview_every")  # keys of a training that change no result
+OF_SOURCE = ("pretrained", "input", "outputs")  # keys of a classifier that are not training settings
+WATCHING = ("checkpoint_every", "preview_every")  # training settings that change no result
 
 
 wildcard_constraints:
@@ -39,9 +39,9 @@ def settings(wildcards):
 
 
 def flags(options):
-    """Command-line options: `batch_size: 64` is `--batch-size 64`, a list repeats, a mapping is JSON, null is left out.
+    """Command-line options: `batch_size: 64` is `--batch-size 64`, a list repeats, a mapping is JSON, null is omitted.
 
-    In alphabetical order, so that reordering a config makes nothing run again.
+    In alphabetical order, so that reordering a config does not rerun jobs.
     """
     words = []
     for key, value in sorted(options.items()):
@@ -66,50 +66,50 @@ def section(dpath, *but):
 
 
 def machine(chosen=lambda data: {}):
-    """Params function: options that change no result, as `--device`, `--threads` and those that `chosen` takes.
+    """Params function: options that change no result, such as `--device`, `--threads` and those of `chosen`.
 
-    Since it asks for `threads`, Snakemake compares nothing of it with the last run, and runs nothing again.
+    Because of the argument `threads`, Snakemake does not compare its result with the last run and reruns nothing.
     """
     common = {"device": config["device"], "module": config["modules"]}
     return lambda wildcards, threads: flags({**common, "threads": threads, **chosen(settings(wildcards))})
 
 
 def folder(name, up=0):
-    """Params function: the folder of the first of the input files `name`, or one so many levels higher."""
+    """Params function: the folder of the first input file `name`, or the folder `up` levels higher."""
     return lambda wildcards, input: Path(input[name][0]).parents[up] if input.get(name) else ""
 
 
 def plain(scale):
-    """A scale as it stands in names of files."""
+    """A scale as in file names."""
     return f"{scale:g}"
 
 
 def scales_of(dataset):
-    """The guidance scales of each setup that runs; an overlay leaves a setup out by giving it none."""
+    """The guidance scales of each setup to run; an overlay can disable a setup with an empty list."""
     given = config["datasets"][dataset]["scales"]
     return {setup: scales for setup, scales in given.items() if scales and scales != "auto"}
 
 
 def searched(dataset):
-    """The setups whose scales are searched for by the target `find_scales`."""
+    """The setups with scales to be found by the target `find_scales`."""
     return [setup for setup, scales in config["datasets"][dataset]["scales"].items() if scales == "auto"]
 
 
 def sampling(dataset, setup):
-    """The settings that a setup samples with: the data set's, but for its own."""
+    """The sampling settings of a setup: the data set's, overridden by its own."""
     return config["datasets"][dataset]["sampling"] | SETUPS[setup].get("sampling", {})
 
 
 def points(dataset):
-    """(setup, scale) of every point of a data set; the unguided one is first and has scale `none`."""
+    """(setup, scale) of every point of a data set; the unguided one comes first, with scale `none`."""
     scales = scales_of(dataset)
     return [(UNGUIDED, "none"), *((setup, plain(s)) for setup in SETUPS if setup in scales for s in scales[setup])]
 
 
 def traced(dataset):
-    """(setup, scale) of each trace: the showcase's scale, and of other setups the middle one of the grid.
+    """(setup, scale) of each trace: the showcase's scale, and for other setups the middle scale.
 
-    One job draws them all, so setups with a sampling of their own have none.
+    A single job draws all traces, so setups with separate sampling settings have none.
     """
     shown = config["datasets"][dataset]["showcase"]
     scales = {name: grid for name, grid in scales_of(dataset).items() if "sampling" not in SETUPS[name]}
@@ -124,14 +124,14 @@ def trace_name(setup, scale):
 
 
 def trainings(dataset, setup):
-    """A setup under the name that it has with each training of its classifier; one where it is not trained here."""
+    """The names of a setup, one per training run of its classifier; a single one if it is not trained here."""
     name = SETUPS[setup]["classifier"]
     repeats = config["datasets"][dataset]["repeats"] if setup != UNGUIDED and is_trained(dataset, name) else 1
     return [setup, *(f"{setup}{AGAIN}{i}" for i in range(2, repeats + 1))]
 
 
 def scored(dataset):
-    """(setup's name in files, scale, setup, number of the training) of all that is scored: every point, and real images."""
+    """(setup's name in files, scale, setup, training run) of everything scored: all points and real images."""
     return [
         (REAL, "none", REAL, 1),
         *(
@@ -143,22 +143,22 @@ def scored(dataset):
 
 
 def kept(file):
-    """Features of samples: kept if the config asks for it, so that a new metric needs no new samples."""
+    """Features of samples: kept if configured, so that a new metric needs no new samples."""
     return file if config["keep_features"] else temp(file)
 
 
 def first_reported(dataset):
-    """The seed of the first sample that is reported; those before it are for choosing scales."""
+    """The seed of the first reported sample; earlier ones are for choosing scales."""
     return config["datasets"][dataset]["sampling"]["n_tuning"]
 
 
 def n_samples(dataset, setup):
-    """Samples of a point that are reported."""
+    """Number of reported samples per point."""
     return config["datasets"][dataset]["sampling"]["n_unconditional" if setup == UNGUIDED else "n_samples"]
 
 
 def n_drawn(dataset, setup):
-    """Samples of a point, those for choosing scales included."""
+    """Number of samples per point, including those for choosing scales."""
     return first_reported(dataset) + n_samples(dataset, setup)
 
 
@@ -167,29 +167,29 @@ def n_shards(dataset, setup):
 
 
 def guiding_classifiers(dataset):
-    """The classifiers that guide in this data set, the first training of each."""
+    """The guiding classifiers of this data set, first training runs only."""
     return sorted({SETUPS[setup]["classifier"] for setup in scales_of(dataset)})
 
 
 def judge(dataset):
-    """The classifier that scores samples, and never guides where it can be helped."""
+    """The classifier that scores samples; it should not guide."""
     return config["datasets"][dataset]["judge"]
 
 
 def needed_classifiers(dataset):
-    """The classifiers that this run uses, the judge last."""
+    """The classifiers of this run, the judge last."""
     needed = {*guiding_classifiers(dataset), SETUPS[UNGUIDED]["classifier"]}
     needed |= set(config["extractors"]) & set(config["datasets"][dataset]["classifiers"])
     return [*sorted(needed - {judge(dataset)}), judge(dataset)]
 
 
 def by_authors(dataset, role):
-    """Whether the authors' released weights serve a role: they have no judge, and no DDPM for CelebA-HQ."""
+    """Whether a role uses the authors' released weights, which have no judge and no DDPM for CelebA-HQ."""
     return config["datasets"][dataset]["weights"] == "authors" and role in AUTHORS.get(dataset, {})
 
 
 def classifier_folder(dataset, name, forward=False):
-    """A classifier's folder: the user's, imported (others for figures 1 to 4 of SportBalls), or trained here."""
+    """A classifier's folder: the user's, imported (figures 1 to 4 of SportBalls use other weights), or trained here."""
     if pretrained := config["datasets"][dataset]["classifiers"][name]["pretrained"]:
         return pretrained if isinstance(pretrained, str) else f"<run>/{dataset}/imported/{name}"
     if not by_authors(dataset, name):
@@ -214,7 +214,7 @@ def ddpm_is_trained(dataset):
 
 @cache
 def ddpm(dataset):
-    """The DDPM's files: trained here, the user's, or imported from another layout, the hub or the authors."""
+    """The DDPM's files: trained here, the user's, or imported (another layout, the hub, or the authors)."""
     folder = config["datasets"][dataset]["ddpm"]["pretrained"]
     if not (folder and all(Path(folder, file).is_file() for file in DDPM)):
         folder = f"<run>/{dataset}/{'ddpm' if ddpm_is_trained(dataset) else 'imported/ddpm'}"
@@ -222,30 +222,30 @@ def ddpm(dataset):
 
 
 def hub_record(repo_type, source):
-    """What is written last where a hub repository `owner/name` or `owner/name@revision` is kept."""
+    """The last file of a download of the hub repository `owner/name` or `owner/name@revision`."""
     return f"<downloads>/{repo_type}s/{'--'.join(Path(source).parts)}/download.json"
 
 
 def torchvision_record(images):
-    """What is written last where a data set of torchvision is kept; one with arguments has a folder of its own."""
+    """The last file of a torchvision download; downloads with arguments have separate folders."""
     folder = f"torchvision/{fingerprint(**images['arguments'])}" if images.get("arguments") else "torchvision"
     return f"<downloads>/{folder}/{images['name']}.json"
 
 
 def guidance(dataset, setup):
-    """The arguments of a setup's guidance; one without an objective follows its method's, or else the data set's."""
+    """The arguments of a setup's guidance; the default objective is its method's, or else the data set's."""
     row = SETUPS[setup]["guidance"]
     slots = {} if row.get("method") is None else expanded({"method": row["method"]})
     return row if "objective" in slots else {"objective": config["datasets"][dataset]["objective"], **row}
 
 
 def seen_by(setup):
-    """What a setup's classifier sees: x_t or x̂_0."""
+    """The input of a setup's classifier: x_t or x̂_0."""
     return SETUPS[setup]["guidance"].get("on", "x0")
 
 
 def forward_setups(dataset, classifier=None, on=None):
-    """Setups of the forward analysis, or of one of its jobs: full guidance by the data set's objective."""
+    """Setups of the forward analysis, or of one of its jobs: those with full guidance by the data set's objective."""
     return [
         setup
         for setup in SETUPS

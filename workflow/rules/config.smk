@@ -1,4 +1,4 @@
-# The config and the setups: read, given their defaults, and checked by their schemas; nothing is run here.
+# Reads the config and the setups, fills in defaults, and checks them with their schemas.
 import math
 
 import yaml
@@ -9,17 +9,17 @@ from snakemake.exceptions import WorkflowError
 
 
 def is_number(_, value):
-    """Whether a value is a finite number; YAML has .nan and .inf too."""
+    """Whether a value is a finite number; YAML also has .nan and .inf."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def is_integer(_, value):
-    """Whether a value was written as a whole number: 320.0 would reach a verb as it is."""
+    """Whether a value was written as an integer; 320.0 would be passed on unchanged."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def with_defaults(validator, properties, instance, schema):
-    """Give the keys that a section lacks their defaults, then check all of them."""
+    """Fill in defaults of missing keys, then check all keys."""
     for key, part in properties.items():
         if "default" in part and isinstance(instance, dict):
             instance.setdefault(key, part["default"])
@@ -31,7 +31,7 @@ Validator = validators.extend(Draft202012Validator, {"properties": with_defaults
 
 
 def violations(value, schema, where):
-    """What its schema does not allow in a value, a line each that names the key."""
+    """Violations of a schema, one line each with the key."""
     text = (PROJECT / f"workflow/schemas/{schema}.schema.yaml").read_text(encoding="utf-8")
     for error in Validator(yaml.safe_load(text)).iter_errors(value):
         said = error.message
@@ -41,13 +41,13 @@ def violations(value, schema, where):
 
 
 def refuse(problems):
-    """End with every problem that was found, a line each; go on where there is none."""
+    """Stop if there are problems, with one line per problem."""
     if lines := list(dict.fromkeys(problems)):
         raise WorkflowError("\n".join(lines))
 
 
 def checked(key):
-    """The YAML file that a key of the config names, checked by the schema of the key's name."""
+    """The YAML file named by a key of the config, checked with the schema of the same name."""
     place = f"{key} ({config[key]})"
     try:
         rows = read_yaml(config[key])
@@ -58,7 +58,7 @@ def checked(key):
 
 
 def located(path):
-    """A path of the config: `~` is the home directory; what the working directory lacks is the project's own file."""
+    """A path of the config: `~` is the home directory; paths missing in the working directory refer to the project."""
     if path is None:
         return None
     place = Path(path).expanduser()
@@ -66,7 +66,7 @@ def located(path):
 
 
 def located_source(pretrained):
-    """The same of a classifier: a folder, or a source whose `path`, or the file of whose `function`, is looked up."""
+    """`located` for a classifier: for a folder, or for `path` or the file in `function` of a source."""
 
     def argument(key, value):
         file, colon, function = str(value).rpartition(":")
@@ -100,13 +100,13 @@ UNGUIDED = next((name for name, row in SETUPS.items() if "guidance" not in row),
 AUTHORS = checked("authors_weights")
 DATASETS = config["run_datasets"]
 refuse(
-    f"run_datasets: no {name!r} under datasets; there are {', '.join(config['datasets'])}"
+    f"run_datasets: no {name!r} under datasets; use one of {', '.join(config['datasets'])}"
     for name in DATASETS
     if name not in config["datasets"]
 )
 
 
-# Further trainings of classifiers that guide: a setup and a classifier each, of the same name with ~ and the number.
+# Repeated training runs of guiding classifiers: one setup and one classifier each, named NAME~NUMBER.
 AGAIN = "~"
 for number in range(2, 1 + max((config["datasets"][name]["repeats"] for name in DATASETS), default=1)):
     for name, row in [(name, row) for name, row in SETUPS.items() if "guidance" in row and AGAIN not in name]:

@@ -1,5 +1,5 @@
-# Image sets, downloads (kept for all runs), and imports of published weights into the project's folders. A file of the
-# authors that was put there by hand is checked when it is imported.
+# Image sets, downloads (shared by all runs), and imports of published weights. The import checks the digest of authors'
+# files, including those put there by hand.
 
 
 rule images:
@@ -31,7 +31,7 @@ rule images:
         kind=lookup(dpath="datasets/{dataset}/kind", within=config),
         settings=image_settings,
         out=subpath(output[0], parent=True),
-        caption="The first images of the data set, each above the name of its class.",
+        caption="The first images of the data set with their classes.",
         machine=lambda w, threads: flags({"threads": threads, "module": config["modules"]}),
     shell:
         "nrcg data make {params.kind:q} --settings {params.settings} {params.machine} --out {params.out:q} --log {log:q}"

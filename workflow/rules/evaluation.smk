@@ -1,5 +1,5 @@
-# Scores of samples: what networks see in them, then shares by the classifiers and distances of features. Snakemake compares
-# no params that ask for `input`, so those that decide a result stand in others.
+# Scores of samples: verdicts and features, then accuracies and distances. Snakemake does not compare params functions with
+# the argument `input`, so options that change a result are in other params.
 
 
 rule reference:

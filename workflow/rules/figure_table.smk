@@ -1,20 +1,20 @@
-# What fills the table of figures and tables, workflow/figures.yaml, for each data set of a run.
+# Fills in the table of figures and tables, workflow/figures.yaml, for each data set of a run.
 from nrcg.plots.decay import decay_note
 
 FIGURES = read_yaml(PROJECT / "workflow/figures.yaml")
 TABLES = ("table", "points", "findings", "comparison")  # functions that write text, not pictures
-MOVING = ("trajectory",)  # functions that write an animation too
-FORWARD_FIGURES = {  # figure: its metric, and others that it needs
+MOVING = ("trajectory",)  # functions that also write an animation
+FORWARD_FIGURES = {  # figure: its metric, and further metrics
     "1": ["accuracy", "one_class"],
     "2": ["logit_sensitivity"],
     "3": ["gradient_sensitivity", "relative_sensitivity", "saturated", "clipped"],
     "4": ["gradient_sensitivity", "relative_sensitivity", "saturated", "clipped"],
 }
-SHOWN = {  # the paper's metric: what a figure against the scale shows, by which extractor or classifier
+SHOWN = {  # the paper's metric: title of the figure against the scale
     "accuracy": "share of {target} by the {by}",
     "fid": "{by} to all training images",
     "cfid": "{by} to the target class",
-    "off_manifold": "share of samples that are far from every real image ({by})",
+    "off_manifold": "share of samples far from every real image ({by})",
 }
 
 
@@ -24,9 +24,9 @@ def pretty(dataset):
 
 
 def run_note(dataset, *setups, paper_as=""):
-    """Small print: the run, what the setups' stabilisers amount to, and how large the paper's run was.
+    """Small print: the run, the weights of the setups' stabilisers, and the size of the paper's run.
 
-    paper_as names the paper's numbers where they are shown; the remark is left out where the run is as large.
+    paper_as is the name of the paper's numbers in the figure; the remark is omitted if both runs have the same size.
     """
     data = config["datasets"][dataset]
     size, total, given = data["images"]["size"], data["scheduler"]["num_train_timesteps"], data["sampling"]
@@ -49,7 +49,7 @@ def run_note(dataset, *setups, paper_as=""):
 
 
 def trace_note(dataset):
-    """Small print of the trajectories: the run, and what the stabilisers amount to."""
+    """Small print of the trajectories: the run, and the weights of the stabilisers."""
     data = config["datasets"][dataset]
     size, total = data["images"]["size"], data["scheduler"]["num_train_timesteps"]
     return [f"Run “{config['run']}”: {shown_size(size)} pixels, T = {total}.", *run_note(dataset)[1:]]
@@ -59,12 +59,12 @@ def forward_note(dataset):
     """Small print of figures 1 to 4."""
     data = config["datasets"][dataset]
     images = f"validation images of {shown_size(data['images']['size'])}, target {data['target']}"
-    own = "" if data["paper"].get("forward") else " The paper shows figures 1 to 4 for CelebA alone."
+    own = "" if data["paper"].get("forward") else " The paper shows figures 1 to 4 only for CelebA."
     return [f"Run “{config['run']}”: {images}, T = {data['scheduler']['num_train_timesteps']}.{own}"]
 
 
 def classifier_logs(dataset):
-    """The log of each classifier's training, by name: of those trained here, and those that came with one."""
+    """Training logs by classifier: those trained here, and pretrained folders with a log."""
     logs = {name: f"{classifier_folder(dataset, name)}/log.csv" for name in needed_classifiers(dataset)}
     given = config["datasets"][dataset]["classifiers"]
     return {
@@ -75,7 +75,7 @@ def classifier_logs(dataset):
 
 
 def classifiers_note(dataset):
-    """Small print of the classifiers' training: what their accuracies were measured on."""
+    """Small print of the classifiers' training: the validation images."""
     data = config["datasets"][dataset]
     size, total = data["images"]["size"], data["scheduler"]["num_train_timesteps"]
     counts = [data["classifiers"][name].get("valid_images", 0) for name in classifier_logs(dataset)]
@@ -85,7 +85,7 @@ def classifiers_note(dataset):
 
 
 def weights_note(dataset):
-    """Whose networks were run, in words, for the comparison with the paper."""
+    """The origin of the networks in words, for the comparison with the paper."""
     data = config["datasets"][dataset]
     given = [data["classifiers"][name]["pretrained"] for name in guiding_classifiers(dataset)]
     places = [place if isinstance(place, str) else as_json(place) for place in given if place]
@@ -95,7 +95,7 @@ def weights_note(dataset):
 
 
 def figure_setups(dataset, number):
-    """Setups whose curves a figure of the forward process shows: figure 4 adds the stabilised ones."""
+    """Setups in a figure of the forward process: figure 4 adds the stabilised ones."""
     setups = forward_setups(dataset)
     return setups if number == "4" else [setup for setup in setups if "stabilizer" not in SETUPS[setup]["guidance"]]
 
@@ -105,7 +105,7 @@ def label(setup, scale):
 
 
 class File(str):
-    """A path among the arguments of a figure: a file to wait for, or one in the folder `made`, to wait for instead."""
+    """An input file among the arguments of a figure; for a file in a job's output folder, `made` is that folder."""
 
     def __new__(cls, path, made=None):
         self = super().__new__(cls, path)
@@ -114,7 +114,7 @@ class File(str):
 
 
 def contexts(dataset):
-    """What fills the table's {words} for a data set: the common ones, and lists of more by the names of `each`."""
+    """Values of the table's {words} for a data set: common ones, and lists of further ones by the names in `each`."""
     data, theirs, home = config["datasets"][dataset], config["datasets"][dataset]["paper"], f"<run>/{dataset}"
     shown, pair = (data["showcase"]["setup"], plain(data["showcase"]["scale"])), ("ema", "log_prob")
     pair = [config["roles"].get(role) for role in pair]
@@ -135,7 +135,7 @@ def contexts(dataset):
         "ddpm_log": File(f"{home}/ddpm/log.csv") if ddpm_is_trained(dataset) else None,
         **{"run_note": run_note(dataset), "paper_note": run_note(dataset, paper_as="The paper")},
         **{"forward_note": forward_note(dataset), "classifiers_note": classifiers_note(dataset)},
-        "side_note": ["Best: nearest to the target class. A blank cell is a sample too.", *run_note(dataset)],
+        "side_note": ["Best: smallest distance to the target class. Blank cells are samples, too.", *run_note(dataset)],
         "points": [
             {"setup": setup, "scale": None if scale == "none" else float(scale), "shard": first(setup, scale)}
             for setup, scale in points(dataset)
@@ -187,7 +187,7 @@ def contexts(dataset):
 
 
 def scale_contexts(dataset):
-    """One for each figure against the scale: of the paper, and by the judge or another extractor beside it."""
+    """One context per figure against the scale: the paper's, and those by the judge or other extractors."""
     data, name, found = config["datasets"][dataset], pretty(dataset), []
     numbers = dict(data["paper"].get("scales", dict.fromkeys(["accuracy", "fid", "cfid"])))
     if numbers and "off_manifold" in config["metrics"]:
@@ -206,14 +206,14 @@ def scale_contexts(dataset):
             words = {"stem": "scales", "label": variant, "target_rule": "scales", "variant": variant, "text": text}
             if number:
                 words |= {"stem": f"figure{number}", "target_rule": f"figure{number.rstrip('abc')}"}
-                words["label"] = f"Figure {number}" if own else f"Beside figure {number}"
+                words["label"] = f"Figure {number}" if own else f"Variant of figure {number}"
             note = run_note(dataset, paper_as="Star and dotted line, the paper" if own else "")
             found.append({**words, "title": f"Figure {number}: {text} ({name})" if own else title, "note": note})
     return found
 
 
 def filled(value, words):
-    """A part of the table with its {words} filled in; a text that is one word alone becomes what that stands for."""
+    """A part of the table with its {words} filled in; a text of a single {word} becomes its value."""
     if isinstance(value, dict):
         return {key: filled(part, words) for key, part in value.items()}
     if isinstance(value, list):
@@ -226,7 +226,7 @@ def filled(value, words):
 
 @cache
 def figures(dataset):
-    """Name of its files → entry, of every figure and table of a data set."""
+    """File name → entry, for all figures and tables of a data set."""
     common, each = contexts(dataset)
     found = {}
     for name, entry in FIGURES.items():
@@ -238,7 +238,7 @@ def figures(dataset):
 
 @cache
 def comparison():
-    """The entry of the one table that is of all data sets."""
+    """The entry of the table of all data sets."""
     notes = [f"{pretty(name)}: {line}" for name in DATASETS for line in run_note(name, paper_as="The paper")]
     files = {"paper": File(config["paper_results"]), "setups": File(config["setups"])}
     scores = [File(f"<run>/{name}/scores.csv") for name in DATASETS]
@@ -264,12 +264,12 @@ def files_among(value):
 
 
 def entry_files(wildcards):
-    """Input function: what a figure waits for, each once."""
+    """Input function: the inputs of a figure, without duplicates."""
     return list(dict.fromkeys(file.made for file in files_among(entry(wildcards)["arguments"])))
 
 
 def with_files(value, called):
-    """The arguments of a figure with each `File` among them as it, or its folder, is now `called`."""
+    """The arguments of a figure with each `File` replaced by its path at run time."""
     if isinstance(value, dict):
         return {key: with_files(part, called) for key, part in value.items()}
     if isinstance(value, list):
@@ -278,12 +278,12 @@ def with_files(value, called):
 
 
 def draw_options(wildcards, input, output):
-    """Options of `nrcg draw`: the arguments of the function, with the files as they are now called, and all others."""
+    """Options of `nrcg draw`: the function's arguments with actual file paths, and the common options."""
     found = entry(wildcards)
     arguments = with_files(found["arguments"], dict(zip(entry_files(wildcards), input.files, strict=True)))
     arguments = {key: value for key, value in arguments.items() if value is not None}
     options = {"title": found["title"], "note": found["note"], "style": input.get("style"), "out": list(output)}
-    return f"--arguments {as_json(arguments, sort_keys=False)} {flags(options)}"  # the order may be that of a legend
+    return f"--arguments {as_json(arguments, sort_keys=False)} {flags(options)}"  # the order may matter in a legend
 
 
 def labels(wildcards):
@@ -292,12 +292,12 @@ def labels(wildcards):
 
 
 def names(chosen):
-    """Pattern of the names of all files whose function is `chosen`."""
+    """Pattern of all file names whose function is `chosen`."""
     entries = [item for dataset in DATASETS for item in figures(dataset).items()]
     return "|".join(dict.fromkeys(name for name, found in entries if chosen(found["function"])))
 
 
-# Target rule: its files; a target without files has no data set in this run.
+# Files by target rule; empty if no data set of this run has them.
 TARGETS = {name: [] for name in [*(f"figure{n}" for n in range(1, 10)), *(f"table{n}" for n in range(1, 4))]}
 TARGETS |= {name: [] for found in FIGURES.values() for name in found["targets"] if "{" not in name}
 TARGETS["comparison"] = [f"<run>/comparison.{suffix}" for suffix in suffixes(comparison())]
@@ -309,11 +309,11 @@ for dataset in DATASETS:
 
 
 def wanted(target):
-    """Input function of a target rule: its files, or a word on why it has none."""
+    """Input function of a target rule: its files, or an error if there are none."""
 
     def files(wildcards):
         if not TARGETS[target]:
-            raise WorkflowError(f"{target}: no data set of this run has it; run_datasets are {', '.join(DATASETS)}")
+            raise WorkflowError(f"{target}: not available for the data sets of this run ({', '.join(DATASETS)})")
         return TARGETS[target]
 
     return files

@@ -1,4 +1,4 @@
-# The rules that draw what the table of figures lists, and the targets named like the paper's.
+# Rules for the figures and tables in workflow/figures.yaml, and targets named as in the paper.
 
 
 rule draw:
@@ -55,7 +55,7 @@ use rule draw as animate with:
             "<figures>/{name}.webp",
             caption="../report/figure.rst",
             category=lambda w: entry(w)["category"],
-            labels=lambda w: {**labels(w), "name": f"{entry(w)['name']}, moving"},
+            labels=lambda w: {**labels(w), "name": f"{entry(w)['name']}, animated"},
         ),
     log:
         "<joblogs>/{name}_moving.log",

@@ -1,4 +1,4 @@
-# Accuracy and sensitivity along the forward process: one job per classifier and input, all stabilisers in it.
+# Accuracy and sensitivity along the forward process: one job per classifier and input, for all stabilisers.
 
 
 rule forward:

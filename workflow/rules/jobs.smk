@@ -1,11 +1,11 @@
-# Inputs and options of single jobs, derived from the config and the wildcards; nothing is run here.
+# Inputs and options of single jobs, derived from the config and the wildcards.
 from types import SimpleNamespace
 
 INCEPTION = config["inception_weights"] or "<downloads>/pt_inception-2015-12-05-6726825d.pth"
 
 
 def image_sources(wildcards):
-    """The files that a data set is made from: the user's icons, or a download where it names no folder."""
+    """Input files of a data set: the user's icons, or a download if it names no folder."""
     kind, images = settings(wildcards)["kind"], settings(wildcards)["images"]
     source = images.get("source")
     if kind == "celeba" and not source:
@@ -19,7 +19,7 @@ def image_sources(wildcards):
 
 
 def torchvision_options(wildcards):
-    """The arguments of the data set of torchvision that is kept at a place; those of equal ones are equal."""
+    """The arguments of the torchvision data set with this record."""
     every = [data["images"] for data in config["datasets"].values() if data["kind"] == "torchvision"]
     place = f"<downloads>/torchvision/{wildcards.place}.json"
     given = next(each.get("arguments") for each in every if torchvision_record(each) == place)
@@ -27,14 +27,14 @@ def torchvision_options(wildcards):
 
 
 def image_settings(wildcards, input):
-    """The section `images`, with the folder of what was downloaded."""
+    """The section `images`, with the folder of the download, if any."""
     images = settings(wildcards)["images"]
     downloaded = {"source": str(Path(input[0]).parent)} if input and not images.get("icons") else {}
     return as_json({**images, **downloaded})
 
 
 def classifier_sources(wildcards):
-    """The file that an import of a classifier waits for: the authors', or a local one of weights."""
+    """Input of a classifier's import: the authors' file, or a local file of weights."""
     source = settings(wildcards)["classifiers"].get(wildcards.role, {}).get("pretrained")
     if not source:
         return [f"<downloads>/authors/{wildcards.dataset}/{wildcards.role}.safetensors"]
@@ -43,7 +43,7 @@ def classifier_sources(wildcards):
 
 
 def ddpm_sources(wildcards):
-    """The file that an import of a DDPM waits for; none where it is a folder of the user's."""
+    """Input of a DDPM's import; none for a user's folder."""
     data = settings(wildcards)
     if not data["ddpm"]["pretrained"]:
         return [f"<downloads>/authors/{wildcards.dataset}/ddpm.safetensors"]
@@ -52,7 +52,7 @@ def ddpm_sources(wildcards):
 
 
 def ddpm_import_options(wildcards, input):
-    """The source of an import, and for a bare U-Net file its architecture."""
+    """The source of a DDPM's import, with the architecture for a bare U-Net file."""
     data = settings(wildcards)
     if data["ddpm"]["pretrained"]:
         return flags({"source": Path(input[0]).parent if input else data["ddpm"]["pretrained"]})
@@ -61,7 +61,7 @@ def ddpm_import_options(wildcards, input):
 
 
 def needed_downloads(wildcards):
-    """Every file that this run needs from elsewhere."""
+    """All downloads of this run."""
     files = [INCEPTION] if "inception" in config["extractors"] and not config["inception_weights"] else []
     for name in DATASETS:
         data, place = config["datasets"][name], SimpleNamespace(dataset=name)
@@ -74,7 +74,7 @@ def needed_downloads(wildcards):
 
 @cache
 def point_options(dataset, setup, scale):
-    """Options of `nrcg sample` that all shards of a point have; unguided samples have no guidance."""
+    """Options of `nrcg sample` common to all shards of a point; unguided samples have no guidance."""
     data = config["datasets"][dataset]
     options = {"precision": data["sampling"]["precision"], "seed": config["seed"]}
     options["class_label"] = data["ddpm"]["class_label"]
@@ -86,7 +86,7 @@ def point_options(dataset, setup, scale):
 
 
 def shard_options(wildcards):
-    """The same, and the seeds of a shard."""
+    """Options of `nrcg sample` for a shard."""
     size = settings(wildcards)["sampling"]["shard_size"]
     start = int(wildcards.shard) * size
     stop = min(start + size, n_drawn(wildcards.dataset, wildcards.setup))
@@ -94,7 +94,7 @@ def shard_options(wildcards):
 
 
 def trace_options(wildcards):
-    """The options that the shards of all setups have, and the seeds."""
+    """Options of `nrcg measure trace` common to all setups."""
     sampling, start = settings(wildcards)["sampling"], first_reported(wildcards.dataset)
     stop = start + min(TRACED, sampling["n_samples"], sampling["n_unconditional"])
     target = flags({"target": settings(wildcards)["target"]})
@@ -102,7 +102,7 @@ def trace_options(wildcards):
 
 
 def trace_guides(wildcards):
-    """What guides the samples of each trace but the first, which is unguided; by the name of its file."""
+    """Guidance by trace file, except for the first trace, which is unguided."""
     return {
         trace_name(setup, scale): {
             "classifier": SETUPS[setup]["classifier"],
@@ -114,7 +114,7 @@ def trace_guides(wildcards):
 
 
 def trace_files(wildcards, input, output):
-    """The same as options, with the files and the classifiers' folders."""
+    """Options with the trace files, their guidance and the classifiers' folders."""
     files = zip(guiding_classifiers(wildcards.dataset), input.classifiers[:: len(CLASSIFIER)], strict=True)
     folders = {name: str(Path(file).parent) for name, file in files}
     also = {
@@ -125,7 +125,7 @@ def trace_files(wildcards, input, output):
 
 
 def scale_options(wildcards):
-    """The options of a setup's shards but for the scale, which is searched for."""
+    """The options of a setup's shards without the scale."""
     return point_options(wildcards.dataset, wildcards.setup, None)
 
 
@@ -133,32 +133,30 @@ SEARCHED = [(name, setup) for name in DATASETS for setup in searched(name)]
 
 
 def scale_tables(wildcards):
-    """The searches of all setups whose scales are `auto`."""
+    """Results of the searches for all setups with scales `auto`."""
     if not SEARCHED:
-        raise WorkflowError(
-            "find_scales: no setup has `scales: auto`; give it to those whose scales are to be searched for"
-        )
+        raise WorkflowError("find_scales: no setup has the scales `auto`; set them for the setups to search")
     return [f"<run>/{name}/scales/{setup}.csv" for name, setup in SEARCHED]
 
 
 def extractor_files(dataset, extractor):
-    """The files of an extractor's weights, if it has any."""
+    """The files of an extractor's weights, if any."""
     if extractor in config["datasets"][dataset]["classifiers"]:
         return classifier(dataset, extractor)
     return [INCEPTION] if extractor == "inception" else []
 
 
 def extractor_options(dataset, extractor, files):
-    """A registered extractor and what it is loaded from: a classifier's folder, a file, or nothing."""
+    """A registered extractor and its weights: a classifier's folder, a file, or nothing."""
     if extractor in config["datasets"][dataset]["classifiers"]:
         return {"extractor": "classifier", "weights": str(Path(files[0]).parent)}
     return {"extractor": extractor, "weights": str(files[0]) if files else None}
 
 
 def import_options(wildcards, input):
-    """The source of a classifier, as the config or the authors' table names it, and what it is to classify."""
+    """The source of a classifier, from the config or the authors' table, with classes and image size."""
     data = settings(wildcards)
-    known = data["classifiers"]  # the authors have others for figures 1 to 4
+    known = data["classifiers"]  # without the authors' classifiers for figures 1 to 4, named NAME_forward
     given = known[wildcards.role if wildcards.role in known else wildcards.role.removesuffix("_forward")]
     source = given["pretrained"]
     if not source:
@@ -170,7 +168,7 @@ def import_options(wildcards, input):
 
 
 def also_scored_by(wildcards):
-    """The other classifiers that guide in this data set, who score the unguided samples too, as a level to compare."""
+    """Other guiding classifiers of this data set, which also score the unguided samples for comparison."""
     others = set(guiding_classifiers(wildcards.dataset)) - {SETUPS[UNGUIDED]["classifier"]}
     return sorted(others) if wildcards.setup == UNGUIDED else []
 
@@ -182,7 +180,7 @@ def extractor_inputs(wildcards):
 
 
 def extractor_sections(dataset, input):
-    """For each extractor what it is loaded from."""
+    """The sources of all extractors."""
     return {name: extractor_options(dataset, name, input.get(f"weights_{name}")) for name in config["extractors"]}
 
 

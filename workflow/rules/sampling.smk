@@ -1,4 +1,4 @@
-# Samples in shards: a shard is a range of seeds, the same whatever the batch size or machine.
+# Samples in shards: a shard is a range of seeds, independent of batch size and machine.
 
 
 rule sample:
@@ -9,7 +9,7 @@ rule sample:
         images=(lambda file: file if config["keep_samples"] else temp(file))(
             f"<run>/{{dataset}}/samples/{POINT}/shard_{{shard}}.npy"
         ),
-        card=f"<run>/{{dataset}}/samples/{POINT}/shard_{{shard}}.json",  # stays: how each sample was made
+        card=f"<run>/{{dataset}}/samples/{POINT}/shard_{{shard}}.json",  # kept: documents how the samples were made
     log:
         "<joblogs>/sample_{setup}_{scale}_{shard}.log",
     benchmark:

@@ -1,4 +1,4 @@
-# Scales of setups for which the config says `auto`: a short search each, and an overlay for the sweep after it.
+# Scales of setups with `auto` in the config: one short search each, and an overlay for the following sweep.
 
 
 rule find_scale:

@@ -1,5 +1,4 @@
-# A few samples of each setup on their way from noise to image: what explains the scores. One job for all setups of a
-# data set, which loads each network once.
+# Trajectories of a few samples of each setup, which explain the scores. A single job per data set loads each network once.
 
 
 rule trace:
@@ -22,7 +21,7 @@ rule trace:
     params:
         ddpm=folder("ddpm", up=1),
         options=trace_options,
-        guides=lambda w: as_json(trace_guides(w)),  # to be compared with the last run's, as `files` are not
+        guides=lambda w: as_json(trace_guides(w)),  # Snakemake compares these with the last run, unlike `files`
         files=trace_files,
         machine=machine(lambda data: {"batch_size": data["sampling"]["batch_size"]}),
     shell:

@@ -1,4 +1,4 @@
-# The classifiers and the DDPM. Checkpoints lie outside the outputs, so that a killed job finds its own again.
+# The classifiers and the DDPM. Checkpoints are not outputs, so that Snakemake keeps them when a job is killed.
 
 
 rule train_classifier:
@@ -43,7 +43,7 @@ rule train_ddpm:
     threads: config["threads"]
     resources:
         mem_mb=lambda w, attempt: (16000 + 8000 * settings(w)["ddpm"]["gpus"]) * attempt,
-        runtime=6 * 24 * 60,  # a further attempt goes on from the checkpoint
+        runtime=6 * 24 * 60,  # a retry resumes from the checkpoint
         gpu=lambda w: settings(w)["ddpm"]["gpus"],
     params:
         data=subpath(input[0], parent=True),
