@@ -3,6 +3,7 @@ from nrcg.plots.decay import decay_note
 
 FIGURES = read_yaml(PROJECT / "workflow/figures.yaml")
 TABLES = ("table", "points", "findings", "comparison")  # functions that write text, not pictures
+PAGES = ("browse",)  # functions that write a page to look through
 MOVING = ("trajectory",)  # functions that write an animation too
 FORWARD_FIGURES = {  # figure: its metric, and others that it needs
     "1": ["accuracy", "one_class"],
@@ -252,6 +253,8 @@ def comparison():
 def suffixes(entry):
     if entry["function"] in TABLES:
         return ("csv", "md", "tex", "html")
+    if entry["function"] in PAGES:
+        return ("html",)
     return ("png", "pdf", "webp") if entry["function"] in MOVING else ("png", "pdf")
 
 
