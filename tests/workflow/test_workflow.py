@@ -63,7 +63,7 @@ def test_whole_dag_makes_every_figure_and_table(finished, dataset):
     names = {path.name for path in (finished / RUN / dataset / "figures").iterdir()}
     assert {f"{name}.{suffix}" for name in FIGURES[dataset] + EVERYWHERE for suffix in ("png", "pdf")} <= names
     assert {f"{name}.{suffix}" for name in (TABLES[dataset], "all_points") for suffix in TABULAR} <= names
-    assert {"findings.md", "findings.html", "trajectory.webp"} <= names
+    assert {"findings.md", "findings.html", "browse.html", "trajectory.webp"} <= names
     others = set(TABLES.values()) - {TABLES[dataset]}
     assert not {f"{table}.md" for table in others} & names
 
@@ -159,11 +159,7 @@ def test_it_runs_in_an_empty_folder(tmp_path):
 
 def test_report_carries_the_figures(finished, tmp_path):
     report = tmp_path / "report.html"
-    looks = [
-        word
-        for name in ("metadata", "stylesheet")
-        for word in (f"--report-{name}", ROOT / "workflow/report" / LOOKS[name])
-    ]
+    looks = [word for name, file in LOOKS.items() for word in (f"--report-{name}", ROOT / "workflow/report" / file)]
     snakemake(finished, "--configfile", finished / "config/test.yaml", "--report", report, *looks)
     html = report.read_text()
     results, categories = (json.JSONDecoder().raw_decode(html, html.rindex(start) + len(start))[0]
