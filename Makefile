@@ -11,6 +11,7 @@ PACKAGES := $(VENV)/.packages-$(word 1,$(DIGESTS))
 READY := $(VENV)/.ready-$(word 2,$(DIGESTS))
 IN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 CORES ?= 2
+REPORT := --report-metadata workflow/report/landing.yaml --report-stylesheet workflow/report/report.css # opens on the findings
 
 .PHONY: help env demo demo-from-scratch test test-fast lint docs format lock clean
 
@@ -33,7 +34,7 @@ $(READY): $(PACKAGES)
 
 demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped networks (about thirteen minutes)
 	@$(IN) snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml
-	@$(IN) snakemake --configfile config/demo.yaml --report results/demo/report.html
+	@$(IN) snakemake --configfile config/demo.yaml --report results/demo/report.html $(REPORT)
 	@echo
 	@echo "Figures:  results/demo/sportballs/figures/"
 	@echo "Findings: results/demo/sportballs/figures/findings.html"
@@ -41,7 +42,7 @@ demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped networ
 
 demo-from-scratch: $(READY) ## the demo with training of all networks (about an hour and a half)
 	@$(IN) snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml config/demo_from_scratch.yaml
-	@$(IN) snakemake --configfile config/demo.yaml config/demo_from_scratch.yaml --report results/demo-from-scratch/report.html
+	@$(IN) snakemake --configfile config/demo.yaml config/demo_from_scratch.yaml --report results/demo-from-scratch/report.html $(REPORT)
 	@echo "Report: results/demo-from-scratch/report.html"
 
 test: $(READY) ## all tests (about sixteen minutes on two cores)

@@ -159,7 +159,8 @@ def draw(table: pd.DataFrame, part: str, path: Path) -> None:
     with styled(None):
         note = "95 % Wilson intervals; the largest marker of a line is its largest scale. Lower right is better. "
         note += "Hollow: more than a tenth of the samples are blank, which fools the judge."
-        fig = new_figure(f"SportBalls at 32×32: {part}", note, height=1.3)
+        title = f"Distance to baseballs against the judge's share of them: SportBalls at 32×32, part “{part}”"
+        fig = new_figure(title, note, height=1.3)
         axes = fig.add_subplot(
             xlabel="share of the target by the judge", ylabel="distance to the target class", yscale="log"
         )

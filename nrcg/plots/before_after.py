@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -12,7 +11,7 @@ from nrcg.io.shards import Shard, open_shards
 from nrcg.io.tables import read_verdicts
 from nrcg.plots import WORDS
 from nrcg.plots.samples import Cell, draw_sheet, same_size, seed_heads
-from nrcg.plots.style import File, Page, draws, new_figure, wrapped
+from nrcg.plots.style import File, Page, draws, text_figure
 
 JUDGE = "judge"  # column of the independent classifier
 FEWEST, MOST = 5, 12  # columns of the page: samples are neither enlarged too much nor narrower than their text
@@ -55,13 +54,10 @@ def plot_before_after(
     )  # fmt: skip
     counts = f"{counts.removesuffix('.')}."
     if not shown:
-        fig = new_figure(page.title, page.note, height=0.4)
-        size = matplotlib.rcParams["font.size"]
-        fig.text(0.01, 0.5, wrapped(counts, fig.get_figwidth(), per_inch=13), va="center", fontsize=size)
-        return fig
+        return text_figure(page, counts)
     cells = [_cell(seed, *side, target, classifier) for side in sides for seed in shown]
     return draw_sheet(cells, len(shown), page.title, f"{counts}\n{page.note}".strip(), labels=["unguided", "guided"],
-                      heads=seed_heads(shown), caption=f"{who}:", span=FEWEST)  # fmt: skip
+                      heads=seed_heads(shown), captions=[f"{who}:"], span=FEWEST)  # fmt: skip
 
 
 def _cell(seed: int, shards: dict[int, Shard], verdicts: pd.DataFrame, target: str, classifier: str) -> Cell:

@@ -10,15 +10,17 @@ from nrcg.io.tables import read_verdicts
 from nrcg.plots import WORDS
 from nrcg.plots.samples import Cell, JudgedPoint, draw_sheet, same_size
 from nrcg.plots.setups import Setup, read_setups
-from nrcg.plots.style import File, Page, draws
+from nrcg.plots.style import File, Page, draws, text_figure
 from nrcg.registry import call
+
+CAPTIONS = ("seed:", "guiding classifier:", "judge:")  # of the lines below a sample
 
 
 @draws("fooled")
 def plot_fooled(
     page: Page, csv: File, setups: File, points: list[dict], target: str, dataset: str | None = None, n: int = 8
 ) -> Figure:
-    """Samples that the guiding classifier and the judge assign to different classes, one row per setup.
+    """Samples that the guiding classifier and the judge assign to different classes, one row per setup that has any.
 
     Args:
         csv: determines the chosen scale of each setup; setups without scores are omitted.
@@ -34,11 +36,15 @@ def plot_fooled(
         raise NrcgError(f"{csv}: no setup of {setups} has a chosen scale; name the setups of these scores")
     rows = [_row(setup, best[name], given, target, n) for name, setup in known.items()]
     empty = Cell(same_size([shard for _, _, shard in rows])[0].images[0], lost=False, unused=True)
-    columns = max(1, *(len(cells) for _, cells, _ in rows))
-    cells = [cell for _, found, _ in rows for cell in [*found, *[empty] * (columns - len(found))]]
-    labels = [label for label, _, _ in rows]
-    note = f"{WORDS['fooled'].format(target=target)}\n{page.note}".strip()
-    return draw_sheet(cells, columns, page.title, note, labels=labels, span=n)
+    none = "; ".join(label for label, cells, _ in rows if not cells)
+    notes = [WORDS["fooled"]["none"].format(setups=none)] if none else []
+    columns = max(len(cells) for _, cells, _ in rows)
+    if not columns:
+        return text_figure(page, notes[0])
+    cells = [cell for _, found, _ in rows if found for cell in [*found, *[empty] * (columns - len(found))]]
+    labels = [label for label, found, _ in rows if found]
+    note = "\n".join(filter(None, [WORDS["fooled"]["shown"].format(target=target), *notes, page.note]))
+    return draw_sheet(cells, columns, page.title, note, labels=labels, captions=CAPTIONS, span=n)
 
 
 def _row(
@@ -54,6 +60,6 @@ def _row(
     cells = []
     for seed in [seed for seed in differ.index if seed in shard.seeds][:n]:
         own, other = differ.loc[seed, ["guiding", "judge"]]
-        lines = ((f"seed {seed}", False), (f"guiding: {own}", own == target), (f"judge: {other}", other == target))
+        lines = ((str(seed), False), (own, own == target), (other, other == target))
         cells.append(Cell.of(shard, seed, lines))
     return f"{setup.label}, s = {scale:g}: {len(differ)} of {len(verdicts)}", cells, shard

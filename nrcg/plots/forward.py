@@ -14,6 +14,7 @@ from nrcg.evaluation.uncertainty import wilson
 from nrcg.io.tables import read_table
 from nrcg.plots import WORDS
 from nrcg.plots.decay import decay_note
+from nrcg.plots.scales import plain_ticks
 from nrcg.plots.setups import Setup, known_setups, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
@@ -22,7 +23,7 @@ RELATIVE = "relative_sensitivity"
 ONE_CLASS = "one_class"
 MOST = 0.5  # share of images, or of values of x̂_0, above which a t is excluded
 REASONS = WORDS["reasons"]
-LOWEST = 0.01  # share of the means that may lie below a log axis
+DECADES = 3  # that a log axis shows below the median of the means, at most
 ALWAYS = 0.99  # share of images in one class that counts as all
 PALE = 0.3
 
@@ -45,11 +46,19 @@ def plot_forward(page: Page, csv: File, setups: File, chance: float | None = Non
     steps = pd.Index(sorted(table["t"].unique()))
     out = {setup.name: left_out(table, setup.name) for setup in shown}
     panels = [name for name in (metric, RELATIVE) if (table["metric"] == name).any()]
+    kept = {name: _meaningful(table, name, shown, out) for name in panels if name != "accuracy"}
+    limits = {name: _limits(rows) for name, rows in kept.items()}
     notes = _small_print(table, metric, shown, steps, out)
+    if any((rows["mean"] < limits[name][0]).any() for name, rows in kept.items()):
+        notes.append(WORDS["cut"].format(decades=DECADES))
     fig = new_figure(page.title, *notes, page.note, height=1.0 if len(panels) == 1 else 1.6)
     axes = fig.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for ax, name in zip(axes, panels, strict=True):
         _panel(ax, table, name, shown, out)
+        if name != "accuracy":
+            ax.set_yscale("log")
+            ax.set_ylim(*limits[name])
+            plain_ticks(ax.yaxis, limits[name][1] / limits[name][0])
     if metric == "accuracy":
         _always_one_class(axes[0], table, shown, steps)
         if chance is not None:
@@ -67,23 +76,35 @@ def plot_forward(page: Page, csv: File, setups: File, chance: float | None = Non
 
 
 def _panel(ax: Axes, table: pd.DataFrame, metric: str, shown: Sequence[Setup], out: dict[str, pd.Series]) -> None:
-    kept = []
     for i, setup in enumerate(shown):
         rows = curve(table, setup.name, metric)
         if rows.empty:
             continue
         valid = out[setup.name].reindex(rows.index, fill_value="").eq("")
-        kept.append(rows[valid] if valid.any() else rows)
         _line(ax, rows, valid, setup, metric, stagger=(i + 0.5) / len(shown))
     ax.set_ylabel(metric.replace("_", " "))
     if metric == "accuracy":
         ax.set_ylim(0.0, 1.03)
-        return
-    ax.set_yscale("log")
+
+
+def _meaningful(table: pd.DataFrame, metric: str, shown: Sequence[Setup], out: dict[str, pd.Series]) -> pd.DataFrame:
+    """The finite rows of all curves that are not left out; of a curve that is left out everywhere, all."""
+    kept = []
+    for setup in shown:
+        rows = curve(table, setup.name, metric)
+        valid = out[setup.name].reindex(rows.index, fill_value="").eq("")
+        kept.append(rows[valid] if valid.any() else rows)
     rows = pd.concat(kept)
-    rows = rows[np.isfinite(rows["mean"]) & (rows["mean"] > 0)]
-    if len(rows):
-        ax.set_ylim(rows["mean"].quantile(LOWEST) / 1.3, (rows["mean"] + rows["std"].fillna(0.0)).max() * 1.3)
+    return rows[np.isfinite(rows["mean"])]
+
+
+def _limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """Ends of a log axis: the means, those that vanish aside, and the bands above."""
+    means = rows["mean"][rows["mean"] > 0]
+    if means.empty:
+        return 0.1, 1.0
+    low = max(means.min(), means.median() * 10.0**-DECADES)
+    return low / 1.3, (rows["mean"] + rows["std"].fillna(0.0)).max() * 1.3
 
 
 def _line(ax: Axes, rows: pd.DataFrame, valid: pd.Series, setup: Setup, metric: str, *, stagger: float) -> None:

@@ -13,7 +13,7 @@ from nrcg.errors import NrcgError
 from nrcg.evaluation.points import REAL, read_points
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark_notes
 from nrcg.plots import WORDS
-from nrcg.plots.scales import LOG_DECADES, plain_ticks, worst_mark
+from nrcg.plots.scales import log_axis, log_bottom, worst_mark
 from nrcg.plots.setups import Setup, known_setups, metric_label, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, legend_below, new_figure
 
@@ -50,7 +50,10 @@ def plot_front(page: Page, csv: File, setups: File, dataset: str | None = None) 
     costed = bool(rows[COST].notna().any())
     distances = pd.concat([scores.reported, scores.real]).query("metric == @distance")
     marks = {str(name): worst_mark(part) for name, part in distances.groupby("setup")}
+    values = pd.concat([rows["distance"], real["distance"]])
+    bottom = log_bottom(values)
     notes = [WORDS["front"], WORDS["cost"] if costed else "", f"Bars: {NOTE_INTERVAL}.", scores.note]
+    notes += [WORDS["cut_bars"]] if bottom and (rows["distance_low"] < bottom).any() else []
     fig = new_figure(page.title, page.note, *notes, *mark_notes(marks.values()), height=1.25)
     panels, chosen = _panels(fig, costed), _chosen(rows, scores.best)
     handles = []
@@ -63,20 +66,17 @@ def plot_front(page: Page, csv: File, setups: File, dataset: str | None = None) 
         handles.append(_level(panels, free, "X", "black", f"{known[name].label}{marks[name]}"))
     if len(real):
         handles.append(_level(panels, real, "*", GREY, f"real images{marks[REAL]} (n = {real['n'].iloc[0]:g})"))
-    values = pd.concat([rows["distance"], real["distance"]])
     for ax in [panel.ax for panel in panels if panel.y == "distance"]:
         ax.set_ylabel(textwrap.fill(metric_label(distance), 22))
-        if values.min() > 0 and np.log10(values.max() / values.min()) > LOG_DECADES:
-            ax.set_yscale("log")
-            low, high = ax.get_ylim()
-            plain_ticks(ax.yaxis, high / low)
+        if bottom:
+            log_axis(ax, bottom)
     legend_below(fig, handles)
     return fig
 
 
 def _panels(fig: Figure, costed: bool) -> list[Panel]:
     """Distance against share; to the right, both against cost, if known."""
-    grid = fig.add_gridspec(2, 2, width_ratios=(1.6, 1)) if costed else fig.add_gridspec(1, 1)
+    grid = fig.add_gridspec(2, 2, width_ratios=(1.4, 1)) if costed else fig.add_gridspec(1, 1)
     left = fig.add_subplot(grid[:, 0])
     left.set(xlabel="share of the target class by the judge", xlim=(-0.03, 1.03))
     if not costed:
@@ -85,7 +85,7 @@ def _panels(fig: Figure, costed: bool) -> list[Panel]:
     above.sharex(below)
     above.set(ylabel="share by the judge", ylim=(-0.03, 1.05))
     above.tick_params(labelbottom=False)
-    below.set_xlabel("U-Net evaluations per sample")
+    below.set_xlabel("U-Net evaluations")
     return [Panel(left, SHARE, "distance"), Panel(above, COST, SHARE), Panel(below, COST, "distance")]
 
 

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -19,15 +19,16 @@ from nrcg.errors import NrcgError
 from nrcg.evaluation.points import read_points
 from nrcg.io.shards import Shard, open_shards
 from nrcg.plots.setups import read_setups
-from nrcg.plots.style import GREY, File, Page, draws, mathtext, save, styled, wrapped
+from nrcg.plots.style import GREY, TITLE, File, Page, draws, mathtext, save, styled, wrapped
 from nrcg.registry import call
 
 if TYPE_CHECKING:
     from nrcg.datasets.imageset import ImageSet
 
-WIDTH_INCHES = 7.2  # of the sheet, without row labels
+WIDTH_INCHES = 4.8  # of the sheet, without row labels
 LEAST_PIXELS = 1500  # across the sheet: small images are enlarged by a whole factor until they reach it
 PAD = 1  # gap between samples, in pixels of the samples
+NARROWEST = 18  # characters per line of a row label
 LINES = 150  # grey level of the gaps, so that blank samples are visible
 
 
@@ -148,23 +149,26 @@ def same_size(shards: list[Shard]) -> list[Shard]:
 
 def draw_sheet(
     cells: Sequence[Cell], columns: int, title: str, note: str, *, labels: Sequence[str] = (),
-    heads: Sequence[str] = (), caption: str = "", span: int = 0, least: int = LEAST_PIXELS,
+    heads: Sequence[str] = (), captions: Sequence[str] = (), span: int = 0, least: int = LEAST_PIXELS,
 ) -> Figure:  # fmt: skip
     """Samples enlarged by an integer factor on whole pixels of the page, with margins that fit the text.
 
-    `labels` are left of the rows, `heads` above the columns, and `caption` left of the cells' lines, which are wrapped
-    to the cell width. The page has space for max(`span`, `columns`) columns and is at least `least` pixels wide.
+    `labels` are left of the rows, wrapped to the row height; `heads` above the columns; `captions` left of the cells'
+    lines, which are wrapped to the cell width. The page has space for max(`span`, `columns`) columns and is at least
+    `least` pixels wide.
     """
     height, width = cells[0].image.shape[:2]
     room = max(columns, span) * (width + PAD) + PAD
     factor = max(1, -(-least // room))
     dpi = room * factor / WIDTH_INCHES
+    labels = [_narrow(label, height * factor / dpi) for label in labels]
+    cells = [*cells, *[replace(cells[0], lost=False, lines=(), unused=True)] * (-len(cells) % columns)]
     texts = [_broken(cell.lines, 0.95 * width * factor, dpi) for cell in cells]
     gap = round((max(map(len, texts)) + 0.5) * _line_points() * dpi / 72) if any(texts) else 0
     sheet, pitch = _pixels(cells, columns, factor, gap)
     if any(cell.lost for cell in cells):
         note = f"{note}\nRed frame: the trajectory diverged; the sample is replaced by grey.".strip()
-    fig, ax = _page(sheet.shape, room * factor, dpi, title, note, [*labels, caption], bool(heads))
+    fig, ax = _page(sheet.shape, room * factor, dpi, title, note, [*labels, *captions], bool(heads))
     # Already enlarged, since the renderer would smooth. Units are pixels of the samples.
     ax.imshow(sheet, interpolation="none", aspect="auto",
               extent=(0, sheet.shape[1] / factor, sheet.shape[0] / factor, 0))  # fmt: skip
@@ -178,8 +182,9 @@ def draw_sheet(
             _annotate(ax, line, *below, va="top", ha="center", **_look(bold))
     for label, (_, y) in zip(labels, corners[::columns], strict=False):
         _annotate(ax, label, (0, y + height / 2), (-5, 0), va="center", ha="right")
-        if caption:
-            _annotate(ax, caption, (0, y + height + PAD), (-5, -2), va="top", ha="right", **_look(False))
+        for i, caption in enumerate(captions):
+            below = (0, y + height + PAD), (-5, -2 - i * _line_points())
+            _annotate(ax, caption, *below, va="top", ha="right", **_look(False))
     look = {"va": "bottom", "ha": "center", "color": GREY, "fontsize": matplotlib.rcParams["xtick.labelsize"]}
     for head, (x, _) in zip(heads, corners, strict=False):
         _annotate(ax, head, (x + width / 2, 0), (0, 2), **look)
@@ -198,17 +203,18 @@ def _page(
     line = round(dpi * matplotlib.rcParams["font.size"] / 72 * 1.5)  # one line of text with spacing, in pixels
     edge = line // 3
     left = edge + (int(np.ceil(_text_width(labels, dpi) + dpi * 10 / 72)) if any(labels) else 0)
-    top = line * (bool(title) + heads) + edge
-    note = wrapped(note, WIDTH_INCHES)
-    bottom = round(line * 0.85) * (note.count("\n") + 1) + edge if note else edge
+    inches = (left + room) / dpi
+    title, note = wrapped(title, inches, TITLE) if title else "", wrapped(note, inches)
+    top = line * (bool(title) + title.count("\n") + heads) + edge
+    bottom = round(_line_points() * dpi / 72) * (note.count("\n") + 1) + 2 * edge if note else edge
     page = (left + room + edge, top + shape[0] + bottom)
     fig = Figure(figsize=(page[0] / dpi, page[1] / dpi), dpi=dpi)
     FigureCanvasAgg(fig)
     ax = fig.add_axes((left / page[0], bottom / page[1], shape[1] / page[0], shape[0] / page[1]))
     ax.set_axis_off()
     large, small = (matplotlib.rcParams[f"figure.{part}size"] for part in ("title", "label"))
-    fig.text(left / page[0], 1 - line / 5 / page[1], mathtext(title), va="top", fontsize=large)
-    fig.text(left / page[0], (bottom - line / 5) / page[1], note, va="top", fontsize=small, color=GREY)
+    fig.text(edge / page[0], 1 - line / 5 / page[1], title, va="top", fontsize=large)
+    fig.text(edge / page[0], (bottom - edge) / page[1], note, va="top", fontsize=small, color=GREY)
     return fig, ax
 
 
@@ -221,9 +227,10 @@ def _pixels(cells: Sequence[Cell], columns: int, factor: int, gap: int) -> tuple
     page = np.uint8(np.multiply(to_rgb(matplotlib.rcParams["figure.facecolor"]), 255))
     for i, cell in enumerate(cells):
         top, left = pad + i // columns * pitch, pad + i % columns * (width * factor + pad)
-        if cell.unused:  # a frame at its left belongs to the sample on the left
+        if cell.unused:  # a frame at its left or above belongs to a sample there
             first = left if i % columns and not cells[i - 1].unused else left - pad
-            sheet[top - pad : top + height * factor + pad, first : left + width * factor + pad] = page
+            above = top if i >= columns and not gap and not cells[i - columns].unused else top - pad
+            sheet[above : top + height * factor + pad, first : left + width * factor + pad] = page
         else:
             large = cell.image.repeat(factor, 0).repeat(factor, 1)
             sheet[top:, left:][: height * factor, : width * factor] = large
@@ -247,6 +254,15 @@ def _broken(lines: Sequence[tuple[str, bool]], width: float, dpi: float) -> list
                 break
         broken += [(part, bold) for part in parts]
     return broken
+
+
+def _narrow(label: str, inches: float) -> str:
+    """The label in the lines that a row of this height has room for, at most, none shorter than it need be."""
+    label = label.replace(" = ", "\u00a0=\u00a0").replace(" of ", "\u00a0of\u00a0")  # these stay together
+    most = max(1, int(inches * 72 / (1.2 * matplotlib.rcParams["font.size"])))
+    widths = range(NARROWEST, max(NARROWEST, len(label)) + 1)
+    lines = next(lines for width in widths if len(lines := textwrap.wrap(label, width)) <= most)
+    return "\n".join(lines).replace("\u00a0", " ")
 
 
 def _look(bold: bool) -> dict[str, Any]:

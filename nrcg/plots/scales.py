@@ -28,6 +28,7 @@ ALIKE, APART = 20, 1.06  # shares within 1/20 at the same scale are drawn 6 % ap
 LOG_DECADES = 1.5  # distances that span more than this get a log axis
 TICK_DECADES = 2.2  # a log axis shorter than this has labels at 1, 2, 5, else only at powers of ten
 NOTE_BARS = f"Bars: {NOTE_INTERVAL}."
+NOTE_BANDS = f"Bars, and the band around the unguided level: {NOTE_INTERVAL}."
 NOTE_TRAININGS = "Lines: means over training runs of the guiding classifier; dots: single runs."
 GUIDED_BY = ("the raw logit", "log p")  # in the panels of the contrast
 
@@ -38,7 +39,7 @@ def plot_scales(
 ) -> Figure:
     """Figures 5 to 8: a score against the guidance scale, one line per setup; unguided samples as a dashed level.
 
-    Bars are 95 % intervals, small dots single training runs of the guiding classifier, and the grey dotted level real
+    Bars are 95 % intervals, small dots single training runs of the guiding classifier, and the grey solid level real
     images. Hollow markers are points with diverged samples; distances from few samples are marked in the legend.
     Unguided accuracy has one level per classifier NAME with a score accuracy/NAME.
 
@@ -60,13 +61,19 @@ def plot_scales(
     to_all = metric == "fid" or metric.startswith("fd_")
     trainings = scores.repeats[(scores.repeats["metric"] == metric) & scores.repeats["scale"].notna()]
     several = trainings["repeat"].nunique() > 1
-    notes = [NOTE_BARS if rows["low"].notna().any() else "", NOTE_TRAININGS if several else ""]
+    values = pd.concat([rows["value"], real["value"]])
+    bottom = None if is_share(metric) else log_bottom(values)
+    notes = [NOTE_BANDS if rows["low"].notna().any() else "", NOTE_TRAININGS if several else ""]
+    notes += [WORDS["cut_bars"] if bottom and (rows["low"] < bottom).any() else ""]
     notes += [WORDS["to_all"] if to_all else "", *mark_notes(marks.values())]
     fig = new_figure(page.title, page.note, *notes)
     ax = fig.add_subplot()
     _scale_axis(ax, rows["scale"])
     unguided = rows[rows["scale"].isna()]
-    handles = [_level(ax, row, known, metric, marks[row.setup]) for row in unguided.itertuples()]
+    handles = [
+        _level(ax, row, known, metric, marks[row.setup], (k, len(unguided)))
+        for k, row in enumerate(unguided.itertuples())
+    ]
     guided = _side_by_side(rows[rows["scale"].notna()], is_share(metric))
     for setup in shown:
         if len(part := guided[guided["setup"] == setup.name].sort_values("scale")):
@@ -82,17 +89,28 @@ def plot_scales(
     if paper is not None:
         handles += _paper(ax, read_paper(paper, scores.dataset).query("metric == @metric"), known)
     ax.set_ylabel(textwrap.fill(metric_label(metric), 34))
-    shown_values = pd.concat([rows["value"], real["value"]])
-    low, high = shown_values.min(), shown_values.max()
     if is_share(metric):
         ax.set_ylim(-0.02, 1.03)
-    elif low > 0 and np.log10(high / low) > LOG_DECADES:
-        ax.set_yscale("log")
-        plain_ticks(ax.yaxis, high / low)
+    elif bottom:
+        log_axis(ax, bottom)
     else:
-        ax.set_ylim(bottom=min(0.0, low))
+        ax.set_ylim(bottom=min(0.0, values.min()))
     legend_below(fig, handles)
     return fig
+
+
+def log_bottom(values: pd.Series) -> float | None:
+    """Where a log axis of these distances begins: below the smallest value, and None where a linear one fits them."""
+    low, high = values.min(), values.max()
+    return low / 1.5 if low > 0 and np.log10(high / low) > LOG_DECADES else None
+
+
+def log_axis(ax: Axes, bottom: float) -> None:
+    """A log axis that does not reach below `bottom`: an interval that reaches 0 would stretch it."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    ax.set_ylim(bottom=max(low, bottom))
+    plain_ticks(ax.yaxis, high / max(low, bottom))
 
 
 def worst_mark(rows: pd.DataFrame) -> str:
@@ -106,20 +124,27 @@ def _side_by_side(rows: pd.DataFrame, shares: bool) -> pd.DataFrame:
     return rows.assign(at=rows["scale"] * APART ** (same.cumcount() - (same.transform("size") - 1) / 2))
 
 
-def _level(ax: Axes, row: Any, setups: dict[str, Setup], metric: str, mark: str) -> Line2D:
-    """Draw the level of unguided samples; returns its legend entry."""
-    name = row.metric.removeprefix(metric).removeprefix("/")
+def _level(
+    ax: Axes, row: Any, setups: dict[str, Setup], metric: str, mark: str, of: tuple[int, int] = (0, 1)
+) -> Line2D:
+    """Draw the level of unguided samples; returns its legend entry.
+
+    It is level k of n, `of`; their dashes alternate, so that equal levels do not hide each other.
+    """
+    name, (k, n) = row.metric.removeprefix(metric).removeprefix("/"), of
+    dashes = "--" if n == 1 else (-4 * k, (4, 4 * (n - 1)))
     guided = next((s for s in setups.values() if s.guided and s.classifier == name), setups[row.setup])
     if np.isfinite(row.low):
         ax.axhspan(row.low, row.high, color=guided.color, alpha=0.10, linewidth=0)
-    label = f"{setups[row.setup].label}{mark}" + (f" ({classifier_label(name)} classifier)" if name else "")
-    return ax.axhline(row.value, color=guided.color, linestyle="--", linewidth=1.1, label=label)
+    by = f" ({classifier_label(name or setups[row.setup].classifier)} classifier)" if n > 1 else ""
+    label = f"{setups[row.setup].label}{mark}{by}"
+    return ax.axhline(row.value, color=guided.color, linestyle=dashes, linewidth=1.1, label=label)
 
 
 def _real(ax: Axes, row: pd.Series, mark: str) -> Line2D:
     """Draw the level of held-out images of the target class, an upper bound for samples."""
     label = f"real images{mark} (n = {row['n']:g})"
-    return ax.axhline(row["value"], color=GREY, linestyle=(0, (1, 2)), linewidth=1.1, label=label)
+    return ax.axhline(row["value"], color=GREY, linestyle="-", linewidth=0.9, label=label)
 
 
 def _line(ax: Axes, rows: pd.DataFrame, setup: Setup, mark: str) -> Line2D:
@@ -143,7 +168,7 @@ def _paper(ax: Axes, paper: pd.DataFrame, setups: dict[str, Setup]) -> list[Line
         if np.isnan(row.scale):
             handles.append(ax.axhline(row.value, linestyle=":", linewidth=1.1, **look))
         else:
-            star = {"linestyle": "", "marker": "*", "markersize": 12, "markerfacecolor": "none", "zorder": 4}
+            star = {"linestyle": "", "marker": "*", "markersize": 10, "markerfacecolor": "none", "zorder": 4}
             handles += ax.plot(row.scale, row.value, **star, **look)
     return handles
 

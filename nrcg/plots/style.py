@@ -24,6 +24,7 @@ from nrcg.plots import figures
 
 MARKERS = ("o", "s", "^", "D", "v", "<", ">", "P", "X", "d", "p", "h")
 GREY = "#666666"
+NOTE, TITLE = 22, 15  # characters per inch of the small note, and of the title
 METADATA = {  # no date and no version, so that identical data gives identical bytes
     ".png": {"Software": None},
     ".pdf": {"Creator": "nrcg", "Producer": None, "CreationDate": None},
@@ -100,12 +101,20 @@ def new_figure(title: str = "", *notes: str, height: float = 1.0) -> Figure:
     fig = Figure(figsize=(width, base_height * height), layout="constrained")
     FigureCanvasAgg(fig)
     if title:
-        fig.suptitle(wrapped(title, width, per_inch=15), x=0.01, ha="left")
+        fig.suptitle(wrapped(title, width, per_inch=TITLE), x=0.01, ha="left")
     if note:
         small = matplotlib.rcParams["figure.labelsize"]
         text = fig.text(0.01, 0.01, wrapped(note, width), ha="left", va="bottom", color=GREY, fontsize=small)
         fig.set_figheight(fig.get_figheight() + text.get_window_extent().height / fig.dpi)
         _above_note(fig)
+    return fig
+
+
+def text_figure(page: "Page", text: str) -> Figure:
+    """A page that says why there is nothing to draw."""
+    fig = new_figure(page.title, page.note, height=0.5)
+    size = matplotlib.rcParams["font.size"]
+    fig.text(0.01, 0.5, wrapped(text, fig.get_figwidth(), per_inch=TITLE), va="center", fontsize=size)
     return fig
 
 
@@ -118,18 +127,19 @@ def _above_note(fig: Figure, room: float = 0.0) -> float:
     return end
 
 
-def wrapped(text: str, inches: float, per_inch: int = 20) -> str:
-    """The text wrapped to a figure `inches` wide, keeping line breaks; 20 characters per inch suit the small note."""
+def wrapped(text: str, inches: float, per_inch: int = NOTE) -> str:
+    """The text wrapped to a figure `inches` wide, keeping line breaks."""
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, int(inches * per_inch))]
     return mathtext("\n".join(lines))
 
 
 def legend_below(fig: Figure, handles: Sequence[Any]) -> None:
     """Add the legend between axes and note, in as many columns as fit, and increase the figure's height."""
-    look = {"loc": "lower center", "borderaxespad": 0.0, "handlelength": 2.2, "columnspacing": 1.0}
+    gaps = {"borderaxespad": 0.0, "handlelength": 2.2, "handletextpad": 0.5, "columnspacing": 0.8}
     labels = [mathtext(handle.get_label()) for handle in handles]
-    for columns in (4, 3, 2, 1):
-        legend = fig.legend(handles, labels, ncols=columns, **look)
+    usual, small = (matplotlib.rcParams[f"{part}size"] for part in ("legend.font", "figure.label"))
+    for columns, font in ((4, usual), (3, usual), (2, usual), (2, small), (1, usual)):
+        legend = fig.legend(handles, labels, ncols=columns, fontsize=font, loc="lower center", **gaps)
         size = legend.get_window_extent()
         if size.width <= fig.bbox.width or columns == 1:
             break

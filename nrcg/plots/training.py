@@ -1,14 +1,18 @@
 """Loss and accuracy during training."""
 
+from typing import Any
+
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nrcg.io.tables import read_table
+from nrcg.plots import WORDS
 from nrcg.plots.setups import classifier_label, read_setups
 from nrcg.plots.style import GREY, File, Page, cycle_colors, draws, legend_below, new_figure
 
-LEAST_LOSS = 1e-4  # smallest classifier loss shown; lower values are not informative
-SMOOTHED = 50  # approximate number of independent values of the smooth line
+LEAST_LOSS = 1e-4  # of a classifier; below it there is nothing to compare
+MARKED = 10  # markers of a classifier's curve
+SMOOTHED = 50  # the smooth line has about this many independent values
 
 
 @draws("ddpm_log")
@@ -41,11 +45,13 @@ def plot_classifier_logs(page: Page, logs: dict[str, str], setups: File) -> Figu
     numbers = ("epoch", "train_loss", "valid_loss", "valid_accuracy", "valid_accuracy_noisy")
     tables = {name: read_table(path, numbers=numbers).sort_values("epoch") for name, path in logs.items()}
     known = [setup for setup in read_setups(setups).values() if setup.guided]
-    handles, fig = [], new_figure(page.title, page.note)
+    handles, fig = [], new_figure(page.title, WORDS["classifiers"].format(least=LEAST_LOSS), page.note)
     loss, clean, noisy = fig.subplots(1, 3)
+    noisy.sharey(clean)
     for name, log in tables.items():
         color, marker = next(((s.color, s.marker) for s in known if s.classifier == name), ("black", "*"))
-        look = {"color": color, "marker": marker, "markersize": 9 if marker == "*" else 4.5}
+        look: dict[str, Any] = {"color": color, "marker": marker, "markersize": 6 if marker == "*" else 3}
+        look |= {"linewidth": 1.0, "markevery": max(1, len(log) // MARKED)}
         train = look | {"linestyle": ":", "markerfacecolor": "white"}
         loss.plot(log["epoch"], log["valid_loss"].clip(lower=LEAST_LOSS), **look)
         loss.plot(log["epoch"], log["train_loss"].clip(lower=LEAST_LOSS), **train)
@@ -53,7 +59,7 @@ def plot_classifier_logs(page: Page, logs: dict[str, str], setups: File) -> Figu
         noisy.plot(log["epoch"], log["valid_accuracy_noisy"], **look)
         handles.append(Line2D([], [], **look, label=classifier_label(name)))
     loss.set(yscale="log", ylabel="loss (cross-entropy)")
-    clean.set_ylabel("accuracy, clean images")
+    clean.set(ylabel="accuracy, clean images", ylim=(0, 1.03))
     noisy.set_ylabel("accuracy, noised images")
     end = max(log["epoch"].max() for log in tables.values()) + 0.5
     for ax in (loss, clean, noisy):

@@ -21,15 +21,15 @@ from nrcg.plots.setups import Setup, known_setups, read_setups
 from nrcg.plots.style import File, Page, draws, mathtext, new_figure
 from nrcg.registry import call
 
-DECADES = 6  # of norms on an axis, at most
+DECADES = 4  # of lengths that an axis shows, at most
 QUARTILES = (0.25, 0.5, 0.75)
-MOVING_PIXELS, MOST_MOVING = 600, 8  # width and number of samples of an animation
-PANELS = {  # title by measured column
-    "gradient_norm": "norm of the gradient",
-    "direction_norm": "norm of the stabilised gradient, times s",
-    "gradient_cosine": "gradient: cosine with the previous step",
-    "direction_cosine": "stabilised: cosine with the previous step",
-    "clipped": "share of x̂₀ at the clipping limits",
+MOVING_PIXELS, MOST_MOVING = 600, 8  # across the samples of an animation, and how many
+PANELS = {  # measured: what it is
+    "gradient_norm": "gradient: length",
+    "direction_norm": "stabilised, times s: length",
+    "gradient_cosine": "gradient: cosine to last step's",
+    "direction_cosine": "stabilised: cosine to last step's",
+    "clipped": "x̂₀: share at the limits",
 }
 
 
@@ -114,7 +114,8 @@ def plot_trajectory_curves(page: Page, traces: list[dict], setups: File) -> Figu
     panels["direction_cosine"].xaxis.set_in_layout(False)  # the legend's cell below has space for it
     grid[0, 0].set_xlim(max(row.file.table["time"].max() for row in rows), 0)
     grid[2, 1].set_axis_off()
-    grid[2, 1].legend(handles=[_line(row) for row in rows], loc="center", handlelength=2.2, borderaxespad=0.0)
+    small = matplotlib.rcParams["figure.labelsize"]
+    grid[2, 1].legend(handles=[_line(row) for row in rows], loc="lower center", fontsize=small, borderaxespad=0.0)
     return fig
 
 

@@ -15,7 +15,8 @@ from nrcg.plots import figures
 from nrcg.plots.training import plot_ddpm_log
 
 NAMES = {"forward", "scales", "contrast", "front", "fooled", "table", "points", "comparison", "grid", "side_by_side",
-         "before_after", "ddpm_log", "classifier_logs", "findings", "trajectory", "trajectory_curves"}  # fmt: skip
+         "before_after", "ddpm_log", "classifier_logs", "findings", "trajectory", "trajectory_curves",
+         "browse"}  # fmt: skip
 
 
 @pytest.fixture

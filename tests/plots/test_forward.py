@@ -93,6 +93,18 @@ def test_where_gradients_mean_nothing_is_shaded_named_pale_and_out_of_the_axis(t
     assert legend(fig) == ["robust", "non-robust", r"non-robust + $\hat{x}_0$"]
 
 
+def test_values_that_vanish_lie_below_the_axis_and_the_small_print_says_so(tmp_path, forward_csv):
+    path = forward_csv("gradient_sensitivity")
+    table = pd.read_csv(path)
+    fig = plot_forward([tmp_path / "f.png"], csv=path, setups=SETUPS)
+    assert "lie below the axis" not in small_print(fig)
+    table.loc[(table.setup == "nonrobust") & (table.t > 12), "mean"] = 1e-14
+    table.to_csv(path, index=False)
+    fig = plot_forward([tmp_path / "f.png"], csv=path, setups=SETUPS)
+    assert "Values more than 3 decades below the median of all lie below the axis." in small_print(fig)
+    assert fig.axes[0].get_ylim()[0] == pytest.approx(table["mean"].median() / 1000 / 1.3)
+
+
 def test_small_print_of_a_stabiliser_says_over_how_many_steps_it_ran(tmp_path):
     path = tmp_path / "figure4.csv"
     rows = [(EMA, "gradient_sensitivity", t, 1.0, 0.1, 64) for t in range(1, 101)]

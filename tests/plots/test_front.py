@@ -69,7 +69,7 @@ def test_points_are_where_the_numbers_are(tmp_path):
     assert [tuple(line.get_xydata()[0]) for line in left.lines if line.get_marker() == "X"] == [(0.33, 60.0)]
     assert left.get_xlabel() == "share of the target class by the judge" and left.get_yscale() == "linear"
     assert left.get_ylabel() == below.get_ylabel() == "FD to target class\n(judge)"
-    assert above.get_ylabel() == "share by the judge" and below.get_xlabel() == "U-Net evaluations per sample"
+    assert above.get_ylabel() == "share by the judge" and below.get_xlabel() == "U-Net evaluations"
     # robust alone needs 200 passes; the two that need 300 are drawn 3 % of the range to either side of one another
     assert markers(below, "robust", filled=True) == [(200, 10.0)] and markers(above, "robust", True) == [(200, 0.95)]
     (a, b), (c, d) = ([markers(ax, setup, True)[0] for setup in (EMA, LOGPROB)] for ax in (above, below))

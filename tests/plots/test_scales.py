@@ -46,18 +46,20 @@ def test_scales_share_with_the_papers_point(tmp_path, points_csv):
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in star] == [(15, 0.9105)]
     levels = {line.get_linestyle(): line.get_ydata()[0] for line in ax.lines if list(line.get_xdata()) == [0, 1]}
     assert levels == {"--": 0.34, ":": 0.2963}  # unconditional: ours and the paper's, across the axes
-    assert "Bars: 95 % intervals: Wilson for shares" in small_print(fig) and "dots" not in small_print(fig)
+    assert "unguided level: 95 % intervals: Wilson for shares" in small_print(fig) and "dots" not in small_print(fig)
 
 
 def test_each_classifier_has_its_own_unconditional_level(tmp_path, points_csv):
     add_scores(points_csv, rows_of("robust", 3, {"accuracy": 0.6, "accuracy_judge": 0.9}))
     add_scores(points_csv, rows_of("unconditional", "", {"accuracy/robust": 0.46}))
     fig = plot_scales([tmp_path / "a.png"], csv=points_csv, metric="accuracy", setups=SETUPS)
-    assert legend(fig)[:3] == ["unconditional", "unconditional (robust classifier)", "robust"]
+    assert legend(fig)[:3] == ["unconditional (non-robust classifier)", "unconditional (robust classifier)", "robust"]
     with styled(None):
         blue = read_setups(SETUPS)["robust"].color
     levels = [line for line in fig.axes[0].lines if line.get_linestyle() == "--"]
     assert [(line.get_ydata()[0], line.get_color()) for line in levels] == [(0.34, "black"), (0.46, blue)]
+    (first, dashes), (second, others) = (line._dash_pattern for line in levels)  # in turns, if they were equal
+    assert dashes == others and dashes[0] == dashes[1] == pytest.approx(abs(second - first))
     fig = plot_scales([tmp_path / "j.png"], csv=points_csv, metric="accuracy_judge", setups=SETUPS)
     assert not any("classifier" in label for label in legend(fig))  # the judge is one for all
 
@@ -112,6 +114,10 @@ def test_scales_distance_is_logarithmic_only_over_decades(tmp_path, points_csv):
     wide = plot_scales([tmp_path / "a.png"], csv=points_csv, metric="cfd_judge", **draw)
     assert wide.axes[0].get_yscale() == "log"
     assert not any("(paper)" in label for label in legend(wide))  # the paper has no judge
+    edit(points_csv, "low", lambda table: table["metric"] == "cfd_judge", "1e-12")
+    cut = plot_scales([tmp_path / "c.png"], csv=points_csv, metric="cfd_judge", **draw)
+    assert cut.axes[0].get_ylim()[0] > wide.axes[0].get_ylim()[0] / 1.5
+    assert "reach farther down are cut off" in small_print(cut) and "cut off" not in small_print(wide)
     edit(points_csv, "value", lambda table: table["value"] == "900.0", "90.0")
     narrow = plot_scales([tmp_path / "b.png"], csv=points_csv, metric="cfd_judge", **draw)
     assert narrow.axes[0].get_yscale() == "linear"

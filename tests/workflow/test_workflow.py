@@ -18,6 +18,7 @@ from scratch import at_work, command, jobs, overlay, snakemake
 from nrcg.io.yaml_files import read_yaml
 
 RUN = Path("results/test")
+LOOKS = {"metadata": "landing.yaml", "stylesheet": "report.css"}
 FORWARD = ["figure1", "figure2", "figure3", "figure4"]
 EVERYWHERE = ["figure9_unconditional", "figure9_conditional", "before_after", "side_by_side", "classifiers"]
 EVERYWHERE += ["trajectory", "trajectory_curves", "front", "fooled"]
@@ -62,7 +63,7 @@ def test_whole_dag_makes_every_figure_and_table(finished, dataset):
     names = {path.name for path in (finished / RUN / dataset / "figures").iterdir()}
     assert {f"{name}.{suffix}" for name in FIGURES[dataset] + EVERYWHERE for suffix in ("png", "pdf")} <= names
     assert {f"{name}.{suffix}" for name in (TABLES[dataset], "all_points") for suffix in TABULAR} <= names
-    assert {"findings.md", "findings.html", "trajectory.webp"} <= names
+    assert {"findings.md", "findings.html", "browse.html", "trajectory.webp"} <= names
     others = set(TABLES.values()) - {TABLES[dataset]}
     assert not {f"{table}.md" for table in others} & names
 
@@ -158,7 +159,8 @@ def test_it_runs_in_an_empty_folder(tmp_path):
 
 def test_report_carries_the_figures(finished, tmp_path):
     report = tmp_path / "report.html"
-    snakemake(finished, "--configfile", finished / "config/test.yaml", "--report", report)
+    looks = [word for name, file in LOOKS.items() for word in (f"--report-{name}", ROOT / "workflow/report" / file)]
+    snakemake(finished, "--configfile", finished / "config/test.yaml", "--report", report, *looks)
     html = report.read_text()
     results, categories = (json.JSONDecoder().raw_decode(html, html.rindex(start) + len(start))[0]
                            for start in ("var results = ", "var categories = "))  # fmt: skip
@@ -171,10 +173,17 @@ def test_report_carries_the_figures(finished, tmp_path):
         ("SportBalls", "Findings"),
         ("CelebA", "Table 1"),
         ("SportBalls", "All points"),
+        ("SportBalls", "By setup and scale"),
         ("all", "Comparison"),
     ):
         assert shown[page]["mime_type"] == "text/html"  # opens in the browser
-    assert "Start with" in html
+    described = json.JSONDecoder().raw_decode(html, html.rindex(start := "var workflow_desc = ") + len(start))[0]
+    assert described.count("<table") == 3 and "falls to guessing" in described  # the findings of each data set, first
+    assert described.index("falls to guessing") < described.index("How to read")
+    assert "var metadata = {}" not in html  # else the report opens on the graph of rules
+    assert "max-width: 700px" in html  # the style sheet is in it
+    sources = re.findall(r"(?:src|href)=[\"'](https?:[^\"']+)", html)
+    assert not sources  # nothing is fetched
 
 
 def test_unguided_samples_are_scored_by_every_classifier_that_guides(finished):
@@ -189,7 +198,17 @@ def test_a_changed_scale_reruns_only_what_depends_on_it(finished, tmp_path):
     output = snakemake(finished, "-n", "--configfile", path)
     planned = jobs(output)
     assert planned["sample"] == planned["features"] == planned["score"] == 1 and "robust/scale_2/shard_000" in output
-    assert set(planned) == {"sample", "features", "score", "collect_scores", "draw", "write", "compare", "all"}
+    assert set(planned) == {
+        "sample",
+        "features",
+        "score",
+        "collect_scores",
+        "draw",
+        "write",
+        "compare",
+        "browse_samples",
+        "all",
+    }
     assert (
         planned["write"] == 3 and planned["draw"] == 9
     )  # five against the scale, front, contrast, side by side, fooled

@@ -3,6 +3,7 @@ from nrcg.plots.decay import decay_note
 
 FIGURES = read_yaml(PROJECT / "workflow/figures.yaml")
 TABLES = ("table", "points", "findings", "comparison")  # functions that write text, not pictures
+PAGES = ("browse",)  # functions that write a page to look through
 MOVING = ("trajectory",)  # functions that also write an animation
 FORWARD_FIGURES = {  # figure: its metric, and further metrics
     "1": ["accuracy", "one_class"],
@@ -10,11 +11,12 @@ FORWARD_FIGURES = {  # figure: its metric, and further metrics
     "3": ["gradient_sensitivity", "relative_sensitivity", "saturated", "clipped"],
     "4": ["gradient_sensitivity", "relative_sensitivity", "saturated", "clipped"],
 }
-SHOWN = {  # the paper's metric: title of the figure against the scale
-    "accuracy": "share of {target} by the {by}",
+SIDE_NOTE = "Best: nearest to the target class. A cell that looks blank is a sample, too: one that shows no object."
+SHOWN = {  # the paper's metric: what a figure against the scale shows, by which extractor or classifier
+    "accuracy": "share of samples assigned to {target} by the {by}",
     "fid": "{by} to all training images",
     "cfid": "{by} to the target class",
-    "off_manifold": "share of samples far from every real image ({by})",
+    "off_manifold": "share of samples far from every real image by {by}",
 }
 
 
@@ -40,12 +42,11 @@ def run_note(dataset, *setups, paper_as=""):
         for setup, row in rows.items()
         if row.keys() <= {"on", "objective", "stabilizer"}  # others have fewer gradients
     }
-    lines += [f"{text}." for text in notes if text]
     theirs = data["paper"].get("run", [size, total, n])
     if paper_as and [size, total, n] != theirs:
         count = f"{theirs[2]:,}".replace(",", " ")
         lines.append(f"{paper_as}: {shown_size(theirs[0])}, T = {theirs[1]}, n = {count}: not comparable.")
-    return lines
+    return [*lines, *filter(None, [" ".join(f"{text}." for text in notes if text)])]
 
 
 def trace_note(dataset):
@@ -59,8 +60,7 @@ def forward_note(dataset):
     """Small print of figures 1 to 4."""
     data = config["datasets"][dataset]
     images = f"validation images of {shown_size(data['images']['size'])}, target {data['target']}"
-    own = "" if data["paper"].get("forward") else " The paper shows figures 1 to 4 only for CelebA."
-    return [f"Run “{config['run']}”: {images}, T = {data['scheduler']['num_train_timesteps']}.{own}"]
+    return [f"Run “{config['run']}”: {images}, T = {data['scheduler']['num_train_timesteps']}."]
 
 
 def classifier_logs(dataset):
@@ -135,7 +135,7 @@ def contexts(dataset):
         "ddpm_log": File(f"{home}/ddpm/log.csv") if ddpm_is_trained(dataset) else None,
         **{"run_note": run_note(dataset), "paper_note": run_note(dataset, paper_as="The paper")},
         **{"forward_note": forward_note(dataset), "classifiers_note": classifiers_note(dataset)},
-        "side_note": ["Best: smallest distance to the target class. Blank cells are samples, too.", *run_note(dataset)],
+        "side_note": [SIDE_NOTE, *run_note(dataset)],
         "points": [
             {"setup": setup, "scale": None if scale == "none" else float(scale), "shard": first(setup, scale)}
             for setup, scale in points(dataset)
@@ -171,11 +171,14 @@ def contexts(dataset):
     gradient = {"log_prob": "∇ log p", "logit": "∇ logit"}.get(data["objective"], "the objective's gradient")
     for number in numbers:
         text = {
-            "1": "accuracy along the forward process",
-            "2": "logit sensitivity, eq. 3",
-            "3": f"sensitivity of {gradient}, eq. 4, and relative",
-            "4": f"sensitivity of the stabilised {gradient}, eq. 4 and 6, and relative",
+            "1": "Accuracy of the classifiers along the forward process",
+            "2": "Change of the logit from one t to the next (eq. 3)",
+            "3": f"Change of {gradient} from one t to the next (eq. 4), and relative to its length",
+            "4": f"Change of the stabilised {gradient} from one t to the next (eq. 4 and 6), and relative to its length",
         }[number]
+        text += f": {pretty(dataset)}, as the paper's figure {number}" + (
+            "" if theirs.get("forward") else " for CelebA"
+        )
         chance = 1 / len(class_names(dataset)) if number == "1" else None
         words = {"metric": FORWARD_FIGURES[number][0].replace("_", " "), "text": text, "chance": chance}
         each["forward"].append({"number": number, "csv": curves[number], **words})
@@ -202,13 +205,14 @@ def scale_contexts(dataset):
                 by[variant] = "FID" if extractor == "inception" else f"FD ({extractor})"
         for variant, words in by.items():
             text, own = SHOWN[metric].format(target=data["target"], by=words), number and variant == metric
-            title = f"{text[0].upper()}{text[1:]} ({name}; not in the paper)"
+            place = f"as the paper's figure {number}" if own else "not in the paper"
+            title = f"{text[0].upper()}{text[1:]}: {name}, {place}"
             words = {"stem": "scales", "label": variant, "target_rule": "scales", "variant": variant, "text": text}
             if number:
                 words |= {"stem": f"figure{number}", "target_rule": f"figure{number.rstrip('abc')}"}
                 words["label"] = f"Figure {number}" if own else f"Variant of figure {number}"
             note = run_note(dataset, paper_as="Star and dotted line, the paper" if own else "")
-            found.append({**words, "title": f"Figure {number}: {text} ({name})" if own else title, "note": note})
+            found.append({**words, "title": title, "note": note})
     return found
 
 
@@ -249,6 +253,8 @@ def comparison():
 def suffixes(entry):
     if entry["function"] in TABLES:
         return ("csv", "md", "tex", "html")
+    if entry["function"] in PAGES:
+        return ("html",)
     return ("png", "pdf", "webp") if entry["function"] in MOVING else ("png", "pdf")
 
 

@@ -18,7 +18,7 @@ rule draw:
     benchmark:
         "<times>/{name}.tsv"
     wildcard_constraints:
-        name=names(lambda function: function not in TABLES),
+        name=names(lambda function: function not in (*TABLES, *PAGES)),
     localrule: True
     conda:
         "../envs/nrcg.yaml"
@@ -46,6 +46,21 @@ use rule draw as write with:
         ),
     wildcard_constraints:
         name=names(lambda function: function in TABLES),
+    localrule: True
+
+
+use rule draw as browse_samples with:
+    input:
+        files=entry_files,
+    output:
+        report(
+            "<figures>/{name}.html",
+            caption="../report/figure.rst",
+            category=lambda w: entry(w)["category"],
+            labels=labels,
+        ),
+    wildcard_constraints:
+        name=names(lambda function: function in PAGES),
     localrule: True
 
 
