@@ -141,14 +141,8 @@ def contexts(dataset):
             for setup, scale in points(dataset)
         ],
         "judged": [
-            {
-                "setup": setup,
-                "scale": float(scale),
-                "shard": first(setup, scale),
-                "verdicts": verdicts(setup, scale),
-            }
-            for setup, scale in points(dataset)
-            if setup != UNGUIDED
+            {"setup": setup, "scale": float(scale), "shard": first(setup, scale), "verdicts": verdicts(setup, scale)}
+            for setup, scale in points(dataset)[1:]
         ],
         "pair": pair if set(pair) <= set(scales_of(dataset)) else None,
         "traces": [
@@ -176,9 +170,7 @@ def contexts(dataset):
             "3": f"Change of {gradient} from one t to the next (eq. 4), and relative to its length",
             "4": f"Change of the stabilised {gradient} from one t to the next (eq. 4 and 6), and relative to its length",
         }[number]
-        text += f": {pretty(dataset)}, as the paper's figure {number}" + (
-            "" if theirs.get("forward") else " for CelebA"
-        )
+        text += f": {pretty(dataset)}, as the paper's figure {number}{'' if theirs.get('forward') else ' for CelebA'}"
         chance = 1 / len(class_names(dataset)) if number == "1" else None
         words = {"metric": FORWARD_FIGURES[number][0].replace("_", " "), "text": text, "chance": chance}
         each["forward"].append({"number": number, "csv": curves[number], **words})
