@@ -137,6 +137,6 @@ def test_icons_are_named_by_their_files_and_a_full_disk_is_told_before_drawing(t
     assert sportballs(n=3, ball=["tennis"], icons=tmp_path) == ["tennis"]
     with pytest.raises(NrcgError, match="'golf' is not among tennis"):
         sportballs(n=3, ball=["golf"], icons=tmp_path)
-    with pytest.raises(NrcgError, match="GB of images, but its disk has"):
+    with pytest.raises(NrcgError, match="GB, but its disk has"):
         make_images("sportballs", tmp_path / "set", {"n": 10**15})
     assert not (tmp_path / "set").exists()

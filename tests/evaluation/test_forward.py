@@ -334,7 +334,7 @@ def test_the_verb_refuses_networks_that_are_not_of_the_images(blob_set, tmp_path
         if result.exception:
             raise result.exception
 
-    with pytest.raises(NrcgError, match=r"foreign: its classes are r, g, x, those of .* r, g, b;"):
+    with pytest.raises(NrcgError, match=r"foreign: classes r, g, x, but .* has r, g, b;"):
         run("foreign", "ddpm8")
     with pytest.raises(NrcgError, match=r"ddpm16: for images of 16 pixels, but those of .* have 8; train"):
         run("own", "ddpm16", "--on", "x0")

@@ -57,7 +57,7 @@ def test_distance_of_few_or_equal_samples_is_computed_quietly(capsys, recwarn):
 
 
 def test_what_has_no_distance_is_refused():
-    with pytest.raises(NrcgError, match="24 and of 3 features"):
+    with pytest.raises(NrcgError, match="24 and 3 features"):
         frechet_distance(statistics_of(correlated(7, 50)), statistics_of(np.ones((5, 3))))
     with pytest.raises(NrcgError, match="1 images"):
         frechet_distance(statistics_of(correlated(7, 1)), statistics_of(correlated(7, 50)))

@@ -149,10 +149,9 @@ def test_collected_scores_are_what_is_read(tmp_path):
 
 
 WRONG = {  # column, its value where the scale is 2, and what is said
-    ("seeds", "spare"): "column 'seeds' holds 'spare'; it is tuning or reported",
+    ("seeds", "spare"): "column 'seeds' holds 'spare'; use tuning or reported",
     ("scale", "1"): "duplicate row for 'accuracy' of 'a' at scale 1",
-    ("scale", "-1"): "column 'scale' must be positive, or blank where there is no guidance",
-    ("scale", "0"): "column 'scale' must be positive",
+    ("scale", "-1"): "column 'scale' must be at least 0, or blank without guidance",
     ("dataset", "other"): "column 'dataset' holds sportballs, other; choose one",
     ("repeat", "1.5"): "column 'repeat' holds '1.5' where a number belongs",
     ("low", "little"): "column 'low' holds 'little' where a number belongs",

@@ -118,8 +118,8 @@ def test_a_class_without_images_is_named(image_set):
         with pytest.raises(NrcgError, match=message):
             reference(folder, COLOUR, target=2, **how)
 
-    refused("0 training images of class 2; a distance to it needs 2 or more", labels=labels * 0)
-    refused("0 validation images of class 2; a distance to it needs 1 or more", split=split % 2 * 2)
+    refused("0 training images of class 2; a distance needs at least 2", labels=labels * 0)
+    refused("0 validation images of class 2; a distance needs at least 1", split=split % 2 * 2)
     refused("training images of class 2", images=2)
 
 

@@ -191,7 +191,7 @@ def test_files_that_do_not_fit_are_named(files, tmp_path):
     np.save(features, features_of(20).astype(float))
     refused(r"f\.npy: float64 \(20, 3\)")
     verdicts.write_text(text[:-1])
-    refused(r"v\.csv: its last line has no end")
+    refused(r"v\.csv: truncated")
     verdicts.write_text(text.replace("judge", "jugde"))
     refused(r"v\.csv: no column 'judge'")
     verdicts.write_text(text.replace("False", "no"))
@@ -207,7 +207,7 @@ def test_metrics_and_features_that_are_not_there_are_named(reference):
     with pytest.raises(NrcgError, match="no features of extractor 'mine'; extract them first"):
         scored(references={"mine": reference})
     other = Reference(*(real_of(np.random.default_rng(0).normal(size=(20, 4))) for _ in range(2)))
-    with pytest.raises(NrcgError, match="extractor judge: 3 features of samples, 4 of real images"):
+    with pytest.raises(NrcgError, match="extractor judge: 3 features per sample, but 4 per real image"):
         scored(references={"judge": other})
 
 

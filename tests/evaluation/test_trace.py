@@ -235,7 +235,7 @@ def also(traces):
         (["--out", "x.png"], "x.png: not a NumPy file name; use x.npy"),
         (also({"a/y": GUIDE}), "a/y: not a NumPy file name; use a/y.npy"),
         (also({"./x.npy": GUIDE}), "--also: ./x.npy: named before; use a separate file for each trace"),
-        (also({"y.npy": {"classifier": "c"}}), "--also: y.npy: no key scale; give one"),
+        (also({"y.npy": {"classifier": "c"}}), "--also: y.npy: no key scale; add it"),
         (also({"y.npy": {**GUIDE, "scal": 1}}), "--also: y.npy: unknown key scal"),
         (also({"y.npy": {**GUIDE, "scale": -1}}), "--also: y.npy: scale -1: must be a finite number of at least 0"),
         (also({"y.npy": {**GUIDE, "classifier": 3}}), "--also: y.npy: classifier 3: must be a name"),

@@ -86,7 +86,7 @@ def test_other_classifiers_see_the_samples_too(shards, tmp_path):
 def test_a_name_that_is_taken_or_other_classes_or_sizes_are_refused(shards, tmp_path):
     one = Brightest(), {"classes": CLASSES}
     for how, message in (
-        ({"also": {"judge": one}}, "'judge' is a column"),
+        ({"also": {"judge": one}}, "'judge' is already a column"),
         ({"also": {"robust": (Brightest(), {"classes": CLASSES[::-1]})}}, "of the robust classifier"),
         ({"judge": (Brightest(), {"classes": ["x", "y", "z"]})}, "of the judge"),
         ({"judge": (Brightest(), {"classes": CLASSES, "size": 32})}, r"early\.npy: images of 4×4 .* on 32×32"),
@@ -123,7 +123,7 @@ def test_held_out_images_of_the_target_class_are_seen_as_samples_are(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "colour.npy"), colours(images[chosen]), rtol=1e-5)
     assert len(held_out(tmp_path / "set", 1000, 1).images) == 10
     write_image_set(tmp_path / "set", images, labels * 0, split, name="s", classes=CLASSES, seed=0, parameters={})
-    with pytest.raises(NrcgError, match=r"set: no validation images of class 1; nothing to compare"):
+    with pytest.raises(NrcgError, match=r"set: no validation images of class 1 to compare"):
         held_out(tmp_path / "set", 6, 1)
 
 

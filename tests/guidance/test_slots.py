@@ -194,7 +194,7 @@ def of(section):
         ({"step_size": "large"}, "step_size 'large': unknown; use one of variance, constant"),
         ({"step_size": {"unit": {"eps": 1}}}, "step_size unit: unknown key eps"),
         ({"step_size": 3}, "step_size 3: write a name"),
-        ({"schedule": "knots"}, "schedule knots: no key points; give one"),
+        ({"schedule": "knots"}, "schedule knots: no key points; add it"),
         ({"apply": "mean"}, "apply 'mean': unknown; use one of sample, x0, epsilon, sphere"),
         ({"inner": {"steps": 0}}, "inner: steps 0: must be"),
         ({"inner": {"scale": -1}}, "inner: scale -1: must be"),

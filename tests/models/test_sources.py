@@ -85,7 +85,7 @@ def test_torchvision_brings_its_input_and_its_weights(tmp_path, monkeypatch, ima
         logits = network(normalised(images, 224, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
         expected = torch.stack([logits[:, 281:284].logsumexp(1), logits[:, 151], logits[:, 24]], dim=1)
         torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(NrcgError, match="torchvision resnet18: no weights 'V9'; there are IMAGENET1K_V1"):
+    with pytest.raises(NrcgError, match="torchvision resnet18: no weights 'V9'; use one of IMAGENET1K_V1"):
         bring({"torchvision": {"name": "resnet18", "weights": "V9"}}, tmp_path / "other")
 
 
@@ -157,18 +157,18 @@ def test_two_classes_may_have_one_output(tmp_path, module):
 REFUSED = {
     "unknown source": ({"tim": {}}, {}, "source of classifiers 'tim': unknown; use one of torchvision, timm"),
     "unknown key": ({"timm": {"nam": "x", "name": "y"}, "x": 1}, {}, "source of classifiers"),
-    "no name": ({"transformers": {}}, {}, "source of classifiers transformers: no key name; give one"),
+    "no name": ({"transformers": {}}, {}, "source of classifiers transformers: no key name; add it"),
     "a class lacks": ({"timm": {"name": "resnet10t"}}, {"outputs": {"cat": 1, "dog": 2}}, "outputs: no class 'owl'"),
     "a class too many": (
         {"timm": {"name": "resnet10t"}},
         {"outputs": {"cat": 1, "dog": 2, "owl": 3, "cow": 4}},
         "outputs: 'cow' is no class; the classes are cat, dog, owl",
     ),
-    "outputs in a list": ({"timm": {"name": "resnet10t"}}, {"outputs": [1, 2, 3]}, "outputs: .*by its name"),
+    "outputs in a list": ({"timm": {"name": "resnet10t"}}, {"outputs": [1, 2, 3]}, "outputs: .*for each class name"),
     "index beyond": (":small", {"outputs": {"cat": 0, "dog": 1, "owl": 3}}, "outputs: index 3, but Sequential has 3"),
     "other classes": (":small", {"classes": ["a", "b"]}, "3 outputs for the classes a, b; assign them with `outputs`"),
     "argmax": (":Argmax", {}, "Argmax returns int64"),
-    "no gradient": (":NoGrad", {}, "classifier: no gradient passes NoGrad"),
+    "no gradient": (":NoGrad", {}, "classifier: no gradient passes through NoGrad"),
     "no module": (":nothing", {}, "mine.py:nothing: returns int; it must return a torch module"),
     "raises": (":broken", {}, r"cannot be loaded \(RuntimeError: no weights here\)"),
     "no function": (":smal", {}, "has no function 'smal'"),

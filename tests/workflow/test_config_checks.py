@@ -34,7 +34,7 @@ OF_MEANING = {
     "style": ("nowhere.mplstyle", "style: no such file.*nowhere.mplstyle"),
     "inception_weights": ("nowhere.pth", "inception_weights: no such file"),
     "metrics": (["fd", "fid"], "metrics: metric 'fid': unknown; use one of fd, kid, precision"),
-    f"{BALLS}.repeats": (2, f"{BALLS}.repeats: no classifier that guides is trained here"),
+    f"{BALLS}.repeats": (2, f"{BALLS}.repeats: no guiding classifier is trained here"),
 }
 
 
@@ -68,7 +68,7 @@ OF_SECTIONS = [  # what the functions say that the sections configure: a key, th
     ("kind", "mnist", "images: .*'mnist': unknown; use one of celeba"),
     ("target", "tennis", "target: no class 'tennis'"),
     ("sampling.scheduler", "DDIM", "sampling.scheduler: scheduler 'DDIM': name one of diffusers"),
-    ("scales.robots", [1], "scales: no setup 'robots' in .*there are"),
+    ("scales.robots", [1], "scales: no setup 'robots' in .*use one of"),
     ("weights", "authors", "weights: no"),
     ("classifiers.judge.architecture", "vgg", "classifiers.judge: architecture 'vgg': unknown"),
     ("classifiers.judge.pretrained", {"timm": {"nam": "a"}}, "classifiers.judge: source .* timm: no key name"),
@@ -78,10 +78,10 @@ OF_SECTIONS = [  # what the functions say that the sections configure: a key, th
         {"pretrained": {"timm": {"name": "resnet18"}}, "outputs": {"baseball": 429, "soccer": 805}},
         "classifiers.judge: outputs: no class 'basketball'; the classes are baseball, basketball, soccer",
     ),
-    ("classifiers.judge.input", {"size": 32}, "classifiers.judge.input: only of a classifier whose"),
+    ("classifiers.judge.input", {"size": 32}, "classifiers.judge.input: only for a classifier whose"),
     ("classifiers.robust.max_epoch", 3, "classifiers.robust: .*max_epoch; nearest are max_epochs"),
     ("judge", "jury", "judge: no 'jury' under .*classifiers; name one of them"),
-    ("ddpm.class_label", 3, "ddpm.class_label: of no use to this U-Net; leave it out"),
+    ("ddpm.class_label", 3, "ddpm.class_label: not used by this U-Net; remove it"),
 ]
 OF_THE_RUN = [
     (
@@ -242,5 +242,5 @@ def test_the_noise_of_trained_classifiers_has_the_unets_channels(checkout, tmp_p
     changes = {f"{BALLS}.ddpm.unet.{key}": value for key, value in unet.items()}
     changes[f"{BALLS}.classifiers.judge.channels"] = 1
     output = refused(checkout, tmp_path, {"run_datasets": ["sportballs"], **changes}, base="test")
-    assert f"{BALLS}.classifiers.robust.channels: the U-Net has 1; make them equal" in output
+    assert f"{BALLS}.classifiers.robust.channels: the U-Net has 1; they must be equal" in output
     assert "judge.channels" not in output

@@ -68,13 +68,13 @@ def test_a_folder_of_pictures_that_are_not_square(checkout, tmp_path):
 
 
 MISTAKES = [  # in one data set each
-    ({"images": {"size": 16}}, "images: images: no key name; give one"),
+    ({"images": {"size": 16}}, "images: images: no key name; add it"),
     ({"images": {"name": "SVHN", "size": 16}}, "images: classes: SVHN has no class names"),
     (
         {"kind": "hub", "images": {"source": "owner/name", "size": 16}},
-        "images: classes: none, and owner/name is not here",
+        "images: classes: none, and owner/name is not downloaded",
     ),
-    ({"kind": "hub", "images": {"size": 16}}, "images: images: no key source; give one"),
+    ({"kind": "hub", "images": {"size": 16}}, "images: images: no key source; add it"),
     ({"kind": "folder", "images": {"source": "nowhere", "size": 16}}, "images: source nowhere: no such folder"),
     ({"weights": "authors"}, "weights: no 'd5' in config/authors_weights.yaml"),
     ({"target": "Ball"}, "target: no class 'Ball'; classes are T-shirt/top"),
