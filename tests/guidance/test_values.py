@@ -60,7 +60,7 @@ def test_weights_of_a_sum_stay_as_they_were():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (lambda x: x.mean(), r"objective: <lambda> returned \(\) for 2 images; return one for each, N"),
+        (lambda x: x.mean(), r"objective: <lambda> returned \(\) for 2 images; return one value per image, N"),
         (lambda x: x.flatten(1), r"objective: <lambda> returned \(2, 192\) for 2 images"),
         (lambda x: 3, "objective: <lambda> returned int"),
         (lambda x: x.detach().mean((1, 2, 3)), "objective: no gradient passes <lambda>"),
