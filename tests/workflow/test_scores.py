@@ -56,4 +56,4 @@ def test_a_setup_cannot_be_called_as_real_images_are(checkout, tmp_path):
     (tmp_path / "setups.yaml").write_text(setups)
     change = overlay(checkout, tmp_path, lambda config: config.update(setups=str(tmp_path / "setups.yaml")))
     output = snakemake(checkout, "-n", "--configfile", change, check=False)
-    assert "'real' is the name of real images in the scores" in output
+    assert "'real' is reserved for real images in the scores" in output

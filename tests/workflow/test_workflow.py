@@ -314,7 +314,7 @@ def test_an_imagenet_classifier_guides_and_judges(checkout):
 
 def test_a_target_without_a_data_set_says_so(checkout):
     output = snakemake(checkout, "-n", "figure5", "--config", "run_datasets=[sportballs]", check=False)
-    assert "figure5: no data set of this run has it; run_datasets are sportballs" in output
+    assert "figure5: not available for the data sets of this run (sportballs)" in output
 
 
 def test_mistakes_in_the_config_are_refused_before_anything_runs(checkout, tmp_path):
