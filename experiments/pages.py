@@ -30,10 +30,11 @@ def draw(name: str, folder: Path = ROOT) -> str:
     given: dict[str, Any] = {"csv": ROOT / page["scores"], "setups": ROOT / page["setups"]}
     out = folder / page["figure"]
     out.parent.mkdir(parents=True, exist_ok=True)
-    figures["front"]([out], **given, title=page["title"])
+    figures["front"]([out], **given, only=page.get("only"), title=page["title"], note=page["note"])
     with tempfile.TemporaryDirectory() as scratch:
         table = Path(scratch, "table.md")
-        figures["points"]([table], **given, metrics=page["metrics"], chosen=True, title=page["title"])
+        how = {"metrics": page["metrics"], "chosen": True, "title": page["title"], "note": page["note"]}
+        figures["points"]([table], **given, **how)
         made = table.read_text("utf-8")
     return MARK.sub(lambda found: f"{found[1]}{made}{found[2]}", (ROOT / page["page"]).read_text("utf-8"))
 

@@ -31,12 +31,17 @@ class Panel(NamedTuple):
 
 
 @draws("front")
-def plot_front(page: Page, csv: File, setups: File, dataset: str | None = None) -> Figure:
+def plot_front(
+    page: Page, csv: File, setups: File, dataset: str | None = None, only: list[str] | None = None
+) -> Figure:
     """Distance to the target class against the judge's share, one line per setup over its scales, and against cost.
 
     Filled markers with 95 % intervals are the chosen scales; hollow markers are other scales. A star marks held-out
     real images of the target class, a cross unguided samples. Cost is the number of U-Net evaluations per sample; a
     backward pass counts as one.
+
+    Args:
+        only: the guided setups to draw; all by default.
     """
     scores = read_points(csv, dataset)
     distance = scores.criterion
@@ -44,12 +49,16 @@ def plot_front(page: Page, csv: File, setups: File, dataset: str | None = None) 
         raise NrcgError(f"{csv}: no guided point has a distance to the target class; score one with the metric fd")
     known = read_setups(setups)
     shown = known_setups(known, scores.reported["setup"], csv, setups)
+    if only is not None:
+        known_setups(known, only, "only", setups)
     rows, real = _beside(scores.reported, distance), _beside(scores.real, distance)
+    rows = rows[rows["scale"].isna() | rows["setup"].isin(known if only is None else only)]
     if rows["scale"].isna().all():
         raise NrcgError(f"{csv}: no guided point has both {distance!r} and {SHARE!r} in column 'metric'; score one")
     costed = bool(rows[COST].notna().any())
     distances = pd.concat([scores.reported, scores.real]).query("metric == @distance")
     marks = {str(name): worst_mark(part) for name, part in distances.groupby("setup")}
+    marks = {name: mark for name, mark in marks.items() if name in {REAL, *rows["setup"]}}
     values = pd.concat([rows["distance"], real["distance"]])
     bottom = log_bottom(values)
     notes = [WORDS["front"], WORDS["cost"] if costed else "", f"Bars: {NOTE_INTERVAL}.", scores.note]
