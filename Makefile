@@ -45,7 +45,7 @@ demo-from-scratch: $(READY) ## the demo with training of all networks (about an 
 	@$(IN) snakemake --configfile config/demo.yaml config/demo_from_scratch.yaml --report results/demo-from-scratch/report.html $(REPORT)
 	@echo "Report: results/demo-from-scratch/report.html"
 
-test: $(READY) ## all tests (about sixteen minutes on two cores)
+test: $(READY) ## all tests (about thirteen minutes on two cores)
 	@$(IN) python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --durations=8
 
 test-fast: $(READY) ## the fast tests (under two minutes on two cores)

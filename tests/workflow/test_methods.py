@@ -55,7 +55,7 @@ def test_scales_that_are_searched_for_go_into_an_overlay(toy, tmp_path):
     trials = pd.read_csv(tmp_path / "results/toy/sportballs/scales/mpgd.csv")
     assert trials["scale"].isna().sum() == 1 and trials["best"].sum() == 1 and (trials["n"] == 48).all()
     assert len(found["scales"]["mpgd"]) == 5 and found["scales_note"].startswith(
-        "Scales were searched for on samples 1000000"
+        "Scales were found on samples 1000000"
     )
     planned = snakemake(tmp_path, "-n", "--cores", "1", *files, "results/toy/scales.yaml")
     assert "mpgd" in planned and "MissingInput" not in planned
@@ -63,4 +63,4 @@ def test_scales_that_are_searched_for_go_into_an_overlay(toy, tmp_path):
 
 def test_nothing_to_search_for_is_one_line(toy, tmp_path):
     output = snakemake(tmp_path, "-n", "--cores", "1", "find_scales", *toy(), check=False)
-    assert "no setup has `scales: auto`" in output
+    assert "no setup has the scales `auto`" in output
