@@ -115,7 +115,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(judge, tmp_path):
             load_classifier(tmp_path / "copy")
     shutil.copytree(judge, tmp_path / "copy", dirs_exist_ok=True)
     (tmp_path / "copy" / "card.json").write_text(json.dumps({**card, "architecture": "mobilenet_v3_small"}))
-    with pytest.raises(NrcgError, match="not weights of a mobilenet_v3_small"):
+    with pytest.raises(NrcgError, match="not weights of mobilenet_v3_small"):
         load_classifier(tmp_path / "copy")
     with pytest.raises(NrcgError, match="unknown"):
         build_classifier("resnet99", 3)

@@ -178,7 +178,7 @@ def test_report_carries_the_figures(finished, tmp_path):
     ):
         assert shown[page]["mime_type"] == "text/html"  # opens in the browser
     described = json.JSONDecoder().raw_decode(html, html.rindex(start := "var workflow_desc = ") + len(start))[0]
-    assert described.count("<table") == 3 and "falls to chance level" in described  # the findings of each data set, first
+    assert described.count("<table") == 3 and "falls to chance level" in described  # findings, first
     assert described.index("falls to chance level") < described.index("How to read")
     assert "var metadata = {}" not in html  # else the report opens on the graph of rules
     assert "max-width: 700px" in html  # the style sheet is in it
