@@ -54,9 +54,7 @@ def test_scales_that_are_searched_for_go_into_an_overlay(toy, tmp_path):
     found = yaml.safe_load((tmp_path / "results/toy/scales.yaml").read_text())["datasets"]["sportballs"]
     trials = pd.read_csv(tmp_path / "results/toy/sportballs/scales/mpgd.csv")
     assert trials["scale"].isna().sum() == 1 and trials["best"].sum() == 1 and (trials["n"] == 48).all()
-    assert len(found["scales"]["mpgd"]) == 5 and found["scales_note"].startswith(
-        "Scales were found on samples 1000000"
-    )
+    assert len(found["scales"]["mpgd"]) == 5 and found["scales_note"].startswith("Scales were found on samples 1000000")
     planned = snakemake(tmp_path, "-n", "--cores", "1", *files, "results/toy/scales.yaml")
     assert "mpgd" in planned and "MissingInput" not in planned
 
