@@ -26,9 +26,11 @@ TINY_UNET = {
 
 # What `make test-fast` leaves out: tests that take long by their file or a fixture. `pytest --durations=0` measures.
 SLOW_FILES = {
+    "cli/test_console.py",
     "evaluation/test_fid.py",
     "evaluation/test_shreds.py",
     "evaluation/test_uncertainty.py",
+    "report/test_findings.py",
     "report/test_plan.py",
     "runtime/test_memory.py",
     "runtime/test_preemption.py",
