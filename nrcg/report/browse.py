@@ -14,14 +14,13 @@ from nrcg.checks import check, whole
 from nrcg.io.files import write_text
 from nrcg.io.shards import Shard
 from nrcg.plots import figures
-from nrcg.plots.samples import PAD, Point, same_size
+from nrcg.plots.samples import LINES, PAD, Point, same_size
 from nrcg.plots.setups import known_setups, read_setups
 from nrcg.plots.style import File, with_suffix
 from nrcg.registry import call
 
 PAGE = Template((files("nrcg.report") / "browse.html").read_text("utf-8"))
 EXACT = 64  # pixels up to which images are kept as they are; larger ones are compressed
-GAP = 150  # grey level between two samples
 
 
 @figures.register("browse")
@@ -56,7 +55,7 @@ def write_browser(
 def _image(images: np.ndarray, columns: int) -> str:
     """Images, uint8 N×H×W×3, in rows on a grey sheet, as a data URI."""
     (height, width), rows = images.shape[1:3], -(-len(images) // columns)
-    sheet = np.full((rows * (height + PAD) - PAD, columns * (width + PAD) - PAD, 3), GAP, np.uint8)
+    sheet = np.full((rows * (height + PAD) - PAD, columns * (width + PAD) - PAD, 3), LINES, np.uint8)
     for i, image in enumerate(images):
         sheet[i // columns * (height + PAD) :, i % columns * (width + PAD) :][:height, :width] = image
     file = BytesIO()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from nrcg.errors import NrcgError
-from nrcg.report.browse import GAP, write_browser
+from nrcg.report.browse import LINES, write_browser
 
 SETUPS = Path(__file__).parents[2] / "config" / "setups.yaml"
 POINTS = [("nonrobust_x0", 15), ("robust", 2.5), ("nonrobust_x0", 3), ("unconditional", None)]
@@ -41,7 +41,7 @@ def test_every_point_is_on_the_page_pixel_by_pixel(tmp_path, points):
         ("unconditional", ["none"]), ("robust", ["s = 2.5"]), ("non-robust + x̂₀", ["s = 15", "s = 3"]),
     ]  # fmt: skip
     images = np.load(tmp_path / "1.npy")
-    sheet = np.full((17, 17, 3), GAP, np.uint8)
+    sheet = np.full((17, 17, 3), LINES, np.uint8)
     sheet[:8, :8], sheet[:8, 9:], sheet[9:, :8] = images[:3]
     np.testing.assert_array_equal(sheets["robust"]["s = 2.5"], sheet)
     html = page.read_text()
