@@ -20,7 +20,7 @@ from benchmarks.networks import Networks, networks, section
 from nrcg import EMA, ClassifierGuidance, GuidedDDPMPipeline
 from nrcg.datasets import make_images
 from nrcg.datasets.imageset import write_image_set
-from nrcg.evaluation.comparison import SUBSET, Real, kernel, mean_of_others, products
+from nrcg.evaluation.comparison import SUBSET, Real, kernel, mean_of_others, pool_radii, products
 from nrcg.evaluation.forward import forward_analysis
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 from nrcg.evaluation.metrics import metrics, statistics
@@ -182,7 +182,7 @@ def scoring(size: str, device: torch.device) -> Iterator[Work]:
     rng = np.random.default_rng(0)
     one, two = (np.abs(rng.normal(0.4, 0.3, (n, dim))).astype(np.float32) for _ in range(2))
     all_of, pool = statistics(two), two[:SUBSET]
-    real = Real(all_of, pool, 1.0, all_of.root(), mean_of_others(kernel(products(pool, pool), dim)))
+    real = Real(all_of, pool, pool_radii(pool), 1.0, all_of.root(), mean_of_others(kernel(products(pool, pool), dim)))
 
     with torch.inference_mode():
         features = n / BATCH * median(seconds_of(lambda: network(images), device) for _ in range(3))

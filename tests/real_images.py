@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nrcg.evaluation.comparison import SUBSET, Real, kernel, mean_of_others, nearest, products
+from nrcg.evaluation.comparison import SUBSET, Real, kernel, mean_of_others, nearest, pool_radii, products
 from nrcg.evaluation.frechet import FeatureStatistics
 
 
@@ -12,4 +12,5 @@ def real_of(features: np.ndarray, held_out: np.ndarray | None = None) -> Real:
     statistics.update(features)
     pool = features[:SUBSET].astype(np.float32)
     reach = np.nan if held_out is None else float(np.quantile(nearest(held_out, pool), 0.99))
-    return Real(statistics, pool, reach, statistics.root(), mean_of_others(kernel(products(pool, pool), pool.shape[1])))
+    alike = mean_of_others(kernel(products(pool, pool), pool.shape[1]))
+    return Real(statistics, pool, pool_radii(pool), reach, statistics.root(), alike)

@@ -22,6 +22,9 @@ def score(
     card: Annotated[Path | None, Option(help="Card of the samples, which counts U-Net evaluations.")] = None,
     target: options.Target = "0",
     tuning: Annotated[int, Option(help="Samples with seeds below this choose scales, unreported.", min=0)] = 0,
+    rejection: Annotated[
+        bool, Option(help="Score only samples that the guiding classifier assigns to --target.")
+    ] = False,
 ) -> None:
     """Accuracies and distances of the samples of a point, with 95 % intervals."""
     from nrcg.evaluation import score as scores
@@ -37,6 +40,7 @@ def score(
     how |= {"chosen": metric, "tuning": tuning}
     how["references"] = {name: Reference.load(path) for name, path in pairs["reference"].items()}
     point = scores.read_point(verdicts, pairs["features"], card)
+    point = scores.accepted(point, how["target"]) if rejection else point
     write_table(out, scores.score(point, **how).assign(scale=scale)[["scale", *SCORE_COLUMNS]])
 
 

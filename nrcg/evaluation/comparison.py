@@ -19,6 +19,7 @@ class Real:
 
     statistics: FeatureStatistics  # of all of them
     pool: np.ndarray  # float32 M×D, features of M ≤ SUBSET random images
+    radii: np.ndarray  # float32 M, the distance of each to its K-th nearest neighbour in the pool
     reach: float  # 99 % of held-out images lie at most this far from the nearest of the pool
     root: np.ndarray  # the symmetric square root of the covariance, float64 D×D
     alike: float  # mean kernel of two different images of the pool
@@ -29,21 +30,19 @@ class Real:
         return (self.pool.astype(np.float64) ** 2).sum(axis=1)
 
     @lru_cache(maxsize=2)  # noqa: B019 - only a few instances, which live as long as the process
-    def radii(self, n: int) -> np.ndarray:
+    def radii_among(self, n: int) -> np.ndarray:
         """The distance of each of the first n images of the pool to its K-th nearest neighbour among them."""
-        some, lengths = self.pool[:n], self.lengths[:n]
-        return radii(distances(products(some, some), lengths, lengths).astype(np.float32))
+        return self.radii if n == len(self.pool) else pool_radii(self.pool[:n])
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
     """Pairwise comparison of the first n of N samples with M real images; n is at most SUBSET and at most M."""
 
-    distances: np.ndarray  # from each sample to each of the first n real images, float32 n×n
+    distances: np.ndarray  # from each sample to each of the M real images, float32 n×M
     own: np.ndarray  # from each sample to each other, float32 n×n
     alike: np.ndarray  # kernel of each pair of samples, float32 n×n
     cross: np.ndarray  # mean kernel of each sample with all M real images, float64 n
-    nearest: np.ndarray  # distance of each sample to the nearest of the M real images, float64 n
     rotated: np.ndarray  # features of the samples times the root of the real images' covariance, float64 n×D
 
     @classmethod
@@ -52,21 +51,24 @@ class Table:
         some = np.asarray(samples[: len(real.pool)])
         n, dim = some.shape
         lengths = (some.astype(np.float64) ** 2).sum(axis=1)
-        near, own, alike = (np.empty((n, n), np.float32) for _ in range(3))
-        cross, nearest, rotated = np.empty(n), np.empty(n), np.empty((n, dim))
+        away = np.empty((n, len(real.pool)), np.float32)
+        own, alike = (np.empty((n, n), np.float32) for _ in range(2))
+        cross, rotated = np.empty(n), np.empty((n, dim))
         for start, part in zip(range(0, n, CHUNK), chunks(some), strict=True):
             rows = slice(start, start + len(part))
             with_real, with_own = products(part, real.pool), products(part, some)
-            away = distances(with_real, lengths[rows], real.lengths)
-            near[rows], nearest[rows], cross[rows] = away[:, :n], away.min(axis=1), kernel(with_real, dim).mean(axis=1)
+            away[rows], cross[rows] = (
+                distances(with_real, lengths[rows], real.lengths),
+                kernel(with_real, dim).mean(axis=1),
+            )
             own[rows], alike[rows] = distances(with_own, lengths[rows], lengths), kernel(with_own, dim)
             rotated[rows] = part @ real.root
-        return cls(near, own, alike, cross, nearest, rotated)
+        return cls(away, own, alike, cross, rotated)
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """N samples and real images. Neighbours are searched among as many real images as samples in the table."""
+    """N samples and real images."""
 
     samples: np.ndarray  # float32 N×D, perhaps a memory map
     real: Real
@@ -94,19 +96,15 @@ class Pair:
         return self.table.own[np.ix_(self.rows, self.rows)]
 
     @property
-    def nearest(self) -> np.ndarray:
-        """Distance of each sample in the table to the nearest of all real images of the reference."""
-        return self.table.nearest[self.rows]
-
-    @property
     def alike(self) -> np.ndarray:
         """Kernel of each pair of samples in the table."""
         return self.table.alike[np.ix_(self.rows, self.rows)]
 
     @property
-    def real_radii(self) -> np.ndarray:
-        """Distance of each real image to its K-th nearest neighbour."""
-        return self.real.radii(len(self.table.own))
+    def equal(self) -> tuple[np.ndarray, np.ndarray]:
+        """`distances` to as many real images as there are samples in the table, and the radii among these images."""
+        n = len(self.table.own)
+        return self.distances[:, :n], self.real.radii_among(n)
 
 
 def radii(own: np.ndarray) -> np.ndarray:
@@ -115,6 +113,12 @@ def radii(own: np.ndarray) -> np.ndarray:
     away = own.copy()
     np.fill_diagonal(away, 0)  # the item itself sorts first
     return np.partition(away, k, axis=1)[:, k]
+
+
+def pool_radii(pool: np.ndarray) -> np.ndarray:
+    """The distance of each of M×D features to its K-th nearest neighbour, float32."""
+    lengths = (pool.astype(np.float64) ** 2).sum(axis=1)
+    return radii(distances(products(pool, pool), lengths, lengths).astype(np.float32))
 
 
 def nearest(some: np.ndarray, pool: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nrcg.checks import shown_size, sides
 from nrcg.datasets.imageset import ImageSet
 from nrcg.errors import NrcgError
-from nrcg.evaluation.comparison import SUBSET, Real, kernel, mean_of_others, nearest, products
+from nrcg.evaluation.comparison import SUBSET, Real, kernel, mean_of_others, nearest, pool_radii, products
 from nrcg.evaluation.extractors import Extractor
 from nrcg.evaluation.frechet import FeatureStatistics
 from nrcg.evaluation.reference import PARTS, Reference
@@ -153,7 +153,7 @@ def reference(
         held_out = [found for _, found in limit.each(lambda b: extractor(image_set.images[b]), chosen[:HELD_OUT])]
         reach = np.quantile(nearest(np.concatenate(held_out).astype(np.float32), pools[i]), NORMAL)
         alike = mean_of_others(kernel(products(pools[i], pools[i]), extractor.dim))
-        reals.append(Real(statistics[i], pools[i], float(reach), statistics[i].root(), alike))
+        reals.append(Real(statistics[i], pools[i], pool_radii(pools[i]), float(reach), statistics[i].root(), alike))
     return Reference(*reals)
 
 

@@ -43,32 +43,37 @@ def kid(pair: Pair) -> float:
 
 @metrics.register("precision")
 def precision(pair: Pair) -> float:
-    """Share of samples within the radius of some real image (Kynkäänniemi et al. 2019)."""
-    return float((pair.distances <= pair.real_radii).any(axis=1).mean())
+    """Share of samples within the radius of some real image (Kynkäänniemi et al. 2019).
+
+    Among all real images of the reference, so that it does not depend on the number of samples. With fewer real images
+    the radii are larger, and so is the share.
+    """
+    return float((pair.distances <= pair.real.radii).any(axis=1).mean())
 
 
 @metrics.register("recall")
 def recall(pair: Pair) -> float:
-    """Share of real images within the radius of some sample (Kynkäänniemi et al. 2019)."""
-    return float((pair.distances <= radii(pair.own)[:, None]).any(axis=0).mean())
+    """Share of real images, as many as samples, within the radius of some sample (Kynkäänniemi et al. 2019)."""
+    return float((pair.equal[0] <= radii(pair.own)[:, None]).any(axis=0).mean())
 
 
 @metrics.register("density")
 def density(pair: Pair) -> float:
     """Mean number of real images whose radius contains a sample, divided by K (Naeem et al. 2020, eq. 3)."""
-    return float((pair.distances <= pair.real_radii).sum(axis=1).mean() / K)
+    return float((pair.distances <= pair.real.radii).sum(axis=1).mean() / K)
 
 
 @metrics.register("coverage")
 def coverage(pair: Pair) -> float:
-    """Share of real images with a sample within their radius (Naeem et al. 2020, eq. 4)."""
-    return float((pair.distances.min(axis=0) <= pair.real_radii).mean())
+    """Share of real images, as many as samples, with a sample within their radius (Naeem et al. 2020, eq. 4)."""
+    away, real_radii = pair.equal
+    return float((away.min(axis=0) <= real_radii).mean())
 
 
 @metrics.register("off_manifold")
 def off_manifold(pair: Pair) -> float:
     """Share of samples farther from the nearest real image than 99 % of held-out real images are."""
-    return float((pair.nearest > pair.real.reach).mean())
+    return float((pair.distances.min(axis=1) > pair.real.reach).mean())
 
 
 def statistics(samples: np.ndarray) -> FeatureStatistics:

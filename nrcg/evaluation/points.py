@@ -15,6 +15,7 @@ from nrcg.io.tables import SCORE_COLUMNS, read_table
 POINT = ["dataset", "setup", "scale"]
 COLUMNS = [*POINT[:2], "repeat", "scale", *SCORE_COLUMNS]  # columns of the file
 REAL = "real"  # the setup whose samples are held-out images of the target class
+REJECTION = "rejection"  # the setup of the unguided samples that the guiding classifier assigns to the target class
 SEEDS = ("tuning", "reported")
 
 
@@ -61,6 +62,7 @@ class Points:
     reported: pd.DataFrame
     tuning: pd.DataFrame  # scores of unreported samples, for choosing scales; may be empty
     real: pd.DataFrame  # scores of held-out images of the target class; may be empty
+    rejection: pd.DataFrame  # scores of the accepted unguided samples; may be empty
     repeats: pd.DataFrame  # as `reported`, with one row per training run
 
     @cached_property
@@ -111,12 +113,13 @@ class Points:
 def read_points(path: str | Path, dataset: str | None = None) -> Points:
     """The scores of one data set (None: the only one) from a file of `nrcg measure collect`."""
     table = read_scores(path, dataset)
-    real = table["setup"] == REAL
-    reported, tuning = (table[~real & (table["seeds"] == seeds)] for seeds in ("reported", "tuning"))
+    real, rejection = (table["setup"] == name for name in (REAL, REJECTION))
+    reported, tuning = (table[~real & ~rejection & (table["seeds"] == seeds)] for seeds in ("reported", "tuning"))
     if reported.empty:
         raise NrcgError(f"{path}: no rows with 'reported' in column 'seeds'; score samples first")
-    ours, chosen_on, images = (_over_trainings(part) for part in (reported, tuning, table[real]))
-    return Points(str(table["dataset"].iloc[0]), ours, chosen_on, images, reported)
+    accepted = table[rejection & (table["seeds"] == "reported")]
+    tables = (_over_trainings(part) for part in (reported, tuning, table[real], accepted))
+    return Points(str(table["dataset"].iloc[0]), *tables, reported)
 
 
 def _over_trainings(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,8 +13,8 @@ from nrcg.io.arrays import UNREADABLE
 from nrcg.io.files import atomic
 
 PARTS = ("all", "target")
-KEYS = {"n": np.int64, "mean": np.float64, "scatter": np.float64, "pool": np.float32, "reach": np.float64,
-        "root": np.float64, "alike": np.float64}  # fmt: skip
+KEYS = {"n": np.int64, "mean": np.float64, "scatter": np.float64, "pool": np.float32, "radii": np.float32,
+        "reach": np.float64, "root": np.float64, "alike": np.float64}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Reference:
     def save(self, path: str | Path) -> None:
         arrays = {}
         for part, real in zip(PARTS, (self.all, self.target), strict=True):
-            values = (*real.statistics.merged(), real.pool, real.reach, real.root, real.alike)
+            values = (*real.statistics.merged(), real.pool, real.radii, real.reach, real.root, real.alike)
             arrays |= {f"{part}_{key}": np.asarray(value, KEYS[key]) for key, value in zip(KEYS, values, strict=True)}
         with atomic(path) as file:
             np.savez(file, **arrays)
@@ -45,7 +45,7 @@ class Reference:
         for found in parts:
             dim = found["mean"].shape
             fits = len(dim) == 1 and found["scatter"].shape == 2 * dim and found["pool"].shape[1:] == dim
-            fits = fits and found["root"].shape == 2 * dim
+            fits = fits and found["root"].shape == 2 * dim and found["radii"].shape == found["pool"].shape[:1]
             if not fits or any(found[key].dtype != t or not np.isfinite(found[key]).all() for key, t in KEYS.items()):
                 raise NrcgError(f"{path}: not a reference of finite numbers; delete it and make it again")
         return cls(*map(_real, parts))
@@ -53,4 +53,4 @@ class Reference:
 
 def _real(found: dict[str, np.ndarray]) -> Real:
     statistics = FeatureStatistics.of(int(found["n"]), found["mean"], found["scatter"])
-    return Real(statistics, found["pool"], float(found["reach"]), found["root"], float(found["alike"]))
+    return Real(statistics, found["pool"], found["radii"], float(found["reach"]), found["root"], float(found["alike"]))

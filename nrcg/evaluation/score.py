@@ -41,6 +41,13 @@ def read_point(verdicts: str | Path, features: Mapping[str, str | Path], card: s
     return Point(table, arrays, evaluations)
 
 
+def accepted(point: Point, target: str) -> Point:
+    """The samples that the guiding classifier assigns to the target class; their cost includes that of all others."""
+    kept = (point.verdicts["guiding"] == target).to_numpy()
+    cost = None if point.evaluations is None or not kept.any() else point.evaluations / kept.mean()
+    return Point(point.verdicts[kept], {name: each[kept] for name, each in point.features.items()}, cost)
+
+
 def score(
     point: Point,
     *,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nrcg.errors import NrcgError
-from nrcg.evaluation.points import REAL, read_points
+from nrcg.evaluation.points import REAL, REJECTION, read_points
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark_notes
 from nrcg.plots import WORDS
 from nrcg.plots.scales import log_axis, log_bottom, worst_mark
@@ -37,8 +37,9 @@ def plot_front(
     """Distance to the target class against the judge's share, one line per setup over its scales, and against cost.
 
     Filled markers with 95 % intervals are the chosen scales; hollow markers are other scales. A star marks held-out
-    real images of the target class, a cross unguided samples. Cost is the number of U-Net evaluations per sample; a
-    backward pass counts as one.
+    real images of the target class, a cross unguided samples, a plus those unguided samples that the guiding classifier
+    assigns to the target class (rejection sampling). Cost is the number of U-Net evaluations per sample; a backward
+    pass counts as one, and rejected samples count.
 
     Args:
         only: the guided setups to draw; all by default.
@@ -51,15 +52,16 @@ def plot_front(
     shown = known_setups(known, scores.reported["setup"], csv, setups)
     if only is not None:
         known_setups(known, only, "only", setups)
-    rows, real = _beside(scores.reported, distance), _beside(scores.real, distance)
+    parts = (scores.reported, scores.real, scores.rejection)
+    rows, real, accepted = (_beside(part, distance) for part in parts)
     rows = rows[rows["scale"].isna() | rows["setup"].isin(known if only is None else only)]
     if rows["scale"].isna().all():
         raise NrcgError(f"{csv}: no guided point has both {distance!r} and {SHARE!r} in column 'metric'; score one")
     costed = bool(rows[COST].notna().any())
-    distances = pd.concat([scores.reported, scores.real]).query("metric == @distance")
+    distances = pd.concat(parts).query("metric == @distance")
     marks = {str(name): worst_mark(part) for name, part in distances.groupby("setup")}
-    marks = {name: mark for name, mark in marks.items() if name in {REAL, *rows["setup"]}}
-    values = pd.concat([rows["distance"], real["distance"]])
+    marks = {name: mark for name, mark in marks.items() if name in {REAL, REJECTION, *rows["setup"]}}
+    values = pd.concat([rows["distance"], real["distance"], accepted["distance"]])
     bottom = log_bottom(values)
     notes = [WORDS["front"], WORDS["cost"] if costed else "", f"Bars: {NOTE_INTERVAL}.", scores.note]
     notes += [WORDS["cut_bars"]] if bottom and (rows["distance_low"] < bottom).any() else []
@@ -73,6 +75,9 @@ def plot_front(
     if len(free := rows[rows["scale"].isna()]):
         name = free["setup"].iloc[0]
         handles.append(_level(panels, free, "X", "black", f"{known[name].label}{marks[name]}"))
+    if len(accepted):
+        label = f"rejection sampling{marks[REJECTION]} (n = {accepted['n'].iloc[0]:g})"
+        handles.append(_level(panels, accepted, "P", "black", label))
     if len(real):
         handles.append(_level(panels, real, "*", GREY, f"real images{marks[REAL]} (n = {real['n'].iloc[0]:g})"))
     for ax in [panel.ax for panel in panels if panel.y == "distance"]:
@@ -132,7 +137,7 @@ def _setup(panels: list[Panel], rows: pd.DataFrame, best: pd.DataFrame, setup: S
 
 
 def _level(panels: list[Panel], rows: pd.DataFrame, marker: str, color: str, label: str) -> Line2D:
-    """Draw unguided samples or real images: a point, and a level in the cost panels."""
+    """Draw samples without a scale: a point, and a level in the cost panels."""
     look = {"color": color, "marker": marker, "markersize": 8}
     for panel in panels:
         _bars(panel, rows, **look)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from nrcg.errors import NrcgError
-from nrcg.evaluation.points import POINT, REAL, read_points
+from nrcg.evaluation.points import POINT, REAL, REJECTION, read_points
 from nrcg.evaluation.uncertainty import mark_notes
 from nrcg.io.tables import read_paper, read_table
 from nrcg.plots import figures
@@ -95,14 +95,21 @@ def write_all_points(
         rows.append({"setup": setup.label, "scale": f"{scale:g}{star}" if guided else "–", **counts, **cells})
         numbers = {"n": part["n"].max(), "n_diverged": part["n_diverged"].max(), **found["value"]}
         data.append({"setup": setup.name, "scale": scale, **numbers})
-    if len(scores.real):
-        found = _indexed(scores.real, metrics)
-        cells = {metric_label(metric): cell(row, metric) for metric, row in found.iterrows()}
-        counts = {"n": _count(scores.real, "n"), "diverged": "–"}
-        rows.append({"setup": "real images", "scale": "–", **counts, **cells})
-        data.append({"setup": REAL, "scale": np.nan, "n": scores.real["n"].max(), "n_diverged": 0, **found["value"]})
+    beside = {REJECTION: ("rejection sampling", scores.rejection), REAL: ("real images", scores.real)}
+    for name, (label, part) in beside.items():
+        if len(part):
+            found = _indexed(part, metrics)
+            cells = {metric_label(metric): cell(row, metric) for metric, row in found.iterrows()}
+            rows.append({"setup": label, "scale": "–", "n": _count(part, "n"), "diverged": "–", **cells})
+            data.append({"setup": name, "scale": np.nan, "n": part["n"].max(), "n_diverged": 0, **found["value"]})
     caption = title or f"{scores.dataset}: every setup and scale"
-    notes = [f"*: {NOTES['best'][0].lower()}{NOTES['best'][1:]}", scores.note, NOTES["real"], *note.splitlines()]
+    notes = [
+        f"*: {NOTES['best'][0].lower()}{NOTES['best'][1:]}",
+        scores.note,
+        NOTES["rejection"],
+        NOTES["real"],
+        *note.splitlines(),
+    ]
     _write(outputs, caption, pd.DataFrame(rows), pd.DataFrame(data), notes)
 
 

@@ -93,25 +93,36 @@ def test_neighbours_are_counted_as_torch_fidelity_and_prdc_do(offset, spread):
     samples, images = drawn(9, n, dim, offset, spread), drawn(10, n + 50, dim)
     real = real_of(images)
     ours = {name: measured(name, samples, real) for name in ("precision", "recall", "density", "coverage")}
-    equal = images[:n].astype(float)  # as many real images as samples, of those there are
-    theirs = compute_prdc(equal, samples.astype(float), nearest_k=K)
-    assert ours == pytest.approx(theirs)
-    tensors = torch.from_numpy(samples.astype(float)), torch.from_numpy(equal)
-    fidelity = prc_features_to_metric(*tensors, prc_neighborhood=K, verbose=False)
-    assert {name: ours[name] for name in ("precision", "recall")} == pytest.approx(
-        {name: fidelity[name] for name in ("precision", "recall")}
-    )
+    generated = samples.astype(float)
+    of_all, of_equal = (compute_prdc(some.astype(float), generated, nearest_k=K) for some in (images, images[:n]))
+    of_samples = {name: of_all[name] for name in ("precision", "density")}
+    of_images = {name: of_equal[name] for name in ("recall", "coverage")}  # as many real images as samples
+    assert ours == pytest.approx(of_samples | of_images)
+    for some, name in ((images, "precision"), (images[:n], "recall")):
+        tensors = torch.from_numpy(generated), torch.from_numpy(some.astype(float))
+        fidelity = prc_features_to_metric(*tensors, prc_neighborhood=K, verbose=False)
+        assert ours[name] == pytest.approx(fidelity[name])
+
+
+def test_precision_does_not_depend_on_the_number_of_samples():
+    samples, real = drawn(22, 2000, 10, 0.1, 1.2), real_of(drawn(23, 1000, 10))
+    found = [np.mean([measured("precision", some, real) for some in np.split(samples, parts)]) for parts in (1, 40)]
+    assert found[0] == pytest.approx(found[1], abs=0.02) and 0.4 < found[0] < 0.9
 
 
 def test_a_part_of_the_samples_is_compared_with_the_same_real_images():
     """As `resampled` does: no other number of real images, no other radii."""
     samples, real = drawn(11, 60, 10, offset=0.2), real_of(drawn(12, 200, 10))
     rows = np.arange(0, 60, 2)
-    part, images = Pair.of(samples, real).part(rows), real.pool[:60].astype(float)
-    away = np.linalg.norm(samples[rows].astype(float)[:, None] - images, axis=2)
-    radii = NearestNeighbors(n_neighbors=K + 1).fit(images).kneighbors(images)[0][:, -1]
-    assert metrics["density"](part) == pytest.approx((away <= radii).sum(1).mean() / K)
-    assert metrics["coverage"](part) == pytest.approx((away <= radii).any(0).mean())
+    part = Pair.of(samples, real).part(rows)
+
+    def near(images):
+        radii = NearestNeighbors(n_neighbors=K + 1).fit(images).kneighbors(images)[0][:, -1]
+        return np.linalg.norm(samples[rows].astype(float)[:, None] - images, axis=2) <= radii
+
+    images = real.pool.astype(float)
+    assert metrics["density"](part) == pytest.approx(near(images).sum(1).mean() / K)
+    assert metrics["coverage"](part) == pytest.approx(near(images[:60]).any(0).mean())
 
 
 def test_off_manifold_is_the_share_beyond_what_is_normal_of_held_out_images():

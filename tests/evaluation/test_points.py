@@ -124,8 +124,10 @@ def test_without_an_interval_of_each_training_no_spread_is_claimed(tmp_path):
     assert row["value"] == 15 and np.isnan(row[["low", "high", "between"]].astype(float)).all()
 
 
-def test_real_images_are_kept_apart(tmp_path):
-    points = read(tmp_path, CHOICE + point("real", "", 0.1, n=90))
+def test_real_images_and_rejection_are_kept_apart(tmp_path):
+    chosen_on = point("rejection", "", 0.3, n=20, seeds="tuning")
+    points = read(tmp_path, CHOICE + point("real", "", 0.1, n=90) + point("rejection", "", 0.2, n=30) + chosen_on)
+    assert points.rejection["value"].tolist() == [0.5, 0.2] and "rejection" not in set(points.tuning["setup"])
     assert points.real["value"].tolist() == [0.5, 0.1] and points.real["n"].tolist() == [90, 90]
     assert "real" not in set(points.reported["setup"]) | set(points.repeats["setup"]) and "real" not in points.best
     assert points.reported["setup"].tolist() == read(tmp_path, CHOICE).reported["setup"].tolist()

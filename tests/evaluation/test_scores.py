@@ -19,7 +19,7 @@ from nrcg.evaluation.comparison import Pair
 from nrcg.evaluation.extractors import extractors
 from nrcg.evaluation.metrics import metrics
 from nrcg.evaluation.reference import Reference
-from nrcg.evaluation.score import Point, read_point, score
+from nrcg.evaluation.score import Point, accepted, read_point, score
 from nrcg.io.files import sha256
 from nrcg.io.tables import SCORE_COLUMNS, read_table
 from nrcg.models.architectures import build_classifier
@@ -170,6 +170,24 @@ def test_the_card_tells_the_evaluations(files, tmp_path, reference):
     cost = table["metric"] == "unet_evaluations"
     assert list(table["value"][cost]) == [40]
     pd.testing.assert_frame_equal(without, table[~cost].reset_index(drop=True))
+
+
+def test_rejection_keeps_samples_of_the_target_and_counts_the_others_as_cost(reference):
+    verdicts = verdicts_of(40, diverged=[3], first=100)
+    kept = accepted(Point(verdicts, {"judge": features_of(40)}, 12.0), "green")
+    mine = verdicts["guiding"] == "green"
+    how = {"target": "green", "classes": CLASSES, "references": {"judge": reference}, "chosen": DEFAULT}
+    table = score(kept, tuning=110, **how)
+    reported = table[table["seeds"] == "reported"].set_index("metric")
+    assert (reported["n"] == (mine & (verdicts["seed"] >= 110)).sum()).all() and 3 < mine.sum() < 40
+    assert reported["value"]["unet_evaluations"] == pytest.approx(12 * 40 / mine.sum())
+    assert reported["value"]["accuracy"] == 1 and 0 < reported["value"]["accuracy_judge"] < 1
+    alone = Point(verdicts[mine], {"judge": features_of(40)[mine]})
+    assert (
+        score(alone, tuning=110, **how)["value"].tolist()
+        == table["value"][table["metric"] != "unet_evaluations"].tolist()
+    )
+    assert score(accepted(kept, "blue"), **how).empty
 
 
 def test_files_that_do_not_fit_are_named(files, tmp_path):

@@ -112,6 +112,15 @@ def test_with_real_images(tmp_path):
         assert level in [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
 
 
+def test_rejection_sampling_is_a_point_with_its_cost(tmp_path):
+    path = write(tmp_path)
+    add_scores(path, rows_of("rejection", "", values_of(0.9, 5.0, 300), n=90, features=64))
+    left, above, below = draw(path).axes
+    for ax, point in ((left, (0.9, 5.0)), (above, (300, 0.9)), (below, (300, 5.0))):
+        assert [tuple(line.get_xydata()[0]) for line in ax.lines if line.get_marker() == "P"] == [point]
+    assert "rejection sampling ‡ (n = 90)" in legend(left.figure)
+
+
 def test_with_tuning_samples_the_chosen_scale_is_theirs(tmp_path):
     path = write(tmp_path)
     for (setup, scale), (_, distance, _) in POINTS.items():

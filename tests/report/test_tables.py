@@ -145,6 +145,9 @@ def test_real_images_are_the_last_row_of_all_points_and_in_no_other_table(tmp_pa
     assert "- Real images: held-out images of the target class" in text
     (markdown,) = table(points_csv, tmp_path / "t.md")
     assert "real" not in markdown.lower()
+    add_scores(points_csv, rows_of("rejection", "", values_of(1.0, 0.9, 2.0), n=40, features=64))
+    write_all_points([tmp_path / "all.csv"], csv=points_csv, setups=SETUPS)
+    assert pd.read_csv(tmp_path / "all.csv")["setup"].tolist()[-2:] == ["rejection", "real"]
 
 
 def test_no_note_is_blank(tmp_path, points_csv):

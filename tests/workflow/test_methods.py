@@ -41,7 +41,7 @@ def test_every_method_from_its_row_to_its_score(toy, tmp_path):
     snakemake(tmp_path, "--cores", "2", "results/toy/sportballs/scores.csv", *toy())
     home = tmp_path / "results/toy/sportballs"
     scores = pd.read_csv(home / "scores.csv")
-    assert set(scores["setup"]) == {"unconditional", "real", "robust", *methods}
+    assert set(scores["setup"]) == {"unconditional", "real", "rejection", "robust", *methods}
     assert scores[scores["metric"] == "accuracy_judge"]["value"].between(0, 1).all()
     cards = [read_json(path) for path in home.glob("samples/*/*/shard_000.json")]
     of_method = {card["guidance"]["method"]: card["guidance"] for card in cards if "method" in card.get("guidance", {})}

@@ -25,9 +25,9 @@ def planned(checkout, tmp_path):
 def test_repeats_train_each_guiding_classifier_anew_and_draw_its_samples_with_each(planned):
     once, thrice = planned(), planned(lambda data: data.update(repeats=3))
     assert "Exception" not in once  # no rule was tried for another's files
-    # nonrobust and robust guide; each training draws and is scored, but for unguided samples and real images
+    # nonrobust and robust guide; each training draws and is scored, but for unguided samples (twice) and real images
     assert jobs(thrice)["train_classifier"] - jobs(once)["train_classifier"] == 2 * 2
-    assert jobs(thrice)["score"] - 2 == 3 * (jobs(once)["score"] - 2)
+    assert jobs(thrice)["score"] - 3 == 3 * (jobs(once)["score"] - 3)
     guided = jobs(once)["features"] - 1
     assert jobs(thrice)["features"] == 3 * guided + 1
     seeds = re.findall(r"nrcg train classifier .*?--out (\S+?robust\S*) .*?\"seed\": (\d+)", thrice)
@@ -49,11 +49,11 @@ def test_features_are_deleted_unless_asked_for(planned):
     assert re.search(told, planned()) and not re.search(told, planned(keep_features=True))
 
 
-def test_a_setup_cannot_be_called_as_real_images_are(checkout, tmp_path):
-    setups = (
-        checkout / "config/setups.yaml"
-    ).read_text() + "\nreal: {label: mine, classifier: robust, guidance: {on: xt}}\n"
+@pytest.mark.parametrize("name", ["real", "rejection"])
+def test_a_setup_cannot_be_called_as_other_rows_are(checkout, tmp_path, name):
+    row = f"\n{name}: {{label: mine, classifier: robust, guidance: {{on: xt}}}}\n"
+    setups = (checkout / "config/setups.yaml").read_text() + row
     (tmp_path / "setups.yaml").write_text(setups)
     change = overlay(checkout, tmp_path, lambda config: config.update(setups=str(tmp_path / "setups.yaml")))
     output = snakemake(checkout, "-n", "--configfile", change, check=False)
-    assert "'real' is reserved for real images in the scores" in output
+    assert f"{name!r} is reserved for a row of the scores" in output

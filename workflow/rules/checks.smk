@@ -46,8 +46,8 @@ def check_setups():
         wrong(
             place, f"{len(free)} rows without guidance; every figure compares with one, {UNGUIDED or 'unconditional'}"
         )
-    if REAL in SETUPS:
-        wrong(place, f"{REAL!r} is reserved for real images in the scores; rename this setup")
+    for name in {REAL, REJECTION} & set(SETUPS):
+        wrong(place, f"{name!r} is reserved for a row of the scores; rename this setup")
     for name, row in SETUPS.items():
         with noted(place):
             guidance_from(row.get("guidance", {}), nn.ReLU(), target=0, scale=1.0, where=name)

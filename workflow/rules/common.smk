@@ -14,6 +14,7 @@ DDPM = ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "schedul
 POINT = "{setup}/scale_{scale}"
 FEATURES = [f"<run>/{{dataset}}/features/{POINT}/{name}.npy" for name in config["extractors"]]
 REAL = "real"  # the setup with held-out images as samples
+REJECTION = "rejection"  # the setup of unguided samples that the guiding classifier accepts
 NAMED = f"[A-Za-z0-9_.{AGAIN}]"  # characters of setup names
 OF_SAMPLES = f"(?!{REAL}[_/]scale_none){NAMED}+"  # all setups except REAL
 PICTURED = 256  # samples per point that are kept for pictures when the shards are deleted
@@ -131,9 +132,9 @@ def trainings(dataset, setup):
 
 
 def scored(dataset):
-    """(setup's name in files, scale, setup, training run) of everything scored: all points and real images."""
+    """(setup's name in files, scale, setup, training run) of everything scored: all points and their two references."""
     return [
-        (REAL, "none", REAL, 1),
+        *((setup, "none", setup, 1) for setup in (REAL, REJECTION)),
         *(
             (name, scale, setup, i)
             for setup, scale in points(dataset)

@@ -114,9 +114,9 @@ rule features_of_real:
 rule score:
     input:
         references=collect("<run>/{{dataset}}/references/{extractor}.npz", extractor=config["extractors"]),
-        verdicts="<run>/{dataset}/verdicts/{setup}_scale_{scale}.csv",
-        card=lambda w: [] if w.setup == REAL else f"<run>/{{dataset}}/samples/{POINT}/first.json",
-        features=FEATURES,
+        verdicts=lambda w: f"<run>/{{dataset}}/verdicts/{source(w)}_scale_{{scale}}.csv",
+        card=lambda w: [] if w.setup == REAL else f"<run>/{{dataset}}/samples/{source(w)}/scale_{{scale}}/first.json",
+        features=lambda w: [file.format(setup=source(w), dataset="{dataset}", scale="{scale}") for file in FEATURES],
         judge=lambda w: classifier(w.dataset, judge(w.dataset)),
     output:
         "<run>/{dataset}/scores/{setup}_scale_{scale}.csv",
@@ -139,6 +139,7 @@ rule score:
                 "target": settings(w)["target"],
                 "scale": None if w.scale == "none" else w.scale,
                 "tuning": None if w.setup == REAL else first_reported(w.dataset),
+                "rejection": True if w.setup == REJECTION else None,
             }
         ),
         modules=lambda w, threads: flags({"module": config["modules"]}),

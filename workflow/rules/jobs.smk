@@ -184,6 +184,11 @@ def extractor_sections(dataset, input):
     return {name: extractor_options(dataset, name, input.get(f"weights_{name}")) for name in config["extractors"]}
 
 
+def source(wildcards):
+    """The setup whose samples are scored."""
+    return UNGUIDED if wildcards.setup == REJECTION else wildcards.setup
+
+
 def scored_files(wildcards, input):
     """The files that a point is scored by, each extractor's by its name."""
     each = {"features": input.features, "reference": input.references}
