@@ -24,17 +24,18 @@ MARK = re.compile(r"(<!-- table -->\n).*?(<!-- end -->)", re.S)
 
 
 def draw(name: str, folder: Path = ROOT) -> str:
-    """Draw a page's figure into `folder`; return the page with its table made anew."""
+    """Draw a page's figures into `folder`; return the page with its table made anew."""
     load_figures()
     page = PAGES[name]
     given: dict[str, Any] = {"csv": ROOT / page["scores"], "setups": ROOT / page["setups"]}
-    out = folder / page["figure"]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figures["front"]([out], **given, only=page.get("only"), title=page["title"], note=page["note"])
+    given |= {key: page[key] for key in ("title", "note")}
+    for file, (figure, how) in page["figures"].items():
+        out = folder / file
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figures[figure]([out], **given, **how)
     with tempfile.TemporaryDirectory() as scratch:
         table = Path(scratch, "table.md")
-        how = {"metrics": page["metrics"], "chosen": True, "title": page["title"], "note": page["note"]}
-        figures["points"]([table], **given, **how)
+        figures["points"]([table], **given, chosen=True, **page["table"])
         made = table.read_text("utf-8")
     return MARK.sub(lambda found: f"{found[1]}{made}{found[2]}", (ROOT / page["page"]).read_text("utf-8"))
 

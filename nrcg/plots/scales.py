@@ -1,6 +1,7 @@
 """Figures 5 to 8: scores against the guidance scale; and the contrast of guiding classifier and judge."""
 
 import textwrap
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ TICK_DECADES = 2.2  # a log axis shorter than this has labels at 1, 2, 5, else o
 NOTE_BARS = f"Bars: {NOTE_INTERVAL}."
 NOTE_BANDS = f"Bars, and the band around the unguided level: {NOTE_INTERVAL}."
 NOTE_TRAININGS = "Lines: means over training runs of the guiding classifier; dots: single runs."
-GUIDED_BY = ("the raw logit", "log p")  # in the panels of the contrast
+PANELS = 3  # most panels of the contrast side by side
 
 
 @draws("scales")
@@ -192,38 +193,46 @@ def plain_ticks(axis: Axis, span: float) -> None:
 def plot_contrast(
     page: Page, csv: File, setups: File, target: str, compared: list[str], dataset: str | None = None
 ) -> Figure:
-    """Share of the target class by the guiding classifier and by the judge, one panel per objective.
+    """Share of the target class by the guiding classifier and by the judge, one panel per setup.
 
     The shaded area is the net share of samples that satisfy the guiding classifier but not the judge. The dashed
     level is judge_share/TARGET or accuracy_judge of unguided samples.
 
     Args:
-        compared: two setups, the first guided by the raw logit, the second by log p.
+        compared: the setups, such as one guided by the logit and one by log p.
     """
-    if len(compared) != 2:
-        raise NrcgError(f"compared: {len(compared)} setups; give two, one guided by the raw logit and one by log p")
+    if not compared:
+        raise NrcgError("compared: no setup; give at least one")
     points, known = read_points(csv, dataset).reported, read_setups(setups)
     known_setups(known, compared, "compared", setups)
     free = points[points["scale"].isna()].dropna(subset="value").drop_duplicates("metric").set_index("metric")["value"]
     level = next((free[metric] for metric in (f"judge_share/{target}", "accuracy_judge") if metric in free), None)
-    fig = new_figure(page.title, page.note, NOTE_BARS)
-    axes = fig.subplots(1, 2, sharex=True, sharey=True)
-    for ax, name, objective in zip(axes, compared, GUIDED_BY, strict=True):
+    rows, columns = ceil(len(compared) / PANELS), min(len(compared), PANELS)
+    fig = new_figure(page.title, page.note, NOTE_BARS, height=0.4 + 0.6 * rows)
+    grid = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    axes = list(grid.flat[: len(compared)])
+    for ax in grid.flat[len(compared) :]:
+        ax.set_visible(False)
+    for ax, name in zip(axes, compared, strict=True):
         color, shares = known[name].color, {}
         for metric, look in SHARES.items():
-            rows = points[(points["setup"] == name) & (points["metric"] == metric) & points["scale"].notna()]
-            if rows["value"].isna().all():
+            found = points[(points["setup"] == name) & (points["metric"] == metric) & points["scale"].notna()]
+            if found["value"].isna().all():
                 raise NrcgError(f"{csv}: no {metric!r} of setup {name!r} in columns 'setup' and 'metric'")
-            shares[metric] = rows.sort_values("scale").assign(at=rows["scale"])
+            shares[metric] = found.sort_values("scale").assign(at=found["scale"])
             _with_bars(ax, shares[metric], color=color, **look)
-        both = pd.concat({metric: rows.set_index("scale")["value"] for metric, rows in shares.items()}, axis=1).dropna()
+        both = pd.concat({metric: found.set_index("scale")["value"] for metric, found in shares.items()}, axis=1).dropna()
         low, high = both["accuracy_judge"], both["accuracy"]
         look = {"color": color, "alpha": 0.18, "linewidth": 0}
         ax.fill_between(both.index, low, high, where=high >= low, interpolate=True, **look)
-        ax.set_title(f"guided by {objective}")
+        ax.set_title(known[name].label)
     _scale_axis(axes[0], points[points["setup"].isin(compared)]["scale"])
-    axes[1].set_xlabel(axes[0].get_xlabel())
-    axes[0].set(ylim=(-0.02, 1.05), ylabel="share of samples")
+    label = axes[0].get_xlabel()
+    for i, ax in enumerate(axes):
+        below = i + columns < len(compared)  # whether another panel is
+        ax.set(xlabel="" if below else label, ylabel="" if i % columns else "share of samples")
+        ax.tick_params(labelbottom=not below)
+    axes[0].set_ylim(-0.02, 1.05)
     by = {"accuracy": "the guiding classifier", "accuracy_judge": "the judge"}
     handles = [Line2D([], [], **SHARES[name], color=GREY, label=f"{target} by {who}") for name, who in by.items()]
     handles.append(Patch(color=GREY, alpha=0.25, linewidth=0, label="only by the guiding classifier, net"))

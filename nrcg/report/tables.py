@@ -71,16 +71,19 @@ def write_table(
 @figures.register("points")
 def write_all_points(
     outputs: list[str], *, csv: File, setups: File, dataset: str | None = None, metrics: list[str] | None = None,
-    chosen: bool = False, title: str = "", note: str = "",
+    chosen: bool = False, only: list[str] | None = None, title: str = "", note: str = "",
 ) -> None:  # fmt: skip
     """All scores of all points, one row per point: unguided samples, then by setup and scale.
 
     Args:
         metrics: the scores to show, in this order; all by default.
         chosen: leave out the scales that were not chosen, except 0.
+        only: the guided setups to list; all by default.
     """
     scores = read_points(csv, dataset)
     points = scores.reported
+    if only is not None:
+        points = points[points["scale"].isna() | points["setup"].isin(only)]
     if chosen:
         points = points[(points["scale"] == points["setup"].map(scores.best)) | ~(points["scale"] > 0)]
     known = known_setups(read_setups(setups), points["setup"], csv, setups)

@@ -140,8 +140,14 @@ def test_contrast_puts_own_classifier_above_judge(tmp_path, points_csv):
     fig = plot_contrast(outputs, csv=points_csv, compared=[EMA, LOGPROB], setups=SETUPS, target="baseball", title="T")
     left, right = (ax.get_xlim() for ax in fig.axes)
     assert left == right and left[0] < 3 and right[1] > 150 and fig.get_suptitle() == "T"
-    with pytest.raises(NrcgError, match="compared: 1 setups; give two"):
-        plot_contrast(outputs, csv=points_csv, compared=[EMA], setups=SETUPS, target="baseball")
+    assert [ax.get_title(loc="left") for ax in fig.axes] == [
+        "non-robust + x̂₀ + EMA 0.99",
+        "non-robust + x̂₀ + EMA 0.99 (log p)",
+    ]
+    four = plot_contrast(outputs, csv=points_csv, compared=[EMA, LOGPROB] * 2, setups=SETUPS, target="baseball").axes
+    assert [ax.get_xlabel() != "" for ax in four if ax.get_visible()] == [False, True, True, True]
+    with pytest.raises(NrcgError, match="compared: no setup"):
+        plot_contrast(outputs, csv=points_csv, compared=[], setups=SETUPS, target="baseball")
 
 
 def test_same_data_same_bytes_in_another_process(tmp_path, points_csv):
