@@ -123,8 +123,13 @@ def plot_named(images: Iterable[np.ndarray], names: Sequence[str], title: str, p
 
 
 def _best_rows(csv: File, given: list[Point], setups: File, dataset: str | None) -> list[tuple[str, str]]:
-    """(label, shard) of the unguided samples and of each setup at its best scale, in the order of the setups."""
+    """(label, shard) of the unguided samples and of each setup at its best scale, in the order of the setups.
+
+    A label has the judge's share of the target class among all reported samples, if known.
+    """
     scores, shards, rows = read_points(csv, dataset), {(p.setup, p.scale): p.shard for p in given}, []
+    judged = scores.reported[scores.reported["metric"] == "accuracy_judge"]
+    shares = {(row.setup, row.scale if row.scale >= 0 else None): row.value for row in judged.itertuples()}
     unguided = set(scores.reported["setup"][scores.reported["scale"].isna()])
     for setup in read_setups(setups).values():
         scale = scores.best.get(setup.name)
@@ -133,6 +138,8 @@ def _best_rows(csv: File, given: list[Point], setups: File, dataset: str | None)
         at, label = ("no scale", "") if scale is None else (f"scale {scale:g}", f", s = {scale:g}")
         if (setup.name, scale) not in shards:
             raise NrcgError(f"no shard of {setup.name} at {at}; add it to `points`")
+        share = shares.get((setup.name, scale))
+        label += "" if share is None else f"; judge {100 * share:.0f}\u00a0%"
         rows.append((f"{setup.label}{label}", shards[setup.name, scale]))
     if not rows:
         raise NrcgError(f"{csv}: no setup of {setups}; name the setups of these scores")

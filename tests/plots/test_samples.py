@@ -46,8 +46,13 @@ def test_side_by_side_shows_each_setup_at_its_best_scale(tmp_path):
     assert [text.get_text() for text in fig.axes[0].texts] == [*labels, "seed 0", "1"]
     tuning = [row for scale, value in ((15, 1.0), (3, 2.0)) for row in rows_of(
         X0, scale, {"cfd_judge": value}, seeds="tuning", half=None)]  # fmt: skip
-    fig = side_by_side(tmp_path, {key: shards[key] for key in keys if key[0] != "robust"}, tuning, n=2)
+    judged = rows_of(X0, 15, {"accuracy_judge": 0.934}) + rows_of("unconditional", "", {"accuracy_judge": 0.36})
+    few = {key: shards[key] for key in keys if key[0] != "robust"}
+    fig = side_by_side(tmp_path, few, tuning, n=2)
     assert fig.axes[0].texts[1].get_text() == "non-robust + $\\hat{x}_0$,\ns = 15"  # the nearest of those samples
+    fig = side_by_side(tmp_path, few, [*tuning, *judged], n=2)
+    texts = [text.get_text().replace("\n", " ") for text in fig.axes[0].texts[:2]]
+    assert texts == ["unconditional; judge 36 %", "non-robust + $\\hat{x}_0$, s = 15; judge 93 %"]
     points = [{"setup": X0, "scale": 15, "shard": "s0.npy"}]
     with pytest.raises(NrcgError, match=f"no shard of {X0} at scale 3; add it"):
         side_by_side(tmp_path, {(X0, 15): 0, (X0, 3): 0}, points=points)

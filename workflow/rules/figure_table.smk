@@ -11,7 +11,7 @@ FORWARD_FIGURES = {  # figure: its metric, and further metrics
     "3": ["gradient_sensitivity", "relative_sensitivity", "saturated", "clipped"],
     "4": ["gradient_sensitivity", "relative_sensitivity", "saturated", "clipped"],
 }
-SIDE_NOTE = "Best: nearest to the target class. A cell that looks blank is a sample, too: one that shows no object."
+SIDE_NOTE = "Best: nearest to the target class. Judge: share of the target class among all reported samples. A cell that looks blank is a sample, too."
 SHOWN = {  # the paper's metric: what a figure against the scale shows, by which extractor or classifier
     "accuracy": "share of samples assigned to {target} by the {by}",
     "fid": "{by} to all training images",
