@@ -36,7 +36,7 @@ def draw(name: str, folder: Path = ROOT) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         table = Path(scratch, "table.md")
         figures["points"]([table], **given, chosen=True, **page["table"])
-        made = table.read_text("utf-8")
+        made = table.read_text("utf-8").partition("\n\n")[2]  # without its heading
     return MARK.sub(lambda found: f"{found[1]}{made}{found[2]}", (ROOT / page["page"]).read_text("utf-8"))
 
 
