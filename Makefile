@@ -11,9 +11,10 @@ PACKAGES := $(VENV)/.packages-$(word 1,$(DIGESTS))
 READY := $(VENV)/.ready-$(word 2,$(DIGESTS))
 IN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 CORES ?= 2
+DRY := snakemake -n --forceall --cores 16
 REPORT := --report-metadata workflow/report/landing.yaml --report-stylesheet workflow/report/report.css # opens on the findings
 
-.PHONY: help env demo demo-from-scratch test test-fast lint docs format lock clean
+.PHONY: help env demo demo-from-scratch plan test test-fast lint docs format lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -44,6 +45,14 @@ demo-from-scratch: $(READY) ## the demo with training of all networks (about an 
 	@$(IN) snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml config/demo_from_scratch.yaml
 	@$(IN) snakemake --configfile config/demo.yaml config/demo_from_scratch.yaml --report results/demo-from-scratch/report.html $(REPORT)
 	@echo "Report: results/demo-from-scratch/report.html"
+
+plan: $(READY) ## estimated GPU hours of the whole paper: its own protocol, and config/fast.yaml
+	@mkdir -p build/plan
+	@$(IN) $(DRY) >build/plan/protocol
+	@$(IN) $(DRY) find_scales --configfile config/fast.yaml config/fast_search.yaml >build/plan/search
+	@$(IN) $(DRY) --configfile config/fast.yaml >build/plan/samples
+	@$(IN) nrcg plan --rates config/rates.tsv \
+		protocol=build/plan/protocol fast=build/plan/search fast=build/plan/samples
 
 test: $(READY) ## all tests (about thirteen minutes on two cores)
 	@$(IN) python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --durations=8

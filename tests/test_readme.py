@@ -37,6 +37,8 @@ def test_each_command(checkout, tmp_path, line):
     elif words[0] == "snakemake":
         dry = line.replace("snakemake", f"snakemake -n -s {ROOT / 'Snakefile'}", 1).partition(" # ")[0]
         (checkout / "my.mplstyle").write_text("font.size: 9\n")
+        (checkout / "results/fast").mkdir(parents=True, exist_ok=True)
+        (checkout / "results/fast/best_scales.yaml").write_text("run: fast\n")
         run = subprocess.run(["bash", "-c", f"set -o pipefail; {dry}"], cwd=checkout, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
         assert "Job stats" in run.stdout or "GPU" in run.stdout

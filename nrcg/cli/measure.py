@@ -161,6 +161,7 @@ def scale(
 def grids(
     trials: Annotated[list[str], Argument(help="DATASET:SETUP=CSV from `nrcg measure scale`.")],
     out: options.Out,
+    best: Annotated[Path | None, Option(help="Second overlay, with the best scale of each setup alone.")] = None,
 ) -> None:
     """Write a config overlay with the scales that were found and a note on the samples used."""
     from nrcg.evaluation.scale_search import overlay
@@ -172,6 +173,8 @@ def grids(
         dataset, _, setup = name.partition(":")
         named[dataset, setup] = path
     write_text(out, overlay(named))
+    if best:
+        write_text(best, overlay(named, sweep=False))
 
 
 @options.measure_verbs.command("curves")

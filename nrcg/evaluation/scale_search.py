@@ -148,15 +148,19 @@ def table(trials: list[Trial]) -> pd.DataFrame:
     return found.assign(first_sample=TUNING, best=found["scale"] == best(trials).scale)
 
 
-def overlay(tables: Mapping[tuple[str, str], str | Path]) -> str:
-    """YAML with a config's `scales` and `scales_note`, from the tables by (data set, setup)."""
+def overlay(tables: Mapping[tuple[str, str], str | Path], sweep: bool = True) -> str:
+    """YAML with a config's `scales` and `scales_note`, from the tables by (data set, setup).
+
+    The scales are those of `grid`, or, without `sweep`, the best one alone.
+    """
     found: dict[str, dict[str, Any]] = {}
     for (dataset, setup), path in tables.items():
         rows = read_table(path, numbers=["scale", "judge", "distance", "n", "first_sample"])
         trials = [Trial(*each) for each in rows[["scale", "judge", "distance", "n"]].itertuples(index=False)]
         first, n = int(rows["first_sample"][0]), int(rows["n"][0])
         section = found.setdefault(dataset, {"scales": {}, "scales_note": None})
-        section["scales"][setup] = grid([each for each in trials if each.scale is not None and not isnan(each.scale)])
+        guided = [each for each in trials if each.scale is not None and not isnan(each.scale)]
+        section["scales"][setup] = grid(guided) if sweep else [best(guided).scale]
         section["scales_note"] = f"Scales were found on samples {first} to {first + n - 1}, which are not reported."
     return yaml.safe_dump({"datasets": found}, sort_keys=False, allow_unicode=True)
 

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -46,6 +47,11 @@ def read_dry_run(text: str, origin: str) -> pd.DataFrame:
     return pd.DataFrame(jobs, columns=["rule", "dataset", "command", "images", "threads", "gpu"])
 
 
+def together(dry_runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The jobs of dry runs of one plan, such as two steps of one run; what both list is made once."""
+    return pd.concat(dry_runs).drop_duplicates() if len(dry_runs) > 1 else dry_runs[0]
+
+
 def price(jobs: pd.DataFrame, rates: str | Path) -> pd.DataFrame:
     """Jobs, hours and disk by rule and data set, from the first matching row of the rates (config/README.md)."""
     table = read_table(rates, text=("rule", "dataset", "options", "basis"), numbers=("images", "minutes", "disk_mb"))
@@ -74,8 +80,34 @@ def report(costs: pd.DataFrame, rates: str | Path) -> str:
     total = pd.DataFrame([{"rule": "total", "dataset": "", **costs.sum(numeric_only=True)}])
     table = pd.concat([costs, total]).astype({"jobs": int, "unknown": int})
     grid = tabulate(table, headers="keys", showindex=False, floatfmt=".2f")
-    page = WORDS["plan"].format(table=grid, rates=rates)
+    return WORDS["plan"].format(table=grid, rates=rates) + _unknown(costs, rates)
+
+
+def beside(plans: Mapping[str, pd.DataFrame], by: str) -> pd.DataFrame:
+    """GPU hours of plans, from their tables of `price`: a column per plan, a row per dataset or rule, and the total.
+
+    Rows of less than half an hour in all plans are left out; the total includes them.
+    """
+    hours = {name: costs.groupby(by)["GPU hours"].sum() for name, costs in plans.items()}
+    table = pd.DataFrame(hours).fillna(0.0)
+    total = table.sum()
+    table = table[(table >= 0.5).any(axis=1)]
+    table.loc["total"] = total
+    return table.rename_axis(by).reset_index()
+
+
+def report_beside(plans: Mapping[str, pd.DataFrame], rates: str | Path) -> str:
+    """The output of `nrcg plan` for several plans: the tables of `beside`, and jobs of unknown cost."""
+    grids = [
+        tabulate(beside(plans, by), headers="keys", showindex=False, floatfmt=".0f", tablefmt="pipe")
+        for by in ("dataset", "rule")
+    ]
+    page = WORDS["plan_beside"].format(datasets=grids[0], rules=grids[1], rates=rates)
+    return page + _unknown(pd.concat(plans.values()), rates)
+
+
+def _unknown(costs: pd.DataFrame, rates: str | Path) -> str:
+    """A line with the jobs of unknown cost, if any."""
     unknown = costs[costs["unknown"] > 0].groupby("rule", sort=False)["unknown"].sum()
-    if named := ", ".join(f"{rule} ({count})" for rule, count in unknown.items()):
-        page += WORDS["plan_unknown"].format(named=named, rates=rates)
-    return page
+    named = ", ".join(f"{rule} ({count})" for rule, count in unknown.items())
+    return WORDS["plan_unknown"].format(named=named, rates=rates) if named else ""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from conftest import TINY_UNET
 from diffusers import DDPMScheduler, UNet2DModel
 from typer.testing import CliRunner
@@ -15,7 +16,7 @@ from nrcg.cli import app
 from nrcg.errors import NrcgError
 from nrcg.evaluation.extractors import classifier as extractor_of
 from nrcg.evaluation.features import reference
-from nrcg.evaluation.scale_search import TUNING, Trial, best, find_scale, grid
+from nrcg.evaluation.scale_search import TUNING, Trial, best, find_scale, grid, overlay, table
 from nrcg.models.architectures import build_classifier
 from nrcg.models.classifier import save_classifier
 from nrcg.models.ddpm import save_ddpm
@@ -54,6 +55,15 @@ def test_scales_that_destroy_the_samples_lead_down():
 
 def test_trials_are_at_most_so_many():
     assert len(find_scale(curve(1e9), 1e-6, most=6)) <= 7
+
+
+def test_an_overlay_has_a_grid_or_the_best_scale_alone(tmp_path):
+    trials = find_scale(curve(3.0))
+    table(trials).to_csv(tmp_path / "robust.csv", index=False)
+    tables = {("balls", "robust"): tmp_path / "robust.csv"}
+    for sweep, scales in {True: grid(trials), False: [best(trials).scale]}.items():
+        found = yaml.safe_load(overlay(tables, sweep))["datasets"]["balls"]
+        assert found["scales"] == {"robust": scales} and "samples 1000000 to 1000047" in found["scales_note"]
 
 
 @pytest.fixture(scope="module")

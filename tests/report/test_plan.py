@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from nrcg.cli import app
 from nrcg.errors import NrcgError
-from nrcg.report.plan import price, read_dry_run, report
+from nrcg.report.plan import beside, price, read_dry_run, report, together
 
 RATES = ROOT / "config/rates.tsv"
 COLUMNS = ["rule", "dataset", "options", "images", "minutes", "disk_mb", "basis"]
@@ -131,6 +131,36 @@ def test_what_has_no_rate_is_named_and_not_added_up(rates):
     assert "UNKNOWN" not in whole
 
 
+def test_plans_side_by_side_count_a_job_once(rates):
+    """And leave out rows of minutes; a plan may be of several dry runs, some with nothing to do."""
+    nothing = "Nothing to be done (all requested files are present and up to date)\n"
+    texts = {
+        "all": [dry_run(sample("x0"), TRAINING, TARGET)],
+        "steps": [dry_run(TRAINING), nothing, dry_run(TRAINING, sample("xt"), sample("xt", dataset="mine"))],
+        "done": [nothing, nothing],
+    }
+    plans = {name: price(together([read_dry_run(text, name) for text in each]), rates) for name, each in texts.items()}
+    table = beside(plans, "dataset").set_index("dataset")
+    assert table.index.tolist() == ["celeba", "total"] and table.loc["celeba"].equals(table.loc["total"])
+    assert table.loc["total"].to_dict() == pytest.approx({"all": 3 + 20 / 60, "steps": 3 + 10 / 60, "done": 0})
+    rules = beside(plans, "rule").set_index("rule")
+    assert rules.index.tolist() == ["train", "total"] and rules.loc["total"].equals(table.loc["total"])
+    assert rules.loc["train"].to_dict() == {"all": 3, "steps": 3, "done": 0}
+    assert plans["steps"]["unknown"].sum() == 1
+
+
+def test_plans_side_by_side_have_names(tmp_path):
+    text = dry_run(sample(), sample(dataset="mine"))
+    (tmp_path / "dry.txt").write_text(text)
+    pair = f"a={tmp_path / 'dry.txt'}"
+    result = plan("", pair, pair.replace("a=", "b="), "--out", str(tmp_path / "out.csv"))
+    assert re.search(r"^\| dataset +\| +a \| +b \|$", result.stdout, re.M) and "sample (2)" in result.stdout
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["plan"].tolist() == ["a", "a", "b", "b"] and table["unknown"].sum() == 2
+    with pytest.raises(NrcgError, match=r"dry run 'dry\.txt': write NAME=VALUE"):
+        plan("", pair, "dry.txt")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -191,6 +221,18 @@ def test_the_projects_rates_are_the_readmes_arithmetic():
             points["x0" if "_x0" in setup else "xt"] += len(scales)
         shards = math.ceil(data["sampling"]["n_samples"] / size)
         assert (points["xt"] * shards * xt, points["x0"] * shards * x0) == pytest.approx(readme[name], abs=0.6)
+    for name, data in yaml.safe_load((ROOT / "config/fast.yaml").read_text())["datasets"].items():
+        steps = data["sampling"]["num_inference_steps"]
+        assert steps == datasets[name]["sampling"]["num_inference_steps"] / 2
+        for on, passes in {"xt": 1, "x0": 2}.items():
+            pass_hours = steps * GFLOP[name] / TFLOPS / 1000 / 3600
+            half = costs(dry_run(sample(on, dataset=name, steps=steps)), RATES)["GPU hours"].item()
+            assert half == pytest.approx(100 * passes * pass_hours, rel=1e-3)
+            search = sample(on, dataset=name, steps=steps).replace("sample", "find_scale")
+            search = search.replace("--start 0 --stop 100", "--samples 512")
+            if name != "celebahq":  # it has one scale
+                hours = costs(dry_run(search), RATES)["GPU hours"].item()
+                assert hours == pytest.approx(512 * (12 * passes + 1) * pass_hours, rel=1e-3)
     for name, images in {"celeba": 162770, "sportballs": 80000}.items():
         training = block("train_ddpm", "nrcg train ddpm --settings '{\"epochs\": 1000}' --x", dataset=name, threads=1)
         hours = costs(dry_run(training), RATES)["CPU hours"].item()
@@ -221,6 +263,21 @@ def test_a_real_dry_run_of_the_papers_config_costs_what_the_readme_says(checkout
     assert table.loc["sample", "CPU hours"] == pytest.approx(8 * table.loc["sample", "GPU hours"])  # eight threads
     assert table.loc["sample", "GB"] == pytest.approx(32 * 64 * 3 * 256**2 / 1e9, rel=1e-3)
     assert table["unknown"].sum() == 0
+
+
+def test_both_plans_of_the_paper_are_priced_and_cost_what_the_documentation_says(checkout, tmp_path):
+    """`make plan`: its dry runs of the paper's config and of config/fast.yaml."""
+    recipe = re.search(r"^plan:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
+    files = [word.replace("build/plan", str(tmp_path)) for word in re.findall(r"\w+=build/plan/\w+", recipe)]
+    for words, name in re.findall(r"\$\(DRY\)(.*) >build/plan/(\w+)", recipe):
+        text = snakemake(checkout, "-n", "--forceall", "--cores", "16", *words.split())
+        (tmp_path / name).write_text(text)
+        assert costs(text, RATES)["unknown"].sum() == 0
+    result = plan("", *files)
+    tables = re.findall(r"(?:^\|.*\n)+", result.stdout, re.M)
+    assert len(tables) == 2 and "UNKNOWN" not in result.stdout
+    for table in tables:
+        assert table in (ROOT / "docs/reproduce.md").read_text()
 
 
 def test_a_finished_run_costs_nothing():

@@ -227,6 +227,22 @@ def test_one_gpus_config_is_a_part_of_the_papers_grid_at_the_papers_size():
     assert whole["showcase"]["scale"] in overlay["scales"][whole["showcase"]["setup"]]
 
 
+def test_the_fast_config_has_one_scale_per_setup_and_a_search_for_it():
+    paper, fast, search = (
+        yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())["datasets"]
+        for name in ("config", "fast", "fast_search")
+    )
+    assert fast.keys() == paper.keys() and search.keys() == fast.keys() - {"celebahq"}
+    for name, data in search.items():
+        assert fast[name]["scales"].keys() == data["scales"].keys() == paper[name]["scales"].keys()
+        assert set(data["scales"].values()) == {"auto"} and fast[name]["showcase"] == {"scale": None}
+        for setup, scales in fast[name]["scales"].items():
+            assert len(scales) == 1 and set(scales) < set(paper[name]["scales"][setup])
+    for data in fast.values():
+        assert not data.keys() - {"sampling", "scales", "showcase"}
+        assert not data["sampling"].keys() & {"n_samples", "n_unconditional"}
+
+
 @pytest.mark.parametrize("name", ["x;touch PWNED;", "x\n"])
 def test_names_are_names(checkout, tmp_path, name):
     """Names of runs and data sets become parts of paths and patterns."""

@@ -1,5 +1,7 @@
 """`config/methods.yaml` at toy size, from the config to the scores."""
 
+import re
+
 import pandas as pd
 import pytest
 import yaml
@@ -48,15 +50,23 @@ def test_every_method_from_its_row_to_its_score(toy, tmp_path):
     assert of_method["dps"]["objective"] == "logit" and "objective" not in of_method["elucd"]  # it has its own
 
 
-def test_scales_that_are_searched_for_go_into_an_overlay(toy, tmp_path):
+def test_scales_that_are_searched_for_go_into_overlays(toy, tmp_path):
     files = toy(**{name: [] for name in methods if name not in ("nrcg", "mpgd")}, mpgd="auto")
     snakemake(tmp_path, "--cores", "2", "find_scales", *files)
     found = yaml.safe_load((tmp_path / "results/toy/scales.yaml").read_text())["datasets"]["sportballs"]
     trials = pd.read_csv(tmp_path / "results/toy/sportballs/scales/mpgd.csv")
     assert trials["scale"].isna().sum() == 1 and trials["best"].sum() == 1 and (trials["n"] == 48).all()
     assert len(found["scales"]["mpgd"]) == 5 and found["scales_note"].startswith("Scales were found on samples 1000000")
-    planned = snakemake(tmp_path, "-n", "--cores", "1", *files, "results/toy/scales.yaml")
-    assert "mpgd" in planned and "MissingInput" not in planned
+    alone = yaml.safe_load((tmp_path / "results/toy/best_scales.yaml").read_text())["datasets"]["sportballs"]
+    assert alone["scales"]["mpgd"] == trials[trials["best"]]["scale"].tolist()
+    shown = tmp_path / "shown.yaml"
+    shown.write_text("datasets: {sportballs: {showcase: {setup: mpgd, scale: null}}}\n")
+    snakemake(tmp_path, "-n", "find_scales", "--cores", "1", *files, shown)  # its scale is not known yet
+    for name, scales in {"scales": found["scales"]["mpgd"], "best_scales": alone["scales"]["mpgd"]}.items():
+        overlays = [*files, shown, f"results/toy/{name}.yaml"]
+        planned = snakemake(tmp_path, "-n", "figure9", "--cores", "1", *overlays)
+        points = {float(scale) for scale in re.findall(r"setup=mpgd, scale=([0-9.]+)", planned)}
+        assert points == {scales[len(scales) // 2]}  # the middle one
 
 
 def test_nothing_to_search_for_is_one_line(toy, tmp_path):

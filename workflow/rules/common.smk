@@ -114,10 +114,8 @@ def traced(dataset):
     """
     shown = config["datasets"][dataset]["showcase"]
     scales = {name: grid for name, grid in scales_of(dataset).items() if "sampling" not in SETUPS[name]}
-    middle = {setup: sorted(grid)[(len(grid) - 1) // 2] for setup, grid in scales.items()} | {
-        shown["setup"]: shown["scale"]
-    }
-    return [(UNGUIDED, "none"), *((setup, plain(middle[setup])) for setup in SETUPS if setup in scales)]
+    chosen = {setup: middle(grid) for setup, grid in scales.items()} | {shown["setup"]: shown["scale"]}
+    return [(UNGUIDED, "none"), *((setup, plain(chosen[setup])) for setup in SETUPS if setup in scales)]
 
 
 def trace_name(setup, scale):

@@ -82,12 +82,19 @@ def located_source(pretrained):
     }
 
 
+def middle(scales):
+    """The middle one of a setup's scales, the lower one of two; 1 if they are yet to be found."""
+    return sorted(scales)[(len(scales) - 1) // 2] if isinstance(scales, list) and scales else 1
+
+
 refuse(violations(config, "config", "config"))
 for key in ("setups", "paper_results", "style", "inception_weights", "authors_weights"):
     config[key] = located(config[key])
 config["roles"] = {role: setup for role, setup in config["roles"].items() if setup is not None}
 config["modules"] = [located(name) if name.endswith(".py") else name for name in config["modules"]]
 for data in config["datasets"].values():
+    if (shown := data["showcase"])["scale"] is None:
+        shown["scale"] = middle(data["scales"].get(shown["setup"]))
     data["scores_from"] = located(data["scores_from"])
     data["ddpm"]["pretrained"] = located(data["ddpm"]["pretrained"])
     for key in {"icons", "source"} & set(data["images"]):

@@ -1,6 +1,7 @@
 # Inputs and options of single jobs, derived from the config and the wildcards.
 from types import SimpleNamespace
 
+LEAST_TRIAL = 48  # samples per trial of a search for scales; more if `n_tuning` is more
 INCEPTION = config["inception_weights"] or "<downloads>/pt_inception-2015-12-05-6726825d.pth"
 
 
@@ -125,8 +126,9 @@ def trace_files(wildcards, input, output):
 
 
 def scale_options(wildcards):
-    """The options of a setup's shards without the scale."""
-    return point_options(wildcards.dataset, wildcards.setup, None)
+    """The options of a setup's shards without the scale, and the number of samples per trial."""
+    samples = flags({"samples": max(LEAST_TRIAL, first_reported(wildcards.dataset))})
+    return f"{point_options(wildcards.dataset, wildcards.setup, None)} {samples}"
 
 
 SEARCHED = [(name, setup) for name in DATASETS for setup in searched(name)]

@@ -1,4 +1,4 @@
-# Scales of setups with `auto` in the config: one short search each, and an overlay for the following sweep.
+# Scales of setups with `auto` in the config: one short search each, and overlays for the following run.
 
 
 rule find_scale:
@@ -35,7 +35,8 @@ rule find_scales:
     input:
         scale_tables,
     output:
-        "<run>/scales.yaml",
+        scales="<run>/scales.yaml",
+        best="<run>/best_scales.yaml",
     log:
         "<run>/logs/scales.log",
     localrule: True
@@ -44,4 +45,4 @@ rule find_scales:
     params:
         tables=lambda w, input: [f"{name}:{setup}={file}" for (name, setup), file in zip(SEARCHED, input, strict=True)],
     shell:
-        "nrcg measure grids {params.tables:q} --out {output:q} --log {log:q}"
+        "nrcg measure grids {params.tables:q} --out {output.scales:q} --best {output.best:q} --log {log:q}"
