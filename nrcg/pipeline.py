@@ -53,6 +53,9 @@ class GuidedPipeline(DDPMPipeline):
         unet: a `UNet2DModel`.
         scheduler: a `DDPMScheduler`, or a `DDIMScheduler`, `DPMSolverMultistepScheduler`, `UniPCMultistepScheduler`,
             `DEISMultistepScheduler`, `EulerDiscreteScheduler` or another with one U-Net pass per step.
+
+    On CUDA, float32 follows torch's settings: cuDNN uses TF32, unless `torch.backends.cudnn.allow_tf32` is False. The
+    command `nrcg` always computes in IEEE float32.
     """
 
     def __init__(self, unet: Any, scheduler: Any) -> None:

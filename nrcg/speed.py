@@ -1,5 +1,8 @@
 """Faster networks for sampling. For the measurements see benchmarks/RESULTS.md."""
 
+import logging
+from collections.abc import Callable
+from functools import cache
 from itertools import chain, pairwise
 from typing import Any
 
@@ -12,7 +15,7 @@ from torchvision.models.mobilenetv3 import InvertedResidual, MobileNetV3
 from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.ops.misc import Conv2dNormActivation, SqueezeExcitation
 
-from nrcg.errors import NrcgError
+from nrcg.errors import NrcgError, first_line
 from nrcg.models.adapter import Adapter
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -23,6 +26,8 @@ ORDERLY = (  # modules that call their layers in order
 )
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 FEW_PIXELS = 8 * 8  # above this, the products (pixels² per head) need more memory and save no time
+
+log = logging.getLogger("nrcg")
 
 
 class SmallAttention:
@@ -45,7 +50,9 @@ def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = Fals
     Args:
         network: a U-Net or classifier on its device; in eval mode unless it is to be trained.
         precision: "fp32", or "bf16" for weights and activations; sampler state and statistics stay float32.
-        compile: use torch.compile, which compiles at the first call.
+        compile: use torch.compile, which compiles at the first call; where no compiler works, a warning in one line
+            says so, and the network runs as it is. torch keeps compiled code on disk, in `TORCHINDUCTOR_CACHE_DIR`,
+            by default /tmp/torchinductor_USER.
 
     Raises:
         NrcgError: for an unknown precision.
@@ -64,8 +71,22 @@ def prepare(network: nn.Module, *, precision: str = "fp32", compile: bool = Fals
         if usual and module.scale_qk and module.norm_q is None and module.norm_k is None:  # softmax(Q Kᵀ / √d) V
             module.set_processor(SmallAttention())
     if compile and not isinstance(network, torch.jit.ScriptModule):
-        network.compile()
+        network.compile(backend=inductor)
     return network
+
+
+def inductor(graph: Any, inputs: Any) -> Callable[..., Any]:
+    """torch.compile's default backend; where it fails, the graph runs as it is."""
+    try:
+        return torch._dynamo.lookup_backend("inductor")(graph, inputs)
+    except Exception as error:  # any error of a compiler
+        _warn(first_line(error))
+        return graph.forward
+
+
+@cache  # once for all parts of a network
+def _warn(reason: str) -> None:
+    log.warning("torch.compile fails (%s); continuing without it", reason)
 
 
 def _is_known(network: nn.Module) -> bool:

@@ -36,6 +36,7 @@ SLOW_FILES = {
     "runtime/test_preemption.py",
     "test_benchmarks.py",
     "test_robustness.py",
+    "test_pretended_cuda.py",
     "test_sampling.py",
     "test_speed.py",
     "test_tutorials.py",

@@ -1,21 +1,22 @@
 """Networks made ready to be fast give what they gave before."""
 
 import copy
-from functools import partial
 
 import pytest
 import torch
+import torch._dynamo
 from conftest import TINY_UNET
 from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
-from pipelines import draw, make_guidance, make_pipeline
+from pipelines import draw, generator, grad, make_guidance, make_pipeline
 from torch import nn
+from torch._dynamo import lookup_backend
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from nrcg import EMA, ClassifierGuidance
 from nrcg.errors import NrcgError
 from nrcg.models.architectures import build_classifier
-from nrcg.speed import COMPILING_PAYS, SmallAttention, native_precision, prepare, worth_compiling
+from nrcg.speed import COMPILING_PAYS, SmallAttention, _warn, native_precision, prepare, worth_compiling
 
 ATTENTION = {
     "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
@@ -35,7 +36,8 @@ def with_attention():
 @pytest.mark.parametrize("compile", [False, True])
 def test_prepared_networks_draw_the_same_images(on, compile, monkeypatch):
     # Traced and differentiated as when compiled, but not turned into machine code, which takes minutes.
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda _: lookup_backend("aot_eager"))
+    torch._dynamo.reset()
     pipe, guidance = with_attention(), make_guidance(30.0, on=on, stabilizer=EMA(0.5))
     expected = draw(pipe, guidance).images
     pipe.unet = prepare(copy.deepcopy(pipe.unet), compile=compile)
@@ -43,6 +45,21 @@ def test_prepared_networks_draw_the_same_images(on, compile, monkeypatch):
     fast = ClassifierGuidance(classifier, 1, 30.0, on=on, stabilizer=EMA(0.5))
     torch.testing.assert_close(draw(pipe, fast).images, expected, rtol=0, atol=1e-4)
     assert (expected - draw(pipe).images).abs().max() > 0.01
+
+
+def test_where_no_compiler_works_one_line_says_so_and_the_network_runs_as_it_is(monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("No working C++ compiler found\nSet CXX.")
+
+    monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda _: fail)
+    torch._dynamo.reset(), _warn.cache_clear()
+    unet, x = make_pipeline().unet, torch.randn(2, 3, 8, 8, generator=generator(), requires_grad=True)
+    expected = grad(unet(x, 3).sample, x)
+    compiled = prepare(copy.deepcopy(unet), compile=True)
+    torch.testing.assert_close(grad(compiled(x, 3).sample, x), expected, rtol=0, atol=1e-6)
+    prepare(build_classifier("mobilenet_v3_small", 3).eval(), compile=True)(x)
+    said = [record.getMessage() for record in caplog.records if record.name == "nrcg"]  # torch says more
+    assert said == ["torch.compile fails (No working C++ compiler found); continuing without it"]
 
 
 def test_networks_in_bfloat16_stay_close_and_the_state_float32():

@@ -14,7 +14,7 @@ Denoise = Callable[[torch.Tensor], tuple[torch.Tensor, Any]]  # x_t → x̂_0, a
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Labelled:
     """A class-conditional U-Net with the same N class labels at every step."""
 
@@ -26,7 +26,8 @@ class Labelled:
         return self.unet.dtype
 
     def __call__(self, x: torch.Tensor, timestep: Timestep) -> Any:
-        return self.unet(x, timestep, class_labels=self.class_labels.to(x.device))
+        self.class_labels = self.class_labels.to(x.device)  # at the first step: a copy to a GPU waits for it
+        return self.unet(x, timestep, class_labels=self.class_labels)
 
 
 def class_indices(value: Any, what: str) -> torch.Tensor:

@@ -1,6 +1,5 @@
 """The sampler's random draws: reproducible across machines with CPU generators, and prefetched for GPUs."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -11,7 +10,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from nrcg.rng import keyed_generator
 
-THREADS = min(8, os.cpu_count() or 1)
+MOST_THREADS = 8
 
 
 class Draws:
@@ -39,8 +38,10 @@ class Draws:
         return self._stack(torch.rand, n, k)
 
     def _stack(self, draw: Any, n: int, *shape: int) -> torch.Tensor:
-        drawn = [draw(n, self.each, *shape, generator=each, device=each.device) for each in self.generators]
-        return torch.cat(drawn, dim=1).to(self.device, non_blocking=True)
+        pieces = [draw(n, self.each, *shape, generator=each, device=each.device) for each in self.generators]
+        drawn = torch.cat(pieces, dim=1)
+        pinned = self.device.type == "cuda" and drawn.device.type == "cpu"  # else the copy waits for the GPU
+        return (drawn.pin_memory() if pinned else drawn).to(self.device, non_blocking=True)
 
 
 def gaussian_draws(
@@ -48,11 +49,12 @@ def gaussian_draws(
 ) -> Iterator[torch.Tensor]:
     """`count` draws of N(0, I), identical to those of diffusers' pipelines: with a list, draw i is of `generator[i]`.
 
-    For a CUDA device, threads draw from lists of CPU generators one step ahead while the device computes: 256 images of
-    64×64 take one thread about 20 ms, as long as a step of a fast GPU.
+    For a CUDA device, threads draw from CPU generators one step ahead while the device computes: 256 images of 64×64
+    take one thread about 20 ms, as long as a step of a fast GPU.
     """
-    if device.type != "cpu" and isinstance(generator, list) and all(g.device.type == "cpu" for g in generator):
-        return drawn_ahead(shape, generator, count, device, dtype)
+    many = generator if isinstance(generator, list) else [generator]
+    if device.type != "cpu" and all(each is not None and each.device.type == "cpu" for each in many):
+        return drawn_ahead(shape, many, count, device, dtype)
     return (randn_tensor(shape, generator=generator, device=device, dtype=dtype) for _ in range(count))
 
 
@@ -60,18 +62,19 @@ def drawn_ahead(
     shape: tuple[int, ...], generators: list[torch.Generator], count: int, device: torch.device, dtype: torch.dtype
 ) -> Iterator[torch.Tensor]:
     """`count` draws, each made while the previous one is in use."""
-    parts = [slice(k, None, THREADS) for k in range(THREADS)]
+    threads = min(MOST_THREADS, torch.get_num_threads())  # of this process: it may not use all cores of the machine
+    parts = [slice(k, None, threads) for k in range(threads)]
 
     def start() -> tuple[torch.Tensor, Iterator[None]]:
         draws = torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")  # copied while the device works
 
         def fill(part: slice) -> None:
-            for row, generator in zip(draws[part], generators[part], strict=True):
+            for row, generator in zip(draws.unflatten(0, (len(generators), -1))[part], generators[part], strict=True):
                 torch.randn(row.shape, generator=generator, out=row)
 
         return draws, pool.map(fill, parts)
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         following = start()
         for left in reversed(range(count)):
             ready, filling = following

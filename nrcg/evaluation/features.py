@@ -73,7 +73,8 @@ def look(
     @torch.inference_mode()
     def judged(images: np.ndarray) -> dict[str, np.ndarray]:
         inputs = to_float(images, device)
-        return {name: predictions(model(inputs)).cpu().numpy() for name, (model, _) in classifiers.items()}
+        found = {name: predictions(model(inputs)) for name, (model, _) in classifiers.items()}
+        return {name: classes.cpu().numpy() for name, classes in found.items()}  # once all are under way on a GPU
 
     for _, predicted in _batches(judged, samples, limit, "classes"):
         for name, indices in predicted.items():

@@ -27,6 +27,7 @@ from nrcg.io.tables import CURVE_COLUMNS
 from nrcg.io.unfinished import in_batches
 from nrcg.models.classifier import predictions
 from nrcg.rng import keyed_generator
+from nrcg.runtime.device import exact_convolutions
 from nrcg.runtime.memory import BatchLimit
 from nrcg.runtime.preemption import Stop
 
@@ -77,7 +78,8 @@ def forward_analysis(
     `images` are uint8 N×H×W×3, `labels` int64 N. t corresponds to the scheduler's timestep t − 1; t = 0 is the image.
     `stride` k visits t = T, T − k, … and 0. The images have the `channels` of the U-Net, and the classifier must accept
     these (see `nrcg.adapt`). `class_label` is for a class-conditional U-Net. The folder `unfinished` keeps the sums of
-    finished batches; a call with the same arguments resumes from them, on a CPU with identical results.
+    finished batches; a call with the same arguments resumes from them, on a CPU with identical results. On a GPU,
+    float32 convolutions are computed in IEEE float32, not TF32, whose rounding would enter the sensitivities.
     """
     if on not in INPUTS:
         raise NrcgError(f"forward: on {on!r}: must be one of {', '.join(INPUTS)}")
@@ -141,7 +143,7 @@ def forward_analysis(
 
     everything: dict[tuple[str, str], Any] = {}
     bar = tqdm(total=len(images) * len(steps), desc="forward", unit="image·step", unit_scale=True)
-    with frozen(*filter(None, (classifier, unet))), bar as progress:
+    with frozen(*filter(None, (classifier, unet))), exact_convolutions(), bar as progress:
         limit, words = BatchLimit("forward", batch_size), ("images", "analysed")
         for _, sums in in_batches(trajectories, range(len(images)), limit, unfinished, words):
             for key, rows in sums.items():

@@ -118,8 +118,8 @@ def read_points(path: str | Path, dataset: str | None = None) -> Points:
     if reported.empty:
         raise NrcgError(f"{path}: no rows with 'reported' in column 'seeds'; score samples first")
     accepted = table[rejection & (table["seeds"] == "reported")]
-    tables = (_over_trainings(part) for part in (reported, tuning, table[real], accepted))
-    return Points(str(table["dataset"].iloc[0]), *tables, reported)
+    ours, chosen_on, images, kept = (_over_trainings(part) for part in (reported, tuning, table[real], accepted))
+    return Points(str(table["dataset"].iloc[0]), ours, chosen_on, images, kept, reported)
 
 
 def _over_trainings(table: pd.DataFrame) -> pd.DataFrame:

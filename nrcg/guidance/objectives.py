@@ -112,8 +112,8 @@ class WeightedSum(nn.Module):
         self.networks = nn.ModuleList(value for value in self.values if isinstance(value, nn.Module))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        found = torch.stack([one_each(value(images), len(images), value) for value in self.values])
-        return found.new_tensor(self.weights) @ found
+        terms = zip(self.weights, self.values, strict=True)
+        return torch.stack([weight * one_each(value(images), len(images), value) for weight, value in terms]).sum(0)
 
 
 def fitted(target: torch.Tensor, n: int, n_logits: int, device: torch.device) -> torch.Tensor:

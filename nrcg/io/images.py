@@ -33,7 +33,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's mode L
 def to_channels(images: torch.Tensor, channels: int) -> torch.Tensor:
     """RGB images N×3×H×W in [−1, 1] with 1 (grey), 3 or 4 (opaque RGBA) channels."""
     if channels == 1:
-        return torch.einsum("nchw,c->nhw", images, images.new_tensor(LUMA))[:, None]
+        return torch.einsum("nchw,c->nhw", images, to_device(np.array(LUMA), images.device).to(images.dtype))[:, None]
     return images if channels == 3 else torch.cat([images, torch.ones_like(images[:, :1])], dim=1)
 
 

@@ -221,7 +221,8 @@ def plot_contrast(
                 raise NrcgError(f"{csv}: no {metric!r} of setup {name!r} in columns 'setup' and 'metric'")
             shares[metric] = found.sort_values("scale").assign(at=found["scale"])
             _with_bars(ax, shares[metric], color=color, **look)
-        both = pd.concat({metric: found.set_index("scale")["value"] for metric, found in shares.items()}, axis=1).dropna()
+        values = {metric: found.set_index("scale")["value"] for metric, found in shares.items()}
+        both = pd.concat(values, axis=1).dropna()
         low, high = both["accuracy_judge"], both["accuracy"]
         look = {"color": color, "alpha": 0.18, "linewidth": 0}
         ax.fill_between(both.index, low, high, where=high >= low, interpolate=True, **look)

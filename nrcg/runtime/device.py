@@ -4,7 +4,8 @@ import ctypes
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -62,6 +63,16 @@ def set_up_torch(threads: int = 0) -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
     if threads:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Inside, float32 convolutions are in IEEE float32, as `set_up_torch` sets for good; cuDNN's default is TF32."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @cache  # a second call would find the process's own locks in use

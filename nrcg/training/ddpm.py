@@ -21,7 +21,7 @@ from nrcg.models.ddpm import build_scheduler, build_unet, check_unet, save_ddpm,
 from nrcg.rng import keyed_generator, seed_torch
 from nrcg.runtime.memory import BatchLimit
 from nrcg.runtime.preemption import Stop
-from nrcg.speed import prepare, worth_compiling
+from nrcg.speed import inductor, prepare, worth_compiling
 from nrcg.training import distributed
 from nrcg.training.common import Trainer, noised, open_images, run
 from nrcg.training.settings import DDPMTraining
@@ -92,7 +92,7 @@ class _Trainer(Trainer):
 
     def train(self, stop: Stop, keep: Callable[[], None]) -> None:
         if self.compile and worth_compiling((self.total_steps - self.step) * self.settings.batch_size, self.device):
-            self.predict = torch.compile(self.network)
+            self.predict = torch.compile(self.network, backend=inductor)
         for batch in self.batches(0, self.total_steps, "DDPM training", stop):
             images = to_float(self.images.images[distributed.share(batch)], self.device)
             self.train_step(to_channels(images, self.channels))

@@ -57,8 +57,8 @@ class CommonStop(Stop):
     """Stops all processes at the same check once one has a request; all must check equally often."""
 
     def check(self) -> None:
-        """Raise Stopped in all processes or in none."""
-        asked = torch.tensor(float(bool(self.reason)), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        """Raise Stopped in all processes or in none; through gloo, so that no process waits for its GPU."""
+        asked = torch.tensor(float(bool(self.reason)))
         dist.all_reduce(asked)
         if asked:
             raise Stopped(self.reason)
@@ -128,10 +128,10 @@ def _run(
     theirs.close()
     set_up_torch(threads)
     try:
-        backend, own = ("gloo", None) if device.type == "cpu" else ("nccl", device)
+        own = None if device.type == "cpu" else device
         if own:
             torch.cuda.set_device(own)
-        dist.init_process_group(backend, timeout=LONGEST_WAIT, device_id=own)
+        dist.init_process_group("cpu:gloo,cuda:nccl" if own else "gloo", timeout=LONGEST_WAIT, device_id=own)
         dist.barrier()  # only connected processes notice the death of another
         logging.basicConfig(level=logging.ERROR if rank() else logging.INFO, format="%(message)s")
         work(**arguments, device=device, stop=stop)

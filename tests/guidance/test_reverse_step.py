@@ -13,12 +13,13 @@ from nrcg.diffusion.steps import DDPMSteps, level_at
 from nrcg.errors import NrcgError
 
 
-def test_draws_made_ahead_are_diffusers_draws():
+@pytest.mark.parametrize("n", [1, 5])
+def test_draws_made_ahead_are_diffusers_draws(n):
     shape, cpu = (5, 3, 4, 4), torch.device("cpu")
     kwargs = {"count": 4, "device": cpu, "dtype": torch.float32}
-    ours, theirs = ([generator(i) for i in range(5)] for _ in range(2))
+    ours, theirs = ([generator(i) for i in range(n)] for _ in range(2))
     ahead = list(drawn_ahead(shape, ours, **kwargs))
-    expected = list(gaussian_draws(shape, theirs, **kwargs))
+    expected = list(gaussian_draws(shape, theirs if n > 1 else theirs[0], **kwargs))
     assert len(ahead) == 4 and all(map(torch.equal, ahead, expected))
     assert all(torch.equal(a.get_state(), b.get_state()) for a, b in zip(ours, theirs, strict=True))
     assert not torch.equal(ahead[0], ahead[1])

@@ -16,7 +16,7 @@ import torch
 from nrcg.cli.options import set_up
 from nrcg.errors import NrcgError
 from nrcg.runtime import device as module
-from nrcg.runtime.device import lease, pick_device, pick_devices
+from nrcg.runtime.device import exact_convolutions, lease, pick_device, pick_devices
 
 DEVICES = ["GPU-a", "GPU-b", "GPU-c"]
 context = multiprocessing.get_context("fork")
@@ -196,6 +196,13 @@ def test_float32_is_not_tf32_in_a_verb(tf32):
     assert tf32() == [True, True]
     set_up("cpu", 0)
     assert tf32() == [False, False]
+
+
+def test_convolutions_are_exact_inside_and_as_before_after(tf32):
+    with pytest.raises(ZeroDivisionError), exact_convolutions():
+        assert tf32() == [False, True]
+        1 / 0  # noqa: B018
+    assert tf32() == [True, True]
 
 
 @pytest.mark.parametrize(

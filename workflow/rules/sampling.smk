@@ -1,4 +1,4 @@
-# Samples in shards: a shard is a range of seeds, independent of batch size and machine.
+# Samples in shards: a shard is a range of seeds, whose random draws do not depend on batch size or machine.
 
 
 rule sample:
