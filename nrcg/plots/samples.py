@@ -139,7 +139,7 @@ def _best_rows(csv: File, given: list[Point], setups: File, dataset: str | None)
         if (setup.name, scale) not in shards:
             raise NrcgError(f"no shard of {setup.name} at {at}; add it to `points`")
         share = shares.get((setup.name, scale))
-        label += "" if share is None else f"; judge {100 * share:.0f}\u00a0%"
+        label += "" if share is None else f"; judge\u00a0{100 * share:.0f}\u00a0%"
         rows.append((f"{setup.label}{label}", shards[setup.name, scale]))
     if not rows:
         raise NrcgError(f"{csv}: no setup of {setups}; name the setups of these scores")
