@@ -3,9 +3,8 @@
     python -m experiments.guidance_study --data DATA --nets resources/sportballs32 --part methods --out methods.csv
 
 DATA is the image set of the demo, `results/demo/sportballs/data`. Scales stand in `PARTS`, or are searched for
-(`nrcg.evaluation.scale_search`). The best is chosen on the tuning samples; the table reports others, from 0 on. Other
-trainings of the guiding classifier are given by `--classifier NAME=FOLDER`; rows whose classifier is missing are left
-out. Rows that stand in `--out` already are kept.
+(`nrcg.evaluation.scale_search`). The best is chosen on the tuning samples; the table reports others, from 0 on. Rows of
+`--out` are kept. config/study measures stabilisers, objectives and steps instead.
 """
 
 import argparse
@@ -42,7 +41,6 @@ BATCH = 512
 DATA = Path("results/demo/sportballs/data")
 DARK = 200  # a picture without a value below is blank: the darkest of a real one is at most 141
 EMA = {"stabilizer": {"ema": {"beta": 0.99, "steps": 400}}}
-LOG_P, LOGIT = (5.0, 20.0, 80.0, 320.0), (2.0, 10.0, 40.0, 160.0)
 
 
 class Row(NamedTuple):
@@ -51,14 +49,6 @@ class Row(NamedTuple):
     classifier: str
     guidance: dict[str, Any]
     scales: tuple[float, ...] = ()
-
-
-def contrast(name: str) -> dict[str, Row]:
-    """log p against the logit, by one classifier."""
-    return {
-        f"{name}, log p": Row(name, {**EMA, "objective": "log_prob"}, LOG_P),
-        f"{name}, logit": Row(name, {**EMA, "objective": "logit"}, LOGIT),
-    }
 
 
 def logit(guidance: dict[str, Any], scales: tuple[float, ...] = ()) -> Row:
@@ -70,7 +60,6 @@ METHODS = (
     *("adam_dps", "adam_cg", "adam_mpgd", "polyak", "compress"),
 )
 PARTS: dict[str, dict[str, Row]] = {
-    "contrast": contrast("nonrobust") | contrast("seed11") | contrast("seed12"),
     "cheaper": {
         "full": logit(EMA, (2.5, 10, 40)),
         "no stabiliser": logit({}, (0.5, 1, 2, 4)),
@@ -82,12 +71,6 @@ PARTS: dict[str, dict[str, Row]] = {
         "no Jacobian, 1/√ᾱ, EMA 0.99": logit({**EMA, "jacobian": False}, (0.1, 0.3, 1, 3)),
         "no Jacobian, 1": logit({"jacobian": "identity"}, (0.5, 2, 8, 30)),
         "no Jacobian, 1, EMA 0.99": logit({**EMA, "jacobian": "identity"}, (5, 25, 100)),
-    },
-    "stabilizers": {
-        "EMA 0.9": logit({"stabilizer": {"ema": {"beta": 0.9, "steps": 400}}}, (1, 4, 16)),
-        "EMA 0.99, not rescaled": logit({"stabilizer": {"ema": {"beta": 0.99}}}, (10, 40, 160)),
-        "ADAM": logit({"stabilizer": {"adam": {"steps": 400}}}, (0.003, 0.01, 0.03, 0.1)),
-        "ADAM, not rescaled": logit({"stabilizer": "adam"}, (0.003, 0.01, 0.03, 0.1)),
     },
     "methods": {"robust": Row("robust", {"on": "xt", "objective": "logit"})}
     | {name: logit({"method": name}) if name != "elucd" else Row("nonrobust", {"method": name}) for name in METHODS},
@@ -103,7 +86,7 @@ class Study:
         unet, scheduler = load_ddpm(given.nets, self.device)
         self.pipeline = GuidedPipeline(unet=prepare(unet), scheduler=scheduler)
         self.pipeline.set_progress_bar_config(disable=True)
-        self.folders = {name: given.nets / name for name in ("nonrobust", "robust")} | dict(given.classifier)
+        self.folders = {name: given.nets / name for name in ("nonrobust", "robust")}
         self.judge, _ = load_classifier(given.judge or given.nets / "judge", self.device)
         self.extractor = extractor_of(given.judge or given.nets / "judge", self.device)
         self.reference = Reference.load(given.reference).target.statistics
@@ -194,8 +177,6 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="image set of the demo")
     parser.add_argument("--nets", type=Path, default=Path("resources/sportballs32"), help="DDPM, classifiers, judge")
     parser.add_argument("--judge", type=Path, help="another judge's folder")
-    pair = lambda text: (text.partition("=")[0], Path(text.partition("=")[2]))  # noqa: E731
-    parser.add_argument("--classifier", type=pair, action="append", default=[], help="NAME=FOLDER; repeat")
     parser.add_argument("--part", choices=PARTS, action="append", help="repeat for several; all by default")
     parser.add_argument("--samples", type=int, default=256, help="reported samples per point")
     parser.add_argument("--tuning", type=int, default=64, help="samples per trial of a search")
@@ -212,11 +193,9 @@ def main() -> None:
     judge = extractor_of(given.judge or given.nets / "judge", pick_device(given.device))
     reference(given.data, judge, target=TARGET, batch_size=512).save(given.reference)
     table = pd.read_csv(given.out).to_dict("records") if given.out.is_file() else []
-    there, known = {(row["part"], row["setup"]) for row in table}, {"nonrobust", "robust", *dict(given.classifier)}
-    tasks = [
-        (part, name) for part in given.part or PARTS for name, row in PARTS[part].items() if row.classifier in known
-    ]
-    tasks, ends = [task for task in tasks if task not in there], time.monotonic() + 60 * given.minutes
+    there = {(row["part"], row["setup"]) for row in table}
+    tasks = [(part, name) for part in given.part or PARTS for name in PARTS[part] if (part, name) not in there]
+    ends = time.monotonic() + 60 * given.minutes
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.jobs, context, start, (given,)) as pool, tqdm(total=len(tasks), unit="setup") as bar:
         waiting = {pool.submit(work, task): task for task in tasks}
