@@ -33,7 +33,7 @@ $(READY): $(PACKAGES)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped networks (about thirteen minutes)
+demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped networks (about twelve minutes)
 	@$(IN) snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml
 	@$(IN) snakemake --configfile config/demo.yaml --report results/demo/report.html $(REPORT)
 	@echo
