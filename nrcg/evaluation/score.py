@@ -15,7 +15,7 @@ from nrcg.evaluation.reference import Reference
 from nrcg.evaluation.uncertainty import effective, resampled, wilson
 from nrcg.io.arrays import read_array
 from nrcg.io.files import read_card
-from nrcg.io.tables import SCORE_COLUMNS, read_verdicts
+from nrcg.io.tables import SCORE_COLUMNS, VERDICTS, read_verdicts
 
 FEWEST = 2  # samples that have a distance
 ENOUGH = 4  # samples per feature needed to extrapolate `fd`; for pairwise comparison, half as many
@@ -45,7 +45,8 @@ def accepted(point: Point, target: str) -> Point:
     """The samples that the guiding classifier assigns to the target class; their cost includes that of all others."""
     kept = (point.verdicts["guiding"] == target).to_numpy()
     cost = None if point.evaluations is None or not kept.any() else point.evaluations / kept.mean()
-    return Point(point.verdicts[kept], {name: each[kept] for name, each in point.features.items()}, cost)
+    verdicts = point.verdicts.loc[kept, list(VERDICTS)]  # other classifiers score only the point itself
+    return Point(verdicts, {name: each[kept] for name, each in point.features.items()}, cost)
 
 
 def score(
@@ -101,6 +102,8 @@ def score(
                 {name: each[where] for name, each in point.features.items()}, references, chosen, sure
             )
         rows += [(part, *row[:5], n_diverged, row[5]) for row in found]
+    if not rows:
+        rows.append(("reported", "accuracy", np.nan, np.nan, np.nan, 0, 0, np.nan))  # no sample: no value
     return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from nrcg.errors import NrcgError
 from nrcg.io.files import read_sealed
+from nrcg.speed import inductor
 from nrcg.training import ddpm as ddpm_module
 from nrcg.training.common import load_checkpoint, save_checkpoint
 from nrcg.training.ddpm import DDPMTraining, train_ddpm
@@ -93,7 +94,8 @@ def test_a_compiled_network_is_what_takes_the_steps(blob_set, tmp_path, monkeypa
     """Where it pays; previews and files are the U-Net's. The compiler itself is not tried: it takes minutes."""
     passes, asked, short = [], [], replace(SETTINGS, epochs=3)
 
-    def compiled(network):
+    def compiled(network, backend):
+        assert backend is inductor
         return lambda *inputs: passes.append(len(inputs[0])) or network(*inputs)
 
     monkeypatch.setattr(torch, "compile", compiled)
