@@ -30,7 +30,8 @@ $(PACKAGES):
 	@touch $@
 
 $(READY): $(PACKAGES)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . \
+		--config-settings editable_mode=compat # else a script beside a clone would import its folder as an empty package
 	@touch $@
 
 demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped networks (about twelve minutes)

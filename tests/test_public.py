@@ -25,6 +25,12 @@ def test_importing_the_package_imports_no_torch_and_speed_needs_no_import_of_its
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_a_folder_of_the_same_name_is_not_the_package(tmp_path):
+    """A script may lie beside a clone, which is a folder `nrcg` without an __init__.py."""
+    (tmp_path / "nrcg").mkdir()
+    assert subprocess.run([sys.executable, "-c", "import nrcg; nrcg.speed"], cwd=tmp_path).returncode == 0
+
+
 def test_bad_input_is_a_value_error():
     assert issubclass(nrcg.NrcgError, ValueError)
 
