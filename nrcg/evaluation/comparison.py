@@ -57,10 +57,8 @@ class Table:
         for start, part in zip(range(0, n, CHUNK), chunks(some), strict=True):
             rows = slice(start, start + len(part))
             with_real, with_own = products(part, real.pool), products(part, some)
-            away[rows], cross[rows] = (
-                distances(with_real, lengths[rows], real.lengths),
-                kernel(with_real, dim).mean(axis=1),
-            )
+            away[rows] = distances(with_real, lengths[rows], real.lengths)
+            cross[rows] = kernel(with_real, dim).mean(axis=1)
             own[rows], alike[rows] = distances(with_own, lengths[rows], lengths), kernel(with_own, dim)
             rotated[rows] = part @ real.root
         return cls(away, own, alike, cross, rotated)
