@@ -135,7 +135,7 @@ def scale(
     ddpm: options.Ddpm,
     classifier: Annotated[Path, Option(help="Guiding classifier's folder.")],
     judge: Annotated[Path, Option(help="Folder of the judge, an independent classifier.")],
-    reference: Annotated[Path, Option(help="The judge's features of the images, from `measure reference` (.npz).")],
+    reference: Annotated[Path, Option(help="The extractor's features of the images, from `measure reference` (.npz).")],
     out: options.Out,
     num_inference_steps: Annotated[int, Option(help="Reverse steps.", min=1)],
     target: options.Target = "0",
@@ -143,6 +143,8 @@ def scale(
     scheduler: Annotated[str, Option(help=SCHEDULER)] = "null",
     class_label: options.ClassLabel = None,
     precision: options.Precision = "fp32",
+    extractor: Annotated[str, Option(help="Features of the distance; classifier means the judge's.")] = "classifier",
+    weights: Annotated[Path | None, Option(help="Weights of the extractor, as in `measure reference`.")] = None,
     first: Annotated[float, Option(help="First scale to try.", min=1e-6)] = 1.0,
     samples: Annotated[int, Option(help="Samples per trial.", min=2)] = 48,
     seed: options.Seed = 0,
@@ -154,7 +156,8 @@ def scale(
     where = options.set_up(device, threads)
     guides = [guide_of(classifier, 1.0, guidance)]
     (opened,) = open_samplers(ddpm, scheduler, guides, target, class_label, precision, where)
-    tuned(opened, judge, reference, out, num_inference_steps, batch_size, seed, samples, first)
+    search = judge, extractor, weights, reference, out
+    tuned(opened, *search, num_inference_steps, batch_size, seed, samples, first)
 
 
 @options.measure_verbs.command("grids")

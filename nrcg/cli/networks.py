@@ -91,16 +91,18 @@ def open_samplers(
 
 
 def tuned(
-    opened: Sampler, judge: Path, reference: Path, out: Path, num_inference_steps: int, batch_size: int, seed: int,
-    samples: int = 48, start: float = 1.0,
+    opened: Sampler, judge: Path, extractor: str, weights: Path | None, reference: Path, out: Path,
+    num_inference_steps: int, batch_size: int, seed: int, samples: int = 48, start: float = 1.0,
 ) -> Sampler:  # fmt: skip
     """The sampler with the scale found by a search; writes the trials to `out`."""
+    from nrcg.evaluation.extractors import extractors
     from nrcg.evaluation.scale_search import best, grid, search, table
     from nrcg.io.files import require_writable, write_text
 
     require_writable(out)
-    how: dict[str, Any] = {"judge": judge, "reference": reference, "seed": seed, "n": samples, "start": start}
-    how |= {"batch_size": batch_size, "num_inference_steps": num_inference_steps}
+    network = extractors[extractor](weights or (judge if extractor == "classifier" else None), opened.pipeline.device)
+    how: dict[str, Any] = {"judge": judge, "extractor": network, "reference": reference, "seed": seed, "n": samples}
+    how |= {"start": start, "batch_size": batch_size, "num_inference_steps": num_inference_steps}
     guidance: Any = opened.guidance
     trials = search(opened.pipeline, guidance, eta=opened.eta, class_labels=opened.class_label, **how)
     write_text(out, table(trials).to_csv(index=False))

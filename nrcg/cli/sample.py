@@ -28,6 +28,8 @@ def sample(
     scale: Annotated[str | None, Option(help="Guidance scale s of eq. 1, or auto; needs --classifier.")] = None,
     judge: Annotated[Path | None, Option(help="For --scale auto: as in `measure scale`.")] = None,
     reference: Annotated[Path | None, Option(help="For --scale auto: as in `measure scale`.")] = None,
+    extractor: Annotated[str, Option(help="For --scale auto: as in `measure scale`.")] = "classifier",
+    weights: Annotated[Path | None, Option(help="For --scale auto: as in `measure scale`.")] = None,
     guidance: Annotated[str, Option(help=GUIDANCE)] = "{}",
     scheduler: Annotated[str, Option(help=SCHEDULER)] = "null",
     class_label: options.ClassLabel = None,
@@ -55,7 +57,8 @@ def sample(
     if scale == "auto":
         if judge is None or reference is None:
             raise NrcgError("--scale auto: needs --judge and --reference, as in `nrcg measure scale`")
-        opened = tuned(opened, judge, reference, out.with_suffix(".scales.csv"), num_inference_steps, batch_size, seed)
+        search = judge, extractor, weights, reference, out.with_suffix(".scales.csv")
+        opened = tuned(opened, *search, num_inference_steps, batch_size, seed)
     run = opened._asdict()
     run |= {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "seed": seed}
     with stop_on_signals() as asked:

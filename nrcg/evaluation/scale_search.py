@@ -13,7 +13,6 @@ import yaml
 from tqdm import tqdm
 
 from nrcg.evaluation.extractors import Extractor
-from nrcg.evaluation.extractors import classifier as extractor_of
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 from nrcg.evaluation.reference import Reference
 from nrcg.evaluation.uncertainty import wilson
@@ -101,6 +100,7 @@ def search(
     guidance: ClassifierGuidance,
     *,
     judge: Path,
+    extractor: Extractor,
     reference: Path,
     seed: int,
     n: int,
@@ -108,13 +108,14 @@ def search(
     start: float = 1.0,
     **run: Any,
 ) -> list[Trial]:
-    """`find_scale` with samples: the judge's share, and the distance of the judge's features to the target class.
+    """`find_scale` with samples: the judge's share, and the distance of features to the target class.
 
     Args:
         pipeline: the pipeline; the judge uses its device.
         guidance: guidance with any scale.
         judge: folder of an independent classifier.
-        reference: the judge's features of the images, from `nrcg measure reference`.
+        extractor: features of the distance. A judge's own can be fooled like the judge: blank images, for example.
+        reference: the same features of the images, from `nrcg measure reference`.
         seed: seed of the run; samples from number `TUNING` on are drawn.
         n: samples per trial.
         batch_size: samples per batch.
@@ -122,11 +123,7 @@ def search(
         **run: further arguments of the pipeline, such as `num_inference_steps`.
     """
     network, _ = load_classifier(judge, pipeline.device)
-    how: dict[str, Any] = {
-        "judge": network,
-        "extractor": extractor_of(judge, pipeline.device),
-        "target": int(guidance.value.target),
-    }
+    how: dict[str, Any] = {"judge": network, "extractor": extractor, "target": int(guidance.value.target)}
     how |= {"reference": Reference.load(reference).target.statistics, "seed": seed, "n": n, "batch_size": batch_size}
 
     def measure(scale: float | None) -> Trial:

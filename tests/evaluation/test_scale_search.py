@@ -16,6 +16,7 @@ from nrcg.cli import app
 from nrcg.errors import NrcgError
 from nrcg.evaluation.extractors import classifier as extractor_of
 from nrcg.evaluation.features import reference
+from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 from nrcg.evaluation.scale_search import TUNING, Trial, best, find_scale, grid, overlay, table
 from nrcg.models.architectures import build_classifier
 from nrcg.models.classifier import save_classifier
@@ -99,6 +100,24 @@ def test_sample_with_an_automatic_scale_is_sample_with_the_scale_found(networks,
     again = run("sample", *options(networks, "--scale", scale, *shard, "--out", tmp_path / "fixed.npy"))
     assert again.exit_code == 0
     assert (tmp_path / "auto.npy").read_bytes() == (tmp_path / "fixed.npy").read_bytes()
+
+
+def test_the_distance_of_a_search_is_that_of_the_named_extractor(networks, blob_set, tmp_path):
+    other = extractor_of(networks / "guide")
+    known = reference(blob_set.folder, other, target=1)
+    known.save(tmp_path / "reference.npz")
+    search = ["--judge", networks / "judge", "--weights", networks / "guide", "--reference", tmp_path / "reference.npz"]
+    common = options(networks)
+    search += ["--samples", 6, "--out", tmp_path / "trials.csv"]
+    result = CliRunner().invoke(app, ["measure", "scale", *common, *map(str, search)])
+    assert result.exit_code == 0, result.exception
+    shard = ["--start", TUNING, "--stop", TUNING + 6, "--out", tmp_path / "samples.npy"]
+    unguided = [each for each in common if each not in ("--classifier", str(networks / "guide"))]
+    assert CliRunner().invoke(app, ["sample", *unguided, *map(str, shard)]).exit_code == 0
+    drawn = FeatureStatistics(other.dim)
+    drawn.update(other(np.load(tmp_path / "samples.npy")))
+    expected = frechet_distance(drawn, known.target.statistics)
+    assert pd.read_csv(tmp_path / "trials.csv")["distance"][0] == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -230,9 +230,8 @@ def check_extractors(place, dataset, data):
     for name in config["metrics"]:
         with noted("metrics"):
             metrics[name]
-    guiding = {SETUPS[setup]["classifier"] for setup in scales_of(dataset) if setup in SETUPS} & set(
-        data["classifiers"]
-    )
+    used = {SETUPS[setup]["classifier"] for setup, scales in data["scales"].items() if scales and setup in SETUPS}
+    guiding = used & set(data["classifiers"])
     if data["repeats"] > 1 and not any(is_trained(dataset, name) for name in guiding):
         wrong(f"{place}.repeats", "no guiding classifier is trained here; remove it")
 

@@ -6,7 +6,8 @@ rule find_scale:
         ddpm=lambda w: ddpm(w.dataset),
         classifier=lambda w: classifier(w.dataset, SETUPS[w.setup]["classifier"]),
         judge=lambda w: classifier(w.dataset, judge(w.dataset)),
-        reference=lambda w: f"<run>/{w.dataset}/references/{judge(w.dataset)}.npz",
+        weights=lambda w: extractor_files(w.dataset, config["extractors"][0]),
+        reference=f"<run>/{{dataset}}/references/{config['extractors'][0]}.npz",
     output:
         "<run>/{dataset}/scales/{setup}.csv",
     log:
@@ -24,11 +25,12 @@ rule find_scale:
         ddpm=folder("ddpm", up=1),
         classifier=folder("classifier"),
         judge=folder("judge"),
+        extractor=lambda w, input: flags(extractor_options(w.dataset, config["extractors"][0], input.weights)),
         options=scale_options,
         machine=machine(lambda data: {"batch_size": data["sampling"]["batch_size"]}),
     shell:
         "nrcg measure scale --ddpm {params.ddpm:q} --classifier {params.classifier:q} --judge {params.judge:q}"
-        " --reference {input.reference:q} {params.options} {params.machine} --out {output:q} --log {log:q}"
+        " {params.extractor} --reference {input.reference:q} {params.options} {params.machine} --out {output:q} --log {log:q}"
 
 
 rule find_scales:
