@@ -93,6 +93,7 @@ class GuidedPipeline(DDPMPipeline):
         callback_on_step_end: Callable[["GuidedPipeline", int, Timestep, dict], Any] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents", "pred_original_sample", "gradient"),
         eta: float = 0.0,
+        timesteps: Sequence[int] | None = None,
     ) -> GuidedDDPMOutput | tuple[Any, torch.Tensor]:
         """Draw images; without guidance identical to those of diffusers. The trajectory is always float32.
 
@@ -111,6 +112,7 @@ class GuidedPipeline(DDPMPipeline):
                 `sample`, the sample before it; `pred_original_sample`, x̂_0 before guidance; `gradient`; `direction`,
                 the stabilised gradient (both None in unguided steps).
             eta: η of DDIM, 0 to 1; other schedulers ignore it.
+            timesteps: descending timesteps, counted from 0, of a scheduler that allows a choice, such as DDPM.
 
         Returns:
             `GuidedDDPMOutput(images, diverged)`.
@@ -127,7 +129,7 @@ class GuidedPipeline(DDPMPipeline):
         check("pipeline", given | {"callback_on_step_end_tensor_inputs": inputs}, RULES)
         if isinstance(generator, list) and len(generator) != batch_size:
             raise NrcgError(f"generator holds {len(generator)} for batch_size={batch_size}; give one per sample")
-        timesteps = set_timesteps(self.scheduler, num_inference_steps)
+        passed = set_timesteps(self.scheduler, num_inference_steps, timesteps)
         if guidance and guidance.scale == 0:
             guidance = None
         seen_by: Any = guidance and guidance.value
@@ -137,10 +139,10 @@ class GuidedPipeline(DDPMPipeline):
                 name = type(getattr(network, "classifier", network)).__name__
                 raise NrcgError(f"{name}: created under torch.inference_mode, without gradients; load it outside")
         require_fit(self.scheduler, self.unet, guidance)
-        if guidance and not any(guidance.plan(passed := fractions(self.scheduler))):
+        if guidance and not any(guidance.plan(parts := fractions(self.scheduler))):
             raise NrcgError(
-                f"guidance: interval {guidance.interval} contains none of the timesteps, which are {passed[0]:g} to "
-                f"{passed[-1]:g} of T"
+                f"guidance: interval {guidance.interval} contains none of the timesteps, which are {parts[0]:g} to "
+                f"{parts[-1]:g} of T"
             )
         unet = tell(self.unet, class_labels, batch_size)
         shape = (batch_size, self.unet.config.in_channels, *sides(self.unet.config.sample_size))
@@ -157,7 +159,7 @@ class GuidedPipeline(DDPMPipeline):
 
         with frozen(*networks), torch.inference_mode(False):
             if isinstance(self.scheduler, DDPMScheduler):
-                count = 1 + int((timesteps > 0).sum())  # x_T, and one for each step but that at t = 0
+                count = 1 + int((passed > 0).sum())  # x_T, and one for each step but that at t = 0
                 steps: Any = DDPMSteps(self.scheduler, gaussian_draws(shape, generator, count, device, dtype))
             else:
                 noise = gaussian_draws(shape, generator, 1, device, dtype)

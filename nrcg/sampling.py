@@ -7,7 +7,7 @@ rounding varies with the batch size.
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,13 @@ def sample_shard(
     seed: int,
     provenance: dict[str, Any],
     class_label: int | None = None,
-    eta: float = 0.0,
+    options: Mapping[str, Any] = {},
     stop: Stop | None = None,
 ) -> None:
     """Draw sample i of run `seed` for each i in `seeds`; write `out` (NAME.npy) and its card NAME.json.
 
     Grey samples are written as RGB; RGBA samples are composited on white. `class_label` is for a class-conditional
-    U-Net, `eta` for DDIM.
+    U-Net; `options` are `eta` and `timesteps` of the pipeline.
 
     Until then, finished batches are kept in `NAME.unfinished`, keyed by `provenance`: the other inputs that determine
     the samples, as JSON, also written to the card. If two processes draw the same shard, the second waits and uses
@@ -57,7 +57,7 @@ def sample_shard(
     out, asked = Path(out), stop or Stop()
     if not seeds:
         raise NrcgError(f"{out}: no seeds from {seeds.start} to {seeds.stop}")
-    set_timesteps(pipeline.scheduler, num_inference_steps)
+    set_timesteps(pipeline.scheduler, num_inference_steps, options.get("timesteps"))
     require_writable(out)
     settings = {**provenance, "seed": seed, "num_inference_steps": num_inference_steps}
     folder, limit = out.with_suffix(".unfinished"), BatchLimit("sampling", batch_size)
@@ -75,7 +75,7 @@ def sample_shard(
                 num_inference_steps=num_inference_steps,
                 guidance=guidance,
                 class_labels=class_label,
-                eta=eta,
+                **options,
                 output_type="pt",
                 return_dict=False,
                 callback_on_step_end=lambda *_: asked.check(),

@@ -23,7 +23,7 @@ class Sampler(NamedTuple):
 
     pipeline: "GuidedPipeline"
     guidance: "ClassifierGuidance | None"
-    eta: float  # of a DDIM
+    options: dict[str, Any]  # `eta` and `timesteps` of the pipeline
     class_label: int | None
     provenance: dict[str, Any]
 
@@ -64,7 +64,7 @@ def open_samplers(
     ready = partial(prepare, precision=precision, compile=compile)
     unet, trained = load_ddpm(ddpm, where)
     stated = options.parse_any_json(scheduler, "--scheduler")
-    sampler, eta = sampling_scheduler(trained, stated)
+    sampler, run = sampling_scheduler(trained, stated)
     common: dict[str, Any] = {"ddpm": ddpm, "ddpm_digest": options.network_digest(ddpm), "precision": precision}
     common |= {} if stated is None else {"scheduler": stated}
     common |= {} if class_label is None else {"class_label": class_label}
@@ -77,7 +77,7 @@ def open_samplers(
 
     def guided(guide: Guide | None) -> Sampler:
         if guide is None:
-            return Sampler(pipeline, None, eta, class_label, common)
+            return Sampler(pipeline, None, run, class_label, common)
         model, card, digest = opened(guide.classifier)
         index = options.parse_target(target, card["classes"])
         how = guidance_from(guide.guidance, model, index, guide.scale, guide.said)
@@ -85,7 +85,7 @@ def open_samplers(
             raise NrcgError(f"{guide.classifier}: for images of {card['size']} pixels, but those of {ddpm} have {size}")
         own: dict[str, Any] = {"classifier": guide.classifier, "classifier_digest": digest, "target": target}
         own |= {"scale": guide.scale, "guidance": guide.guidance}
-        return Sampler(pipeline, how, eta, class_label, common | own)
+        return Sampler(pipeline, how, run, class_label, common | own)
 
     return [guided(guide) for guide in guides]
 
@@ -104,7 +104,7 @@ def tuned(
     how: dict[str, Any] = {"judge": judge, "extractor": network, "reference": reference, "seed": seed, "n": samples}
     how |= {"start": start, "batch_size": batch_size, "num_inference_steps": num_inference_steps}
     guidance: Any = opened.guidance
-    trials = search(opened.pipeline, guidance, eta=opened.eta, class_labels=opened.class_label, **how)
+    trials = search(opened.pipeline, guidance, class_labels=opened.class_label, **opened.options, **how)
     write_text(out, table(trials).to_csv(index=False))
     scale = best(trials).scale
     print(f"scale {scale:g} (trials: {out}); scales for a sweep: {grid(trials)}")

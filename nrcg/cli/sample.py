@@ -13,7 +13,10 @@ from nrcg.runtime.preemption import stop_on_signals
 
 MAX_SAMPLES = 10**12  # more than any disk holds
 GUIDANCE = 'Arguments of ClassifierGuidance, JSON or @file.json: {"on": "x0", "stabilizer": {"ema": {"beta": 0.99}}}.'
-SCHEDULER = 'Scheduler of diffusers, JSON: "DDIMScheduler" or {"DDIMScheduler": {"eta": 1}}; null: the DDPM\'s.'
+SCHEDULER = (
+    'Scheduler of diffusers, JSON: "DDIMScheduler", {"DDIMScheduler": {"eta": 1}}, '
+    '{"DDPMScheduler": {"timesteps": [99, 50, 0]}}; null: the DDPM\'s.'
+)
 
 
 @options.app.command(cls=WithSlots)

@@ -1,6 +1,6 @@
 """The reverse process: the noise level of a step, and how a scheduler goes from x_t to x_{t−1}."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from inspect import signature
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import DDPMScheduler
 
-from nrcg.checks import whole
+from nrcg.checks import listed, whole
 from nrcg.diffusion.draws import Draws
 from nrcg.errors import NrcgError, first_line
 
@@ -155,12 +155,12 @@ class SolverSteps:
         return self.scheduler.step(x0 if self.guided else output, level.t, x, **self.options).prev_sample
 
 
-def set_timesteps(scheduler: Any, steps: int | None) -> torch.Tensor:
-    """Set the scheduler's number of inference steps; returns its timesteps in descending order, t counted from 0.
+def set_timesteps(scheduler: Any, steps: int | None, timesteps: Sequence[int] | None = None) -> torch.Tensor:
+    """Set the scheduler's number of inference steps, or its `timesteps`; returns these, descending, t counted from 0.
 
     Raises:
         NrcgError: for a scheduler with continuous time, another prediction type or several U-Net passes per step, and
-            for a number of steps outside the schedule.
+            for steps outside the schedule, out of order, or of another number than `steps`.
     """
     config: Any = getattr(scheduler, "config", {})
     if not hasattr(scheduler, "alphas_cumprod") or config.get("timestep_type") == "continuous":
@@ -172,12 +172,22 @@ def set_timesteps(scheduler: Any, steps: int | None) -> torch.Tensor:
     if isinstance(scheduler, DDPMScheduler) and config.variance_type not in (*FIXED, *LEARNED):
         raise NrcgError(_refusal(scheduler, f"variance_type {config.variance_type!r} is not in {(*FIXED, *LEARNED)}"))
     n = len(scheduler.alphas_cumprod)
-    steps = min(DEFAULT_STEPS, n) if steps is None else steps
+    chosen = None if timesteps is None else list(timesteps)
+    steps = (len(chosen) if chosen else min(DEFAULT_STEPS, n)) if steps is None else steps
     if not whole(1, n).holds(steps):
         raise NrcgError(f"num_inference_steps is {steps!r}; it must be an integer from 1 to {n}, the scheduler's T")
+    if chosen is not None:
+        if "timesteps" not in signature(scheduler.set_timesteps).parameters:
+            raise NrcgError(_refusal(scheduler, "it has no custom timesteps"))
+        if not listed(whole(0, n - 1)).holds(chosen) or sorted(set(chosen), reverse=True) != chosen:
+            raise NrcgError(f"timesteps are {chosen}; they must be integers from {n - 1} to 0 in descending order")
+        if len(chosen) != steps:
+            raise NrcgError(
+                f"num_inference_steps is {steps}, but there are {len(chosen)} timesteps; give the same number"
+            )
     try:
         with torch.inference_mode(False):
-            scheduler.set_timesteps(steps)
+            scheduler.set_timesteps(*(() if chosen else (steps,)), **({"timesteps": chosen} if chosen else {}))
     except ValueError as error:
         raise NrcgError(f"scheduler: {error}") from None
     if scheduler.timesteps.max() >= n:

@@ -53,6 +53,7 @@ def trace(
     num_inference_steps: int | None = None,
     class_labels: int | Sequence[int] | torch.Tensor | None = None,
     eta: float = 0.0,
+    timesteps: Sequence[int] | None = None,
     n_frames: int = 50,
     n_shown: int = 8,
 ) -> Trace:
@@ -63,11 +64,12 @@ def trace(
     Args:
         pipeline: any guided pipeline; shows its progress bar.
         guidance: as of the pipeline; without it no gradient is measured.
-        batch_size: as of the pipeline, like the next four.
+        batch_size: as of the pipeline, like the next five.
         generator: one for the batch, or one per sample.
         num_inference_steps: 1 to T; None takes all.
         class_labels: of a class-conditional U-Net.
         eta: η of a DDIM.
+        timesteps: chosen timesteps.
         n_frames: F, at least 1, steps whose x̂_0 is kept, evenly spread from the first to the last; all where there are
             fewer.
         n_shown: K, at least 0, samples whose x̂_0 is kept; all where there are fewer.
@@ -79,7 +81,8 @@ def trace(
         NrcgError: for n_frames or n_shown out of range, and as in the pipeline.
     """
     check("trace", {"n_frames": n_frames, "n_shown": n_shown}, RULES)
-    n_steps, limit = len(set_timesteps(pipeline.scheduler, num_inference_steps)), clip_limit(pipeline.scheduler)
+    n_steps = len(set_timesteps(pipeline.scheduler, num_inference_steps, timesteps))
+    limit = clip_limit(pipeline.scheduler)
     frame_steps = np.linspace(0, n_steps - 1, min(n_frames, n_steps)).round().astype(np.int64)
     kept, rows, frames = set(frame_steps.tolist()), [], []
     before: dict[str, Any] = dict.fromkeys(LOOKED_AT)
@@ -107,6 +110,7 @@ def trace(
         guidance=guidance,
         class_labels=class_labels,
         eta=eta,
+        timesteps=timesteps,
         callback_on_step_end=look,
         callback_on_step_end_tensor_inputs=LOOKED_AT,
     )

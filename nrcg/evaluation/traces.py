@@ -1,5 +1,6 @@
 """Tracing and writing a shard of samples."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ def trace_shard(
     n_shown: int,
     provenance: dict[str, Any],
     class_label: int | None = None,
-    eta: float = 0.0,
+    options: Mapping[str, Any] = {},
 ) -> None:
     """Trace the samples that `sample_shard` would draw for `seed` and `seeds`; write `out` (NAME.npy).
 
     Also writes NAME.csv and the card NAME.json. `n_frames` and `n_shown` are as in `trace`; `provenance` is for the
-    card.
+    card; `options` are `eta` and `timesteps` of the pipeline.
     """
     if not seeds:
         raise NrcgError(f"{out}: no seeds from {seeds.start} to {seeds.stop}")
@@ -46,7 +47,7 @@ def trace_shard(
             generator=[keyed_generator("sampling", seed, i) for i in batch],
             num_inference_steps=num_inference_steps,
             class_labels=class_label,
-            eta=eta,
+            **options,
             n_frames=n_frames,
             n_shown=max(0, seeds.start + n_shown - batch.start),
         )

@@ -112,19 +112,20 @@ def build_scheduler(config: Mapping[str, Any]) -> DDPMScheduler:
     return DDPMScheduler(**config)
 
 
-def sampling_scheduler(trained: DDPMScheduler, section: Any) -> tuple[Any, float]:
-    """The scheduler for sampling, with the noise schedule of the trained one, and its η (for DDIM, else 0).
+def sampling_scheduler(trained: DDPMScheduler, section: Any) -> tuple[Any, dict[str, Any]]:
+    """The scheduler for sampling, with the noise schedule of the trained one, and arguments of the pipeline.
 
     Args:
         trained: the DDPM's own scheduler.
         section: None for the trained scheduler, or the name of a diffusers class, or {name: {argument: value}}, such as
-            {"DDIMScheduler": {"eta": 1.0, "timestep_spacing": "trailing"}}.
+            {"DDIMScheduler": {"eta": 1.0, "timestep_spacing": "trailing"}}. `eta` and `timesteps` are arguments of the
+            pipeline.
 
     Raises:
         NrcgError: for an unknown name or unknown arguments, or if the scheduler cannot be built.
     """
     if section is None:
-        return trained, 0.0
+        return trained, {}
     name, arguments = (section, {}) if isinstance(section, str) else (None, None)
     if isinstance(section, Mapping) and len(section) == 1:
         ((name, arguments),) = section.items()
@@ -133,14 +134,14 @@ def sampling_scheduler(trained: DDPMScheduler, section: Any) -> tuple[Any, float
     if not known or not isinstance(arguments, Mapping):
         raise NrcgError(f"scheduler {section!r}: name one of diffusers, such as DDIMScheduler, or {{name: {{…}}}}")
     arguments = dict(arguments)
-    eta = arguments.pop("eta", 0.0)
-    check(f"scheduler {name}", {"eta": eta}, {"eta": number(0, 1)})
+    options = {key: arguments.pop(key) for key in ("eta", "timesteps") if key in arguments}
+    check(f"scheduler {name}", options, {"eta": number(0, 1), "timesteps": listed(whole(0))})
     check_arguments(kind, f"scheduler {name}", arguments)
     try:
         made: Any = kind.from_config(trained.config, **arguments)
     except Exception as error:  # any error of diffusers
         raise NrcgError(f"scheduler {name}: {first_line(error)}") from None
-    return made, eta
+    return made, options
 
 
 def load_ddpm(folder: str | Path, device: torch.device | str = "cpu") -> tuple[UNet2DModel, DDPMScheduler]:

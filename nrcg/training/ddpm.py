@@ -158,7 +158,7 @@ class _Trainer(Trainer):
     def preview(self) -> None:
         """Write a grid of samples of the averaged weights, with the same seeds every time for comparison."""
         pipe = DDPMPipeline(unet=self.averaged(), scheduler=self.scheduler)
-        pipe.set_progress_bar_config(disable=True)
+        pipe.set_progress_bar_config(desc="preview", unit="step", leave=False, disable=distributed.rank() > 0)
         steps = self.scheduler.config.num_train_timesteps
 
         def draw(batch: range) -> np.ndarray:

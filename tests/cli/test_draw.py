@@ -16,7 +16,7 @@ from nrcg.plots.training import plot_ddpm_log
 
 NAMES = {"forward", "scales", "contrast", "front", "fooled", "table", "points", "comparison", "grid", "side_by_side",
          "before_after", "ddpm_log", "classifier_logs", "findings", "trajectory", "trajectory_curves",
-         "browse"}  # fmt: skip
+         "browse", "dots"}  # fmt: skip
 
 
 @pytest.fixture

@@ -57,10 +57,10 @@ def pipeline(name=None, kind=GuidedPipeline, **scheduler):
     return make_pipeline(kind, by=by, **options | scheduler)
 
 
-def their_loop(pipe, scheduler, steps=STEPS) -> torch.Tensor:
+def their_loop(pipe, scheduler, steps=STEPS, timesteps=None) -> torch.Tensor:
     """Images by diffusers' scheduler, called as its pipelines do."""
     random = generator()
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(**({"num_inference_steps": steps} if timesteps is None else {"timesteps": timesteps}))
     options = {"generator": random} if "generator" in signature(scheduler.step).parameters else {}
     x = torch.randn(2, 3, 8, 8, generator=random) * scheduler.init_noise_sigma
     for t in scheduler.timesteps:
@@ -75,6 +75,34 @@ def test_unguided_is_bitwise_diffusers(name):
     images = draw(pipe).images
     assert torch.equal(images, their_loop(pipe, type(pipe.scheduler).from_config(pipe.scheduler.config)))
     assert images.std() > 0.05
+
+
+CHOSEN = [17, 16, 11, 3, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["ddpm", "dpm", "euler"])
+def test_chosen_timesteps_are_those_of_diffusers(name):
+    pipe = make_pipeline(GuidedPipeline) if name == "ddpm" else pipeline(name)
+    theirs = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    images = draw(pipe, num_inference_steps=None, timesteps=CHOSEN).images
+    assert torch.equal(images, their_loop(pipe, theirs, timesteps=CHOSEN))
+    assert not torch.equal(images, draw(pipe, num_inference_steps=len(CHOSEN)).images)  # and are forgotten again
+
+
+@pytest.mark.parametrize(
+    ("by", "chosen", "message"),
+    [
+        (DDPMScheduler, [3, 5], "timesteps are \\[3, 5\\]; they must be integers from 39 to 0 in descending order"),
+        (DDPMScheduler, [3, 3], "in descending order"),
+        (DDPMScheduler, [40, 3], "in descending order"),
+        (DDPMScheduler, [], "in descending order"),
+        (DDPMScheduler, [3.5], "in descending order"),
+        (DDIMScheduler, [5, 3], "DDIMScheduler cannot be used \\(it has no custom timesteps"),
+    ],
+)
+def test_timesteps_that_cannot_be_are_one_line(by, chosen, message):
+    with pytest.raises(NrcgError, match=message):
+        draw(make_pipeline(GuidedPipeline, by=by), num_inference_steps=None, timesteps=chosen)
 
 
 @pytest.mark.parametrize("clip_sample", [True, False])

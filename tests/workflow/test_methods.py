@@ -62,6 +62,12 @@ def test_scales_that_are_searched_for_go_into_overlays(toy, tmp_path):
     shown = tmp_path / "shown.yaml"
     shown.write_text("datasets: {sportballs: {showcase: {setup: mpgd, scale: null}}}\n")
     snakemake(tmp_path, "-n", "find_scales", "--cores", "1", *files, shown)  # its scale is not known yet
+    other = tmp_path / "other.yaml"
+    other.write_text("extractors: [efficientnet_lite0, judge]\n")
+    planned = snakemake(tmp_path, "-n", "-p", "find_scales", "--cores", "1", *files, shown, other)
+    assert (
+        "--extractor efficientnet_lite0 --reference results/toy/sportballs/references/efficientnet_lite0.npz" in planned
+    )
     for name, scales in {"scales": found["scales"]["mpgd"], "best_scales": alone["scales"]["mpgd"]}.items():
         overlays = [*files, shown, f"results/toy/{name}.yaml"]
         planned = snakemake(tmp_path, "-n", "figure9", "--cores", "1", *overlays)

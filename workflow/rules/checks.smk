@@ -88,7 +88,10 @@ def check_points(place, dataset, data):
 def check_images(place, dataset, data):
     """Images, classes and the target."""
     images = data["images"]
-    check_place(f"{place}.scores_from", data["scores_from"])
+    for key in ("scores_from", "tuning_from"):
+        check_place(f"{place}.{key}", data[key])
+    if data["tuning_from"] and data["sampling"]["n_tuning"]:
+        wrong(f"{place}.sampling.n_tuning", "tuning_from has the samples that choose the scales; set n_tuning to 0")
     with noted(f"{place}.images"):
         classes = class_names(dataset)
         if data["target"] not in classes:
@@ -161,9 +164,9 @@ def check_ddpm(place, dataset, data):
             if setup in SETUPS:
                 how = sampling(dataset, setup)
                 with noted(f"{where}.sampling.scheduler"):
-                    sampler, _ = sampling_scheduler(scheduler, how["scheduler"])
+                    sampler, options = sampling_scheduler(scheduler, how["scheduler"])
                     with noted(f"{where}.sampling.num_inference_steps"):
-                        set_timesteps(sampler, how["num_inference_steps"])
+                        set_timesteps(sampler, how["num_inference_steps"], options.get("timesteps"))
     pretrained, place = model["pretrained"], f"{place}.ddpm"
     if pretrained:
         if not (Path(pretrained).is_dir() or HUB_ID.fullmatch(pretrained)):

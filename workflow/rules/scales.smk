@@ -1,13 +1,15 @@
 # Scales of setups with `auto` in the config: one short search each, and overlays for the following run.
 
+DECIDING = "inception" if "inception" in config["extractors"] else config["extractors"][0]  # for choosing scales
+
 
 rule find_scale:
     input:
         ddpm=lambda w: ddpm(w.dataset),
         classifier=lambda w: classifier(w.dataset, SETUPS[w.setup]["classifier"]),
         judge=lambda w: classifier(w.dataset, judge(w.dataset)),
-        weights=lambda w: extractor_files(w.dataset, config["extractors"][0]),
-        reference=f"<run>/{{dataset}}/references/{config['extractors'][0]}.npz",
+        weights=lambda w: extractor_files(w.dataset, DECIDING),
+        reference=f"<run>/{{dataset}}/references/{DECIDING}.npz",
     output:
         "<run>/{dataset}/scales/{setup}.csv",
     log:
@@ -25,7 +27,7 @@ rule find_scale:
         ddpm=folder("ddpm", up=1),
         classifier=folder("classifier"),
         judge=folder("judge"),
-        extractor=lambda w, input: flags(extractor_options(w.dataset, config["extractors"][0], input.weights)),
+        extractor=lambda w, input: flags(extractor_options(w.dataset, DECIDING, input.weights)),
         options=scale_options,
         machine=machine(lambda data: {"batch_size": data["sampling"]["batch_size"]}),
     shell:
