@@ -10,6 +10,8 @@ file and draw again.
 import argparse
 import re
 import tempfile
+from contextlib import chdir
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +28,18 @@ MARK = re.compile(r"(<!-- table -->\n).*?(<!-- end -->)", re.S)
 def draw(name: str, folder: Path = ROOT) -> str:
     """Draw a page's figures into `folder`; return the page with its table made anew."""
     load_figures()
-    page = PAGES[name]
-    given: dict[str, Any] = {"csv": ROOT / page["scores"], "setups": ROOT / page["setups"]}
-    given |= {key: page[key] for key in ("title", "note")}
-    for file, (figure, how) in page["figures"].items():
-        out = folder / file
-        out.parent.mkdir(parents=True, exist_ok=True)
-        figures[figure]([out], **given, **how)
-    with tempfile.TemporaryDirectory() as scratch:
+    page, folder = PAGES[name], folder.resolve()
+    given: dict[str, Any] = {"csv": page["scores"]} | {key: page[key] for key in ("setups", "title", "note")}
+    with chdir(ROOT), tempfile.TemporaryDirectory() as scratch:
+        for file, (figure, how) in page["figures"].items():
+            out = folder / file
+            out.parent.mkdir(parents=True, exist_ok=True)
+            known = signature(figures[figure]).parameters
+            figures[figure]([out], **{key: value for key, value in given.items() if key in known} | how)
         table = Path(scratch, "table.md")
         figures["points"]([table], **given, chosen=True, **page["table"])
         made = table.read_text("utf-8").partition("\n\n")[2]  # without its heading
-    return MARK.sub(lambda found: f"{found[1]}{made}{found[2]}", (ROOT / page["page"]).read_text("utf-8"))
+        return MARK.sub(lambda found: f"{found[1]}{made}{found[2]}", Path(page["page"]).read_text("utf-8"))
 
 
 def main() -> None:
