@@ -1,7 +1,7 @@
 """Setups at their chosen scales: one row per setup, one panel per metric."""
 
 import textwrap
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -10,15 +10,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nrcg.errors import NrcgError
-from nrcg.evaluation.points import read_points
+from nrcg.evaluation.points import Points, read_points
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark_notes
 from nrcg.plots import WORDS
 from nrcg.plots.scales import plain_ticks, worst_mark
-from nrcg.plots.setups import is_share, known_setups, metric_label, read_setups
+from nrcg.plots.setups import Setup, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, mathtext, new_figure
 
 ROW, REST = 0.18, 0.95  # inches per row, and for title and axes
 WIDE = 4  # a cost with a larger ratio of its ends has a log axis
+
+
+class Row(NamedTuple):
+    """Scores of one row, and its look; `setup` is blank for samples without guidance and real images."""
+
+    label: str
+    color: str
+    marker: str
+    scores: pd.DataFrame
+    setup: str = ""
 
 
 @draws("dots")
@@ -41,18 +51,10 @@ def plot_dots(
     for name in metrics:
         if not (scores.reported["metric"] == name).any():
             raise NrcgError(f"{csv}: column 'metric' has no {name!r}")
-    decided = scores.at_best().query("metric == @scores.criterion").sort_values("value")
-    shown = [name for name in decided["setup"] if only is None or name in only]
-    if not shown:
+    rows = _rows(scores, {name: setup for name, setup in known.items() if only is None or name in only}, known)
+    if not any(row.setup for row in rows):
         raise NrcgError(f"{csv}: no guided setup has a distance to the target class; score one with the metric fd")
-    at_best = scores.at_best()
-    rows = [(f"{known[name].label}, s = {scores.best[name]:g}", known[name].color, known[name].marker,
-             at_best[at_best["setup"] == name]) for name in shown]  # fmt: skip
-    free = scores.reported[scores.reported["scale"].isna()]
-    rows += [("rejection sampling", "black", "P", scores.rejection)] if len(scores.rejection) else []
-    rows += [(known[str(free["setup"].iloc[0])].label, "black", "X", free)] if len(free) else []
-    rows += [("real images", GREY, "*", scores.real)] if len(scores.real) else []
-    marks = [worst_mark(part[part["metric"].isin(metrics)]) for *_, part in rows]
+    marks = [worst_mark(row.scores[row.scores["metric"].isin(metrics)]) for row in rows]
     runs = scores.repeats[scores.repeats["scale"] == scores.repeats["setup"].map(scores.best)]
     several = runs["repeat"].nunique() > 1
     notes = [WORDS["dots"], f"Bars: {NOTE_INTERVAL}.", WORDS["dots_runs"] if several else "", scores.note]
@@ -60,22 +62,34 @@ def plot_dots(
     fig = new_figure(page.title, page.note, *notes, *mark_notes(marks), height=height)
     panels = fig.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for ax, metric in zip(panels, metrics, strict=True):
-        for at, (_, color, marker, part) in enumerate(rows):
-            _dot(ax, part[part["metric"] == metric], at, color=color, marker=marker)
-        for at, name in enumerate(shown if several else ()):
-            own = runs[(runs["setup"] == name) & (runs["metric"] == metric)]["value"]
-            ax.plot(own, [at] * len(own), ".", color=known[name].color, markersize=3, alpha=0.5)
+        for at, row in enumerate(rows):
+            _dot(ax, row.scores[row.scores["metric"] == metric], at, color=row.color, marker=row.marker)
+            own = runs[(runs["setup"] == row.setup) & (runs["metric"] == metric)]["value"] if several else []
+            ax.plot(own, [at] * len(own), ".", color=row.color, markersize=3, alpha=0.5)
         for value in scores.rejection[scores.rejection["metric"] == metric]["value"].dropna():
             ax.axvline(value, color="black", linestyle=":", linewidth=0.8)
-        ax.axhline(len(shown) - 0.5, color=GREY, linewidth=0.6)
+        ax.axhline(sum(bool(row.setup) for row in rows) - 0.5, color=GREY, linewidth=0.6)
         label = textwrap.fill(metric_label(metric), 18, break_long_words=False)
         ax.set_xlabel(label, fontsize=matplotlib.rcParams["legend.fontsize"])
         ax.tick_params(left=ax is panels[0])
         _axis(ax, metric)
-    labels = [mathtext(f"{label}{mark}") for (label, *_), mark in zip(rows, marks, strict=True)]
+    labels = [mathtext(f"{row.label}{mark}") for row, mark in zip(rows, marks, strict=True)]
     panels[0].set_yticks(range(len(rows)), labels)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)
     return fig
+
+
+def _rows(scores: Points, drawn: dict[str, Setup], known: dict[str, Setup]) -> list[Row]:
+    """Guided setups by their distance to the target class, then the levels to compare them with, if scored."""
+    at_best, rows = scores.at_best(), []
+    for name in at_best.query("metric == @scores.criterion").sort_values("value")["setup"]:
+        if name in drawn:
+            label, look = f"{known[name].label}, s = {scores.best[name]:g}", (known[name].color, known[name].marker)
+            rows.append(Row(label, *look, at_best[at_best["setup"] == name], name))
+    free = scores.reported[scores.reported["scale"].isna()]
+    label = known[str(free["setup"].iloc[0])].label if len(free) else ""
+    levels = [Row("rejection sampling", "black", "P", scores.rejection), Row(label, "black", "X", free)]
+    return [*rows, *(row for row in [*levels, Row("real images", GREY, "*", scores.real)] if len(row.scores))]
 
 
 def _dot(ax: Axes, rows: pd.DataFrame, at: int, **look: Any) -> None:
