@@ -14,7 +14,7 @@ from torch import nn
 from nrcg.checks import Rule, check, listed, maybe, number, one_of, sides, whole
 from nrcg.diffusion.denoise import tell
 from nrcg.diffusion.draws import Draws, gaussian_draws
-from nrcg.diffusion.steps import DDPMSteps, Level, SolverSteps, Timestep, fractions, set_timesteps
+from nrcg.diffusion.steps import DDPMSteps, Level, SolverSteps, Timestep, fractions, leaking, set_timesteps
 from nrcg.errors import NrcgError
 from nrcg.guidance.apply import sphere
 from nrcg.guidance.gradient import frozen
@@ -33,6 +33,7 @@ RULES = {
     "guidance": maybe(Rule("ClassifierGuidance(…) or ValueGuidance(…)", lambda value: isinstance(value, Guidance))),
     "callback_on_step_end_tensor_inputs": listed(one_of(*TENSORS), 0),
     "eta": number(0, 1),
+    "signal_leak": maybe(number(-1, 1)),
 }
 
 
@@ -94,6 +95,7 @@ class GuidedPipeline(DDPMPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents", "pred_original_sample", "gradient"),
         eta: float = 0.0,
         timesteps: Sequence[int] | None = None,
+        signal_leak: float | None = None,
     ) -> GuidedDDPMOutput | tuple[Any, torch.Tensor]:
         """Draw images; without guidance identical to those of diffusers. The trajectory is always float32.
 
@@ -113,6 +115,8 @@ class GuidedPipeline(DDPMPipeline):
                 the stabilised gradient (both None in unguided steps).
             eta: η of DDIM, 0 to 1; other schedulers ignore it.
             timesteps: descending timesteps, counted from 0, of a scheduler that allows a choice, such as DDPM.
+            signal_leak: mean m of the training images, in [−1, 1], for a schedule that leaves a signal at its end:
+                x_T is √ᾱ_T · m + √(1 − ᾱ_T) · ε instead of ε (Everaert et al. 2024, arXiv 2309.15842, by the mean).
 
         Returns:
             `GuidedDDPMOutput(images, diverged)`.
@@ -125,7 +129,7 @@ class GuidedPipeline(DDPMPipeline):
         """
         inputs = callback_on_step_end_tensor_inputs
         given: dict[str, Any] = {"batch_size": batch_size, "generator": generator}
-        given |= {"output_type": output_type, "guidance": guidance, "eta": eta}
+        given |= {"output_type": output_type, "guidance": guidance, "eta": eta, "signal_leak": signal_leak}
         check("pipeline", given | {"callback_on_step_end_tensor_inputs": inputs}, RULES)
         if isinstance(generator, list) and len(generator) != batch_size:
             raise NrcgError(f"generator holds {len(generator)} for batch_size={batch_size}; give one per sample")
@@ -139,6 +143,10 @@ class GuidedPipeline(DDPMPipeline):
                 name = type(getattr(network, "classifier", network)).__name__
                 raise NrcgError(f"{name}: created under torch.inference_mode, without gradients; load it outside")
         require_fit(self.scheduler, self.unet, guidance)
+        if signal_leak is not None and self.scheduler.init_noise_sigma != 1:
+            raise NrcgError(
+                f"signal_leak: not with {type(self.scheduler).__name__}, which scales its samples; use a DDPM"
+            )
         if guidance and not any(guidance.plan(parts := fractions(self.scheduler))):
             raise NrcgError(
                 f"guidance: interval {guidance.interval} contains none of the timesteps, which are {parts[0]:g} to "
@@ -160,9 +168,10 @@ class GuidedPipeline(DDPMPipeline):
         with frozen(*networks), torch.inference_mode(False):
             if isinstance(self.scheduler, DDPMScheduler):
                 count = 1 + int((passed > 0).sum())  # x_T, and one for each step but that at t = 0
-                steps: Any = DDPMSteps(self.scheduler, gaussian_draws(shape, generator, count, device, dtype))
+                noise = leaking(gaussian_draws(shape, generator, count, device, dtype), self.scheduler, signal_leak)
+                steps: Any = DDPMSteps(self.scheduler, noise)
             else:
-                noise = gaussian_draws(shape, generator, 1, device, dtype)
+                noise = leaking(gaussian_draws(shape, generator, 1, device, dtype), self.scheduler, signal_leak)
                 steps = SolverSteps(self.scheduler, guidance is not None, noise, generator=generator, eta=eta)
             draws = Draws(shape, generator, device) if guidance and (guidance.copies or guidance.recur) else None
             x, diverged = guided_loop(unet, steps, draws, guidance, on_step_end, self.progress_bar)

@@ -48,7 +48,7 @@ def sample_shard(
     """Draw sample i of run `seed` for each i in `seeds`; write `out` (NAME.npy) and its card NAME.json.
 
     Grey samples are written as RGB; RGBA samples are composited on white. `class_label` is for a class-conditional
-    U-Net; `options` are `eta` and `timesteps` of the pipeline.
+    U-Net; `options` are `eta`, `signal_leak` and `timesteps` of the pipeline.
 
     Until then, finished batches are kept in `NAME.unfinished`, keyed by `provenance`: the other inputs that determine
     the samples, as JSON, also written to the card. If two processes draw the same shard, the second waits and uses

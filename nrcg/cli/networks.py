@@ -23,7 +23,7 @@ class Sampler(NamedTuple):
 
     pipeline: "GuidedPipeline"
     guidance: "ClassifierGuidance | None"
-    options: dict[str, Any]  # `eta` and `timesteps` of the pipeline
+    options: dict[str, Any]  # `eta`, `signal_leak` and `timesteps` of the pipeline
     class_label: int | None
     provenance: dict[str, Any]
 

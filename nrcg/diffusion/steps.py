@@ -155,6 +155,14 @@ class SolverSteps:
         return self.scheduler.step(x0 if self.guided else output, level.t, x, **self.options).prev_sample
 
 
+def leaking(noise: Iterator[torch.Tensor], scheduler: Any, mean: float | None) -> Iterator[torch.Tensor]:
+    """The draws, the first one as √ᾱ · mean + √(1 − ᾱ) · ε at the first timestep; unchanged if mean is None."""
+    if mean is not None:
+        alpha_bar = scheduler.alphas_cumprod[scheduler.timesteps[0]].item()
+        yield alpha_bar**0.5 * mean + (1 - alpha_bar) ** 0.5 * next(noise)
+    yield from noise
+
+
 def set_timesteps(scheduler: Any, steps: int | None, timesteps: Sequence[int] | None = None) -> torch.Tensor:
     """Set the scheduler's number of inference steps, or its `timesteps`; returns these, descending, t counted from 0.
 

@@ -54,6 +54,7 @@ def trace(
     class_labels: int | Sequence[int] | torch.Tensor | None = None,
     eta: float = 0.0,
     timesteps: Sequence[int] | None = None,
+    signal_leak: float | None = None,
     n_frames: int = 50,
     n_shown: int = 8,
 ) -> Trace:
@@ -64,12 +65,13 @@ def trace(
     Args:
         pipeline: any guided pipeline; shows its progress bar.
         guidance: as of the pipeline; without it no gradient is measured.
-        batch_size: as of the pipeline, like the next five.
+        batch_size: as of the pipeline, like the next six.
         generator: one for the batch, or one per sample.
         num_inference_steps: 1 to T; None takes all.
         class_labels: of a class-conditional U-Net.
         eta: η of a DDIM.
         timesteps: chosen timesteps.
+        signal_leak: mean of the training images.
         n_frames: F, at least 1, steps whose x̂_0 is kept, evenly spread from the first to the last; all where there are
             fewer.
         n_shown: K, at least 0, samples whose x̂_0 is kept; all where there are fewer.
@@ -111,6 +113,7 @@ def trace(
         class_labels=class_labels,
         eta=eta,
         timesteps=timesteps,
+        signal_leak=signal_leak,
         callback_on_step_end=look,
         callback_on_step_end_tensor_inputs=LOOKED_AT,
     )

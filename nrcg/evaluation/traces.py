@@ -32,7 +32,7 @@ def trace_shard(
     """Trace the samples that `sample_shard` would draw for `seed` and `seeds`; write `out` (NAME.npy).
 
     Also writes NAME.csv and the card NAME.json. `n_frames` and `n_shown` are as in `trace`; `provenance` is for the
-    card; `options` are `eta` and `timesteps` of the pipeline.
+    card; `options` are `eta`, `signal_leak` and `timesteps` of the pipeline.
     """
     if not seeds:
         raise NrcgError(f"{out}: no seeds from {seeds.start} to {seeds.stop}")

@@ -118,8 +118,8 @@ def sampling_scheduler(trained: DDPMScheduler, section: Any) -> tuple[Any, dict[
     Args:
         trained: the DDPM's own scheduler.
         section: None for the trained scheduler, or the name of a diffusers class, or {name: {argument: value}}, such as
-            {"DDIMScheduler": {"eta": 1.0, "timestep_spacing": "trailing"}}. `eta` and `timesteps` are arguments of the
-            pipeline.
+            {"DDIMScheduler": {"eta": 1.0, "timestep_spacing": "trailing"}}. `eta`, `signal_leak` and `timesteps` are
+            arguments of the pipeline.
 
     Raises:
         NrcgError: for an unknown name or unknown arguments, or if the scheduler cannot be built.
@@ -134,8 +134,12 @@ def sampling_scheduler(trained: DDPMScheduler, section: Any) -> tuple[Any, dict[
     if not known or not isinstance(arguments, Mapping):
         raise NrcgError(f"scheduler {section!r}: name one of diffusers, such as DDIMScheduler, or {{name: {{…}}}}")
     arguments = dict(arguments)
-    options = {key: arguments.pop(key) for key in ("eta", "timesteps") if key in arguments}
-    check(f"scheduler {name}", options, {"eta": number(0, 1), "timesteps": listed(whole(0))})
+    options = {key: arguments.pop(key) for key in ("eta", "signal_leak", "timesteps") if key in arguments}
+    check(
+        f"scheduler {name}",
+        options,
+        {"eta": number(0, 1), "signal_leak": maybe(number(-1, 1)), "timesteps": listed(whole(0))},
+    )
     check_arguments(kind, f"scheduler {name}", arguments)
     try:
         made: Any = kind.from_config(trained.config, **arguments)

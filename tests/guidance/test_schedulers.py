@@ -105,6 +105,32 @@ def test_timesteps_that_cannot_be_are_one_line(by, chosen, message):
         draw(make_pipeline(GuidedPipeline, by=by), num_inference_steps=None, timesteps=chosen)
 
 
+@pytest.mark.parametrize("kind", [DDPMScheduler, DPMSolverMultistepScheduler])
+def test_a_leaked_signal_moves_the_start_alone(kind):
+    """x_T as diffusers' `add_noise` makes it of an image of that value, with the sampler's own noise."""
+    pipe, given = make_pipeline(GuidedPipeline, by=kind), {"callback_on_step_end_tensor_inputs": ("sample",)}
+    starts = []
+    for leak in (None, 0.75):
+
+        def keep(pipeline, number, t, tensors):
+            starts.extend([tensors["sample"]] if number == 0 else [])
+
+        draw(pipe, signal_leak=leak, callback_on_step_end=keep, **given)
+    first = pipe.scheduler.timesteps[:1]
+    expected = DDPMScheduler.from_config(pipe.scheduler.config).add_noise(
+        torch.full_like(starts[0], 0.75), starts[0], first
+    )
+    torch.testing.assert_close(starts[1], expected)
+    assert (starts[1] - starts[0]).abs().max() > 0.01
+
+
+def test_a_leak_is_refused_where_samples_are_scaled():
+    with pytest.raises(NrcgError, match="signal_leak: not with EulerDiscreteScheduler"):
+        draw(pipeline("euler"), signal_leak=0.5)
+    with pytest.raises(NrcgError, match="signal_leak 2: must be"):
+        draw(pipeline("ddim"), signal_leak=2)
+
+
 @pytest.mark.parametrize("clip_sample", [True, False])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_unguided_is_bitwise_diffusers_ddim(eta, clip_sample):
