@@ -14,7 +14,7 @@ from nrcg.evaluation.points import Points, read_points
 from nrcg.evaluation.uncertainty import NOTE_INTERVAL, mark_notes
 from nrcg.plots import WORDS
 from nrcg.plots.scales import plain_ticks, worst_mark
-from nrcg.plots.setups import Setup, is_share, known_setups, metric_label, read_setups
+from nrcg.plots.setups import Setup, extractor_of, is_share, known_setups, metric_label, read_setups
 from nrcg.plots.style import GREY, File, Page, draws, mathtext, new_figure
 
 ROW, REST = 0.18, 0.95  # inches per row, and for title and axes
@@ -57,7 +57,14 @@ def plot_dots(
     marks = [worst_mark(row.scores[row.scores["metric"].isin(metrics)]) for row in rows]
     runs = scores.repeats[scores.repeats["scale"] == scores.repeats["setup"].map(scores.best)]
     several = runs["repeat"].nunique() > 1
-    notes = [WORDS["dots"], f"Bars: {NOTE_INTERVAL}.", WORDS["dots_runs"] if several else "", scores.note]
+    features = ", ".join(dict.fromkeys(filter(None, map(extractor_of, metrics))))
+    notes = [
+        WORDS["dots"],
+        f"Features: {features}." if features else "",
+        f"Bars: {NOTE_INTERVAL}.",
+        WORDS["dots_runs"] if several else "",
+        scores.note,
+    ]
     height = (ROW * len(rows) + REST) / matplotlib.rcParams["figure.figsize"][1]
     fig = new_figure(page.title, page.note, *notes, *mark_notes(marks), height=height)
     panels = fig.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
@@ -69,8 +76,8 @@ def plot_dots(
         for value in scores.rejection[scores.rejection["metric"] == metric]["value"].dropna():
             ax.axvline(value, color="black", linestyle=":", linewidth=0.8)
         ax.axhline(sum(bool(row.setup) for row in rows) - 0.5, color=GREY, linewidth=0.6)
-        label = textwrap.fill(metric_label(metric), 18, break_long_words=False)
-        ax.set_xlabel(label, fontsize=matplotlib.rcParams["legend.fontsize"])
+        label = metric_label(metric).removesuffix(f" ({extractor})" if (extractor := extractor_of(metric)) else "")
+        ax.set_xlabel(textwrap.fill(label, 14), fontsize=matplotlib.rcParams["legend.fontsize"])
         ax.tick_params(left=ax is panels[0])
         _axis(ax, metric)
     labels = [mathtext(f"{row.label}{mark}") for row, mark in zip(rows, marks, strict=True)]

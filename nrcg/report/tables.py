@@ -94,7 +94,7 @@ def write_all_points(
         found, setup = _indexed(part, metrics), known[place]
         counts = {"n": _count(part, "n"), "diverged": _count(part, "n_diverged")}
         cells = {metric_label(metric): cell(row, metric) for metric, row in found.iterrows()}
-        star = " *" if guided and scores.best.get(setup.name) == scale else ""
+        star = " *" if guided and not chosen and scores.best.get(setup.name) == scale else ""
         rows.append({"setup": setup.label, "scale": f"{scale:g}{star}" if guided else "–", **counts, **cells})
         numbers = {"n": part["n"].max(), "n_diverged": part["n_diverged"].max(), **found["value"]}
         data.append({"setup": setup.name, "scale": scale, **numbers})
@@ -107,7 +107,7 @@ def write_all_points(
             data.append({"setup": name, "scale": np.nan, "n": part["n"].max(), "n_diverged": 0, **found["value"]})
     caption = title or f"{scores.dataset}: every setup and scale"
     notes = [
-        f"*: {NOTES['best'][0].lower()}{NOTES['best'][1:]}",
+        (NOTES["best"] if scores.note else "") if chosen else f"*: {NOTES['best'][0].lower()}{NOTES['best'][1:]}",
         scores.note,
         NOTES["rejection"],
         NOTES["real"],
