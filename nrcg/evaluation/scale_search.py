@@ -26,6 +26,7 @@ from nrcg.rng import keyed_generator
 TUNING = 1_000_000  # number of the first sample for choosing scales; points have fewer samples
 FACTOR = 4.0  # from one scale to the next, before the best is refined
 WORSE = 1.5  # a distance this many times the best is past the turning point
+ALIKE = 1.1  # at most this many times the distance of unguided samples: a scale without effect
 
 
 class Trial(NamedTuple):
@@ -40,9 +41,9 @@ class Trial(NamedTuple):
 def find_scale(measure: Callable[[float | None], Trial], start: float = 1.0, most: int = 12) -> list[Trial]:
     """Bracket the scale of the smallest distance, from scales without effect to harmful ones.
 
-    From `start`, scales rise by factors of 4 until the distance is 1.5 times the best; they fall until samples look
-    unguided (at most 1.5 times the distance, and a judge's share within the 95 % interval of unguided samples). Finally
-    one scale is tried between the best one and each neighbour.
+    From `start`, scales rise by factors of 4 until the distance is 1.5 times the best, and in turns fall until samples
+    look unguided (at most 1.1 times the distance, and a judge's share within the 95 % interval of unguided samples).
+    Finally one scale is tried between the best one and each neighbour.
 
     Args:
         measure: function of a scale, or of None for unguided samples; a distance may be infinite.
@@ -67,12 +68,16 @@ def find_scale(measure: Callable[[float | None], Trial], start: float = 1.0, mos
 
     top = bottom = 0
     at(0)
-    while len(tried) < most - 2 and distance(top) <= WORSE * min(far, *map(distance, list(tried))):
-        top += 2
-        at(top)
-    while len(tried) < most - 2 and not (low <= at(bottom).share <= high and distance(bottom) <= WORSE * far):
-        bottom -= 2
-        at(bottom)
+    up = down = True
+    while len(tried) < most - 2 and (up or down):
+        if up := distance(top) <= WORSE * min(far, *map(distance, list(tried))):
+            top += 2
+            at(top)
+        if len(tried) < most - 2 and (
+            down := not (low <= at(bottom).share <= high and distance(bottom) <= ALIKE * far)
+        ):
+            bottom -= 2
+            at(bottom)
     centre = min(tried, key=distance)
     for k in (centre - 1, centre + 1):
         at(k)

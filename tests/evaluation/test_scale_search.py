@@ -102,6 +102,15 @@ def test_sample_with_an_automatic_scale_is_sample_with_the_scale_found(networks,
     assert (tmp_path / "auto.npy").read_bytes() == (tmp_path / "fixed.npy").read_bytes()
 
 
+def test_a_search_that_starts_where_guidance_saturates_finds_the_best_scale():
+    """As with DSG, whose samples above the scale 1 are all alike: not far enough to end the rise."""
+
+    def measure(scale):
+        return Trial(scale, 0.3, 1.3 * 500.0, 48) if scale and scale > 0.2 else curve(0.015)(scale)
+
+    assert 0.007 <= best(find_scale(measure, 1.0)).scale <= 0.03
+
+
 def test_the_distance_of_a_search_is_that_of_the_named_extractor(networks, blob_set, tmp_path):
     other = extractor_of(networks / "guide")
     known = reference(blob_set.folder, other, target=1)
