@@ -117,4 +117,4 @@ def _axis(ax: Axes, metric: str) -> None:
         plain_ticks(ax.xaxis, high / low)
     else:
         ax.set_xlim(min(0.0, low), high + 0.08 * (high - low))
-        ax.locator_params(axis="x", nbins=3)
+        ax.locator_params(axis="x", nbins=2)
