@@ -2,9 +2,8 @@
 
     python -m experiments.guidance_study --data DATA --nets resources/sportballs32 --part cheaper --out cheaper.csv
 
-DATA is the image set of the demo, `results/demo/sportballs/data`. Scales stand in `PARTS`, or are searched for
-(`nrcg.evaluation.scale_search`). The best is chosen on the tuning samples; the table reports others, from 0 on. Rows of
-`--out` are kept. config/study measures all else.
+DATA is the image set of the demo, `results/demo/sportballs/data`. Scales stand in `PARTS`. The best is chosen on the
+tuning samples; the table reports others, from 0 on. Rows of `--out` are kept. config/study measures all else.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from nrcg.evaluation.extractors import classifier as extractor_of
 from nrcg.evaluation.features import reference
 from nrcg.evaluation.frechet import FeatureStatistics, frechet_distance
 from nrcg.evaluation.reference import Reference
-from nrcg.evaluation.scale_search import TUNING, Trial, best, drawn, find_scale, grid, trial
+from nrcg.evaluation.scale_search import TUNING, Trial, best, drawn, trial
 from nrcg.evaluation.uncertainty import wilson
 from nrcg.guidance import guidance_from
 from nrcg.io.files import write_text
@@ -44,14 +43,14 @@ EMA = {"stabilizer": {"ema": {"beta": 0.99, "steps": 400}}}
 
 
 class Row(NamedTuple):
-    """A setup: who guides, the slots, and the scales; none are searched for."""
+    """A setup: who guides, the slots, and the scales."""
 
     classifier: str
     guidance: dict[str, Any]
-    scales: tuple[float, ...] = ()
+    scales: tuple[float, ...]
 
 
-def logit(guidance: dict[str, Any], scales: tuple[float, ...] = ()) -> Row:
+def logit(guidance: dict[str, Any], scales: tuple[float, ...]) -> Row:
     return Row("nonrobust", {"objective": "logit", **guidance}, scales)
 
 
@@ -98,10 +97,9 @@ class Study:
             how |= {"target": TARGET, "seed": SEED, "n": self.given.tuning, "batch_size": BATCH}
             return trial(self.pipeline, guidance(scale), scale, num_inference_steps=STEPS, **how)
 
-        trials = [tried(scale) for scale in row.scales] or find_scale(tried)
-        scales, tuned = row.scales or grid(trials)[1:4], best(trials).scale
+        tuned = best([tried(scale) for scale in row.scales]).scale
         found = []
-        for scale in scales:
+        for scale in row.scales:
             own, judged, distance, diverged, blank = self._point(guidance(scale), network)
             low, high = (float(end) for end in wilson(judged, self.given.samples))
             found.append(
