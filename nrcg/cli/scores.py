@@ -49,9 +49,6 @@ def collect_scores(
     out: options.Out,
     scores: Annotated[list[str] | None, Option(help="DATASET:SETUP:TRAINING=CSV from `measure score`.")] = None,
     given: Annotated[str | None, Option(help="DATASET=CSV: copy its rows from an earlier output of this verb.")] = None,
-    tuning: Annotated[
-        str | None, Option(help="Earlier output of this verb, whose tuning samples choose the scales.")
-    ] = None,
 ) -> None:
     """Join the scores of all setups in one CSV file, or copy given scores."""
     from nrcg.evaluation import points
@@ -70,5 +67,4 @@ def collect_scores(
             parts.append((dataset, setup, int(repeat), path))
         except ValueError:
             raise NrcgError(f"--scores {name!r}: write DATASET:SETUP:TRAINING=CSV with a number for TRAINING") from None
-    table = points.collect_scores(parts)
-    write_table(out, table if tuning is None else points.with_tuning(table, tuning))
+    write_table(out, points.collect_scores(parts))

@@ -29,17 +29,6 @@ def collect_scores(parts: Sequence[tuple[str, str, int, str | Path]]) -> pd.Data
     return pd.concat(tables)[COLUMNS].sort_values(order, kind="stable", na_position="first", ignore_index=True)
 
 
-def with_tuning(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
-    """A table of `collect_scores`, with the rows of the same points for tuning from an earlier one at `path`."""
-    guided = table[table["scale"].notna()].drop_duplicates([*POINT, "repeat"])[[*POINT, "repeat"]]
-    earlier = [read_scores(path, name) for name in table["dataset"].unique()]
-    found = guided.merge(pd.concat(earlier).query("seeds == 'tuning'"), how="left")
-    for row in found[found["metric"].isna()].itertuples():
-        raise NrcgError(f"{path}: no row of seeds 'tuning' for {row.setup!r} at scale {row.scale:g}")
-    order = [*POINT, "repeat", "seeds"]
-    return pd.concat([table, found])[COLUMNS].sort_values(order, kind="stable", na_position="first", ignore_index=True)
-
-
 def read_scores(path: str | Path, dataset: str | None = None) -> pd.DataFrame:
     """The rows of one data set (None: the only one) from a file of `collect_scores`, checked."""
     table = read_table(

@@ -138,7 +138,7 @@ def sampling_scheduler(trained: DDPMScheduler, section: Any) -> tuple[Any, dict[
     check(
         f"scheduler {name}",
         options,
-        {"eta": number(0, 1), "signal_leak": maybe(number(-1, 1)), "timesteps": listed(whole(0))},
+        {"eta": number(0, 1), "signal_leak": maybe(number(-1, 1)), "timesteps": maybe(listed(whole(0)))},
     )
     check_arguments(kind, f"scheduler {name}", arguments)
     try:

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from scored import COLUMNS, edit, rows_of, write_scores
 
 from nrcg.errors import NrcgError
-from nrcg.evaluation.points import collect_scores, read_points, read_scores, with_tuning
+from nrcg.evaluation.points import collect_scores, read_points
 from nrcg.evaluation.uncertainty import T95, Z95
 
 
@@ -148,22 +148,6 @@ def test_collected_scores_are_what_is_read(tmp_path):
         ["a", 1, 1, 11.0], ["a", 1, 2, 13.0], ["a", 2, 1, 10.0], ["a", 2, 2, 12.0], ["free", 0, 1, 14.0]
     ]  # fmt: skip
     assert points.reported.query("metric == 'cfd_judge'")["value"].tolist() == [12.0, 11.0, 14.0]
-
-
-def test_samples_of_an_earlier_run_choose_the_scales(tmp_path):
-    """Its reported samples, and points that this run does not have, play no part."""
-    reported = [row for scale, value in ((1, 5.0), (2, 6.0)) for row in point("a", scale, value)]
-    table = read_scores(write_scores(tmp_path / "now.csv", [*point("free", "", 14.0), *reported]))
-    found = {1: 9.0, 2: 8.0, 4: 1.0}
-    earlier = [row for scale, value in found.items() for row in point("a", scale, value, seeds="tuning", half=None)]
-    write_scores(tmp_path / "earlier.csv", [*earlier, *point("a", 1, 0.1)])
-    with_tuning(table, tmp_path / "earlier.csv").to_csv(tmp_path / "all.csv", index=False)
-    points = read_points(tmp_path / "all.csv")
-    assert points.best == {"a": 2.0} and points.tuned and sorted(points.tuning["scale"].unique()) == [1.0, 2.0]
-    assert sorted(points.reported.query("metric == 'cfd_judge'")["value"]) == [5.0, 6.0, 14.0]
-    write_scores(tmp_path / "earlier.csv", [row for row in earlier if row["scale"] != 2])
-    with pytest.raises(NrcgError, match=r"earlier\.csv: no row of seeds 'tuning' for 'a' at scale 2"):
-        with_tuning(table, tmp_path / "earlier.csv")
 
 
 WRONG = {  # column, its value where the scale is 2, and what is said

@@ -31,7 +31,6 @@ OF_MEANING = {
     f"{BALLS}.sampling.n_samples": (10**12, f"{BALLS}.sampling.n_samples: .*shards per point"),
     f"{BALLS}.showcase.scale": (15, f"{BALLS}.showcase"),
     f"{BALLS}.scores_from": ("nowhere.csv", f"{BALLS}.scores_from: no such file.*nowhere.csv"),
-    f"{BALLS}.tuning_from": ("docs/results/steps.csv", f"{BALLS}.sampling.n_tuning: tuning_from has the samples"),
     "style": ("nowhere.mplstyle", "style: no such file.*nowhere.mplstyle"),
     "inception_weights": ("nowhere.pth", "inception_weights: no such file"),
     "metrics": (["fd", "fid"], "metrics: metric 'fid': unknown; use one of fd, kid, precision"),

@@ -88,10 +88,7 @@ def check_points(place, dataset, data):
 def check_images(place, dataset, data):
     """Images, classes and the target."""
     images = data["images"]
-    for key in ("scores_from", "tuning_from"):
-        check_place(f"{place}.{key}", data[key])
-    if data["tuning_from"] and data["sampling"]["n_tuning"]:
-        wrong(f"{place}.sampling.n_tuning", "tuning_from has the samples that choose the scales; set n_tuning to 0")
+    check_place(f"{place}.scores_from", data["scores_from"])
     with noted(f"{place}.images"):
         classes = class_names(dataset)
         if data["target"] not in classes:

@@ -95,8 +95,7 @@ config["modules"] = [located(name) if name.endswith(".py") else name for name in
 for data in config["datasets"].values():
     if (shown := data["showcase"])["scale"] is None:
         shown["scale"] = middle(data["scales"].get(shown["setup"]))
-    for key in ("scores_from", "tuning_from"):
-        data[key] = located(data[key])
+    data["scores_from"] = located(data["scores_from"])
     data["ddpm"]["pretrained"] = located(data["ddpm"]["pretrained"])
     for key in {"icons", "source"} & set(data["images"]):
         data["images"][key] = located(data["images"][key])

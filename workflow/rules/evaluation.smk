@@ -150,9 +150,8 @@ rule score:
 
 rule collect_scores:
     input:
-        scores=lambda w: settings(w)["scores_from"]
+        lambda w: settings(w)["scores_from"]
         or [f"<run>/{w.dataset}/scores/{name}_scale_{scale}.csv" for name, scale, _, _ in scored(w.dataset)],
-        tuning=lambda w: settings(w)["tuning_from"] or [],
     output:
         "<run>/{dataset}/scores.csv",
     log:
@@ -164,14 +163,13 @@ rule collect_scores:
         "../envs/nrcg.yaml"
     params:
         scores=lambda w, input: flags(
-            {"given": f"{w.dataset}={input.scores}"}
+            {"given": f"{w.dataset}={input[0]}"}
             if settings(w)["scores_from"]
             else {
                 "scores": [
                     f"{w.dataset}:{setup}:{training}={file}"
-                    for (_, _, setup, training), file in zip(scored(w.dataset), input.scores, strict=True)
-                ],
-                "tuning": settings(w)["tuning_from"],
+                    for (_, _, setup, training), file in zip(scored(w.dataset), input, strict=True)
+                ]
             }
         ),
     shell:
