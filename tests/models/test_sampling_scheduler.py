@@ -85,3 +85,4 @@ def test_the_verb_samples_at_chosen_timesteps(tmp_path):
     expected = pipe(2, generators, timesteps=[18, 7, 0], output_type="np").images
     assert np.abs(np.load(tmp_path / "s.npy").astype(int) - (expected * 255).round()).max() <= 1
     assert "num_inference_steps is 4, but there are 3 timesteps" in str(sample(4, [18, 7, 0]).exception)
+    assert sample(4, None).exit_code == 0, "null: equally spaced"
