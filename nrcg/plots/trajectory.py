@@ -18,7 +18,7 @@ from nrcg.io.traces import TraceFile
 from nrcg.plots import WORDS
 from nrcg.plots.samples import Cell, draw_sheet, seed_heads
 from nrcg.plots.setups import Setup, known_setups, read_setups
-from nrcg.plots.style import File, Page, draws, mathtext, new_figure
+from nrcg.plots.style import File, Page, draws, legend_below, mathtext, new_figure
 from nrcg.registry import call
 
 DECADES = 4  # of lengths that an axis shows, at most
@@ -111,11 +111,9 @@ def plot_trajectory_curves(page: Page, traces: list[dict], setups: File) -> Figu
     for ax in (panels["clipped"], panels["direction_cosine"]):
         ax.tick_params(labelbottom=True)
         ax.set_xlabel("t / T")
-    panels["direction_cosine"].xaxis.set_in_layout(False)  # the legend's cell below has space for it
     grid[0, 0].set_xlim(max(row.file.table["time"].max() for row in rows), 0)
     grid[2, 1].set_axis_off()
-    small = matplotlib.rcParams["figure.labelsize"]
-    grid[2, 1].legend(handles=[_line(row) for row in rows], loc="lower center", fontsize=small, borderaxespad=0.0)
+    legend_below(fig, [Line2D([], [], **_look(row), label=row.label) for row in rows])
     return fig
 
 
@@ -151,10 +149,6 @@ def _quartiles(row: Row, name: str) -> pd.DataFrame:
 def _look(row: Row) -> dict[str, Any]:
     setup = row.setup
     return {"color": setup.color, "linestyle": setup.linestyle, "marker": setup.marker, "markersize": 3.5}
-
-
-def _line(row: Row) -> Line2D:
-    return Line2D([], [], **_look(row), label=mathtext(row.label))
 
 
 def _rows(traces: Sequence[dict], setups: File) -> list[Row]:

@@ -78,7 +78,7 @@ def test_curves_are_medians_over_the_samples_that_did_not_diverge(tmp_path):
         assert len(lines) == (2 if name == "clipped" else 1)
     np.testing.assert_allclose(fig.axes[4].lines[0].get_ydata(), np.median(clipped["clipped"], axis=1))
     assert fig.axes[0].get_xlim() == (0.9, 0) and "5 samples" in fig.texts[-1].get_text()
-    legend = [text.get_text() for text in fig.axes[5].get_legend().get_texts()]
+    legend = [text.get_text() for text in fig.legends[0].get_texts()]
     assert legend == ["unconditional", "robust, s = 3"]
 
 
