@@ -18,7 +18,11 @@ TOY = {
     "datasets": {
         "sportballs": {
             "images": {"n": 300},
-            "sampling": {"num_inference_steps": 3, "n_samples": 2, "n_unconditional": 3, "n_tuning": 0},
+            "sampling": {
+                "num_inference_steps": 3,
+                "scheduler": {"DDPMScheduler": {"timesteps": None}},
+                **{"n_samples": 2, "n_unconditional": 3, "n_tuning": 0},
+            },
         }
     },
 }
