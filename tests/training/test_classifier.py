@@ -16,7 +16,7 @@ from nrcg.training.classifier import ClassifierTraining, train_classifier
 from nrcg.training.common import noised
 
 SCHEDULER = {"num_train_timesteps": 10, "beta_end": 0.2}
-# batches of 4: enough steps to tell the classes apart on any processor
+# Batches of 4: enough steps to tell the classes apart on any processor
 JUDGE = ClassifierTraining(
     "resnet18_judge", max_epochs=8, batch_size=4, learning_rate=1e-3, warmup_steps=2, min_epochs=7
 )
@@ -45,7 +45,7 @@ def test_judge_learns_and_its_card_and_log_say_so(judge, blob_set):
     assert card["classes"] == ["r", "g", "b"] and card["data_digest"] == blob_set.card["digest"]
     log = pd.read_csv(judge / "log.csv")
     assert len(log) == 8 and log["valid_accuracy"].iloc[-1] == pytest.approx(accuracy)
-    assert log["valid_accuracy_noisy"].iloc[-1] <= accuracy
+    assert log["valid_accuracy_noisy"].iloc[-1] < accuracy
 
 
 def test_interrupted_training_ends_with_the_same_bits(judge, blob_set, tmp_path, monkeypatch):
