@@ -35,7 +35,7 @@ $(READY): $(PACKAGES)
 	@touch $@
 
 demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped networks (about ten minutes)
-	@$(IN) snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml
+	@$(IN) nrcg warm snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml
 	@$(IN) snakemake --configfile config/demo.yaml --report results/demo/report.html $(REPORT)
 	@echo
 	@echo "Figures:  results/demo/sportballs/figures/"
@@ -43,7 +43,7 @@ demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped networ
 	@echo "Report:   results/demo/report.html"
 
 demo-from-scratch: $(READY) ## the demo with training of all networks (about an hour and a half)
-	@$(IN) snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml config/demo_from_scratch.yaml
+	@$(IN) nrcg warm snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml config/demo_from_scratch.yaml
 	@$(IN) snakemake --configfile config/demo.yaml config/demo_from_scratch.yaml --report results/demo-from-scratch/report.html $(REPORT)
 	@echo "Report: results/demo-from-scratch/report.html"
 

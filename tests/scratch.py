@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,18 @@ import time
 from contextlib import contextmanager, suppress
 from functools import cache
 
-import preloaded
 import yaml
 from environment_yml import ROOT
+
+SERVER = """
+import sys
+from pathlib import Path
+from nrcg.runtime.warm import NRCG, listen, serve
+commands = {**NRCG, "snakemake": "snakemake.cli"}
+listening = listen(Path(sys.argv[1]), commands)
+print("listening", flush=True)
+serve(listening, int(sys.argv[2]), commands)
+"""
 
 
 def command(folder, *arguments):
@@ -23,14 +33,13 @@ def command(folder, *arguments):
 
 @cache
 def preloaded_path():
-    """A PATH on which `snakemake` and `nrcg` start at once; see preloaded.py."""
+    """A PATH on which `snakemake` and `nrcg` start at once: the toy runs start hundreds of them."""
     folder = tempfile.mkdtemp()
-    address = preloaded.install(folder)
-    server = subprocess.Popen([sys.executable, preloaded.__file__, address], stdin=subprocess.PIPE)
-    atexit.register(server.stdin.close)  # and so it ends
-    while not os.path.exists(address):
-        assert server.poll() is None
-        time.sleep(0.05)
+    atexit.register(shutil.rmtree, folder)
+    server = [sys.executable, "-c", SERVER, folder, str(os.getpid())]
+    with subprocess.Popen(server, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout.readline() == b"listening\n"
+        process.returncode = 0  # it ends with this process
     return f"{folder}:{os.environ['PATH']}"
 
 

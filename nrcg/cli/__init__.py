@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from nrcg.cli import data, draw, get, measure, plan, sample, scores, train  # noqa: F401  (each registers its verbs)
+from nrcg.cli import data, draw, get, measure, plan, sample, scores, train, warm  # noqa: F401  (all register verbs)
 from nrcg.cli.console import open_console
 from nrcg.cli.options import app
 from nrcg.errors import NrcgError, Stopped, first_line
@@ -40,12 +40,15 @@ def main() -> None:
 
 
 def _common_first(words: list[str]) -> list[str]:
-    """Move `--log FILE` and `--module NAME`, allowed anywhere, before the verb, as typer requires."""
+    """Move `--log FILE` and `--module NAME`, allowed anywhere, before the verb, as typer requires.
+
+    Not those of the command that `nrcg warm` runs.
+    """
     common, rest, words = [], [], list(words)
-    while words:
+    while words and rest != ["warm"]:
         taken, words = (words[:2], words[2:]) if words[0] in ("--log", "--module") else (words[:1], words[1:])
         (common if len(taken) == 2 else rest).extend(taken)
-    return common + rest
+    return common + rest + words
 
 
 def _fail(reason: str) -> None:
