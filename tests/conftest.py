@@ -34,6 +34,7 @@ SLOW_FILES = {
     "report/test_plan.py",
     "runtime/test_memory.py",
     "runtime/test_preemption.py",
+    "runtime/test_warm.py",
     "test_benchmarks.py",
     "test_robustness.py",
     "test_pretended_cuda.py",

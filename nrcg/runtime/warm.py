@@ -23,6 +23,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from threadpoolctl import threadpool_limits
+
 from nrcg.errors import NrcgError
 from nrcg.runtime import warm_client
 from nrcg.runtime.imports import hide_transformers
@@ -132,6 +134,8 @@ def run(
         os.environ.clear()
         os.environ.update(environ)
         sys.argv = argv
+        if (threads := environ.get("OMP_NUM_THREADS", "")).isdecimal():  # libraries have read the server's
+            threadpool_limits(int(threads))
         import_module(commands[argv[0]]).main()
         code = 0
     except SystemExit as end:

@@ -23,6 +23,10 @@ def main():
     if sys.argv[1] == "say":
         print(os.getcwd(), os.environ["SAID"], sys.stdin.read(), sys.argv, "torch" in sys.modules)
         print("complaint", file=sys.stderr)
+    if sys.argv[1] == "threads":
+        import numpy, torch
+        from threadpoolctl import threadpool_info
+        print(torch.get_num_threads(), *{pool["num_threads"] for pool in threadpool_info()})
     if sys.argv[1] == "raise":
         raise ValueError("wrong")
     if sys.argv[1] == "die":
@@ -73,6 +77,13 @@ def test_folder_environment_streams_and_arguments_are_the_jobs_own(job, tmp_path
     said = run(job, "say", "3", "--", "--log", cwd=tmp_path, input="given")
     assert said.stdout == f"{tmp_path} x̂₀ given ['job', 'say', '3', '--', '--log'] True\n"
     assert (said.stderr, said.returncode) == ("complaint\n", 3)
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_threads_are_those_of_the_jobs_environment(job, tmp_path, threads):
+    environ = {**os.environ, "OMP_NUM_THREADS": threads}
+    counted = subprocess.run([job, "threads", "0"], cwd=tmp_path, env=environ, capture_output=True, text=True)
+    assert counted.stdout.split() == [threads, threads], counted.stderr
 
 
 def test_an_exception_and_a_fatal_signal_have_the_usual_status(job, tmp_path):
