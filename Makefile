@@ -34,7 +34,7 @@ $(READY): $(PACKAGES)
 		--config-settings editable_mode=compat # else a script beside a clone would import its folder as an empty package
 	@touch $@
 
-demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped networks (about ten minutes)
+demo: $(READY) ## SportBalls at 32×32 on two CPU cores, with the shipped networks (about seven minutes)
 	@$(IN) nrcg warm snakemake --cores $(CORES) --quiet rules --configfile config/demo.yaml
 	@$(IN) snakemake --configfile config/demo.yaml --report results/demo/report.html $(REPORT)
 	@echo
