@@ -154,7 +154,7 @@ class ClassifierGuidance(Guidance):
     A slot accepts a registered name, {name: {argument: value}}, or your own function or object. The paper uses `on`,
     `objective` and `stabilizer` and leaves the rest at its default. For a new data set, start with on="x0",
     objective={"tempered": {"tau2": 0.5}} or "log_prob", no stabiliser and scale 1, or EMA(0.99, steps=400) and scale 4,
-    and with two fifths of the DDPM's steps, dense at low noise (`timesteps`); see docs/results/README.md for measurements.
+    and with two fifths of the DDPM's steps, dense at low noise (`timesteps`). docs/results/README.md says why.
 
     Raises:
         NrcgError: for a value of another type or outside its range.
