@@ -55,7 +55,7 @@ plan: $(READY) ## estimated GPU hours of the whole paper: its own protocol, and 
 	@$(IN) nrcg plan --rates config/rates.tsv \
 		protocol=build/plan/protocol fast=build/plan/search fast=build/plan/samples
 
-test: $(READY) ## all tests (about thirteen minutes on two cores)
+test: $(READY) ## all tests (about fifteen minutes on two cores)
 	@$(IN) python -m pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --durations=8
 
 test-fast: $(READY) ## the fast tests (under two minutes on two cores)
