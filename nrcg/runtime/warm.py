@@ -1,6 +1,6 @@
 """Commands without import time: each is a fork of a process that has imported their modules.
 
-`nrcg warm` puts them on the PATH of a command such as Snakemake, whose many short jobs spend most of their time on
+`nrcg warm` puts them on the PATH of a command such as Snakemake, whose many short jobs spend much of their time on
 imports. A job behaves as usual: arguments, folder, environment, streams, signals and exit status are its own, and if
 it is killed, so is its fork. Linux only.
 """
@@ -83,8 +83,11 @@ def serve(listening: socket.socket, user: int, commands: Mapping[str, str]) -> N
 def accept(listening: socket.socket, watched: selectors.BaseSelector, commands: Mapping[str, str]) -> None:
     """Answer a request with the fork's process number, and with its exit status when it ends."""
     connection, _ = listening.accept()
-    head, files, _, _ = socket.recv_fds(connection, 4, 3)
-    asked = json.loads(connection.makefile("rb").read(struct.unpack("I", head)[0]))
+    try:
+        head, files, _, _ = socket.recv_fds(connection, 4, 3)
+        asked = json.loads(connection.makefile("rb").read(struct.unpack("I", head)[0]))
+    except (OSError, ValueError, struct.error):  # the client was killed before it had asked
+        return connection.close()
     if (child := os.fork()) == 0:
         for key in [*watched.get_map().values()]:
             os.close(key.fd)

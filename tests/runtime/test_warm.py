@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -108,6 +110,17 @@ def test_a_killed_job_leaves_no_fork(job, tmp_path):
             return
         time.sleep(0.02)
     pytest.fail(f"process {fork} goes on")
+
+
+def test_a_client_that_is_killed_before_it_asks_stops_no_other(job, tmp_path):
+    process, _ = start(job, tmp_path)
+    for sent in (b"", struct.pack("I", 100), struct.pack("I", 2) + b"{"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(job.parent / "socket"))
+            connection.sendall(sent)
+    assert run(job, "say", "3", cwd=tmp_path, input="").returncode == 3
+    process.terminate()
+    assert process.wait(timeout=60) == 75
 
 
 def test_jobs_run_at_the_same_time(job, tmp_path):
